@@ -1,0 +1,44 @@
+# make demo    draws 2,000 bins, trains a small net that counts them, evaluates it and writes a report
+# make test    the tests (the fast ones; `make test-all` adds the slow ones)
+# make lint    style (ruff) and floors (import-linter)
+# make lock    resolves pyproject.toml again into requirements.lock
+# Each sets up .venv first; that takes no time once it stands.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.PHONY: setup demo test test-all lint lock
+.DEFAULT_GOAL := setup
+
+setup: .venv/.synced
+
+.venv/.synced: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Stocktake needs Python 3.11, 3.12 or 3.13. If you have one beside this: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+		{ echo "This Python has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	$(ACTIVATE) RUN_DIR=runs/demo/latest python train.py experiment=demo
+	$(ACTIVATE) python scripts/evaluate.py checkpoint=runs/demo/latest/checkpoints/best.ckpt linear_baseline=true
+
+test: setup
+	$(ACTIVATE) python -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-all: setup
+	$(ACTIVATE) python -m pytest -m "not gpu" $(ARGS)
+
+lint: setup
+	$(ACTIVATE) ruff check .
+	$(ACTIVATE) ruff format --check .
+	$(ACTIVATE) lint-imports
+
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --all-extras --no-header --no-annotate \
+		--no-emit-index-url --upgrade pyproject.toml --output-file requirements.lock

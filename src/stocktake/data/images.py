@@ -1,0 +1,46 @@
+"""Whether the bytes of an image are fit to be learnt from, and the facts that the manifest keeps of it."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torchvision.io import ImageReadMode, decode_jpeg
+
+SMALLEST_SIDE_PX = 64  # below it items cannot be told apart; the smallest real bin image is 234 px
+
+
+class BadImage(ValueError):
+    """An image that cannot be used; `reason` is a short fixed word for the quarantine."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+
+def check_image(content: bytes) -> ImageFacts:
+    """Decodes a JPEG to its last row and returns its facts.
+
+    Raises:
+        BadImage: With the reason `image-undecodable`, `image-colour` (not three channels) or `image-size`.
+    """
+    if not content:
+        raise BadImage("image-undecodable", "the file is empty")
+    try:
+        # A copy, because torch wants memory that it may write to.
+        image_CHW = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+    except RuntimeError as error:
+        raise BadImage("image-undecodable", f"{len(content)} bytes: {str(error).splitlines()[0][:200]}") from None
+    channels, height, width = image_CHW.shape
+    if channels != 3:
+        raise BadImage("image-colour", f"{channels} channels instead of red, green and blue")
+    if min(width, height) < SMALLEST_SIDE_PX:
+        raise BadImage("image-size", f"{width}x{height} px, the shorter side is under {SMALLEST_SIDE_PX}")
+    return ImageFacts(width, height, len(content), hashlib.sha256(content).hexdigest())

@@ -1,0 +1,228 @@
+"""Source bucket -> dataset root: fetch, check, split, write; and say what was left out and why.
+
+Two passes: first the records, which decide label and side; then the images of the bins that are used. Only so many
+requests are under way at once, so memory does not grow with the images. What lies in the root already is
+checked there and not fetched again; the manifest is written last, so a root without one is simply not finished.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import obstore
+import pyarrow
+from obstore.exceptions import BaseError
+
+from stocktake.data.images import BadImage, ImageFacts, check_image
+from stocktake.data.listing import by_id
+from stocktake.data.manifest import SCHEMA, Manifest
+from stocktake.data.records import InvalidRecord, parse_record
+from stocktake.data.split import GUARD, SIDES, Split, crossing_pairs, set_twins_aside
+from stocktake.storage import Folder
+
+QUARANTINE_KEY = "quarantine.jsonl"
+NUM_DECODERS = 2  # threads that check images while others are on their way
+
+# Called with the name of the pass and its length; what it returns is called after every bin.
+Progress = Callable[[str, int], Callable[[], None]]
+
+
+class TooManyBad(ValueError):
+    """More bins had to be left out than `max_bad_fraction` allows."""
+
+
+@dataclass
+class Bin:
+    """What is known of one bin on its way into the dataset."""
+
+    image_id: str
+    count: int
+    label_source: str
+    contents: str | None = None
+    num_products: int | None = None
+    facts: ImageFacts | None = None
+
+
+@dataclass
+class Ingest:
+    """One pass from a source to a root; `run` does it all.
+
+    Attributes:
+        listing: (image id, count) of every bin to collect; a count of `None` is left to the record.
+        counts: Bins with another count are not collected; `None` takes all.
+        known_bad: Ids that a person looked at and found useless.
+        max_bad_fraction: Of the listed bins, how many may be left out before this fails.
+        num_requests: Requests under way at once.
+    """
+
+    source: Folder
+    root: Folder
+    listing: Sequence[tuple[str, int | None]]
+    split: Split
+    counts: Sequence[int] | None = None
+    known_bad: Iterable[str] = ()
+    max_bad_fraction: float = 0.02
+    num_requests: int = 64
+    progress: Progress = lambda _name, _length: lambda: None
+    quarantine: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    bins: dict[str, Bin] = field(default_factory=dict, init=False)
+
+    def run(self) -> Manifest:
+        """Collects, splits and writes.
+
+        Returns:
+            The manifest that now lies in the root.
+
+        Raises:
+            TooManyBad: More than `max_bad_fraction` of the bins had to be left out; `quarantine.jsonl` says which.
+            StorageError: Source or root could not be reached within the retry budget.
+        """
+        known_bad = set(self.known_bad)
+        wanted = []
+        for image_id, claims in sorted(by_id(self.listing).items()):
+            if image_id in known_bad:
+                self._leave_out(image_id, "known-bad", "it stands in the list of known bad ids")
+            elif len(claims) > 1:
+                self._leave_out(image_id, "list-contradiction", f"the list names it under {sorted(map(str, claims))}")
+            else:
+                wanted.append((image_id, claims.pop()))
+        asyncio.run(self._each("records", wanted, self._take_record))
+
+        sides = {image_id: self.split.side(image_id) for image_id in sorted(self.bins)}
+        if self.split.rule == "grouped":
+            sides = set_twins_aside(sides, {image_id: item.contents for image_id, item in self.bins.items()})
+        used = [image_id for image_id, side in sides.items() if side != GUARD]
+        present = dict(self.root.sizes("data")) if used else {}
+        asyncio.run(self._each("images", used, lambda name: self._take_image(name, sides[name], present)))
+
+        self._write_quarantine()
+        manifest = Manifest(self._table(sides), self._origin(sides))
+        manifest.write(self.root)
+        return manifest
+
+    async def _each(self, name: str, items: Sequence, work: Callable) -> None:
+        """Runs `work` on every item, `num_requests` at a time."""
+        advance, waiting = self.progress(name, len(items)), iter(items)
+
+        async def take_turns() -> None:
+            for item in waiting:
+                await work(item)
+                advance()
+
+        with ThreadPoolExecutor(NUM_DECODERS, "decode") as self._decoders:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(self.num_requests, len(items))):
+                        group.create_task(take_turns())
+            except* Exception as failures:  # one reason is enough; the others failed with it
+                raise failures.exceptions[0] from None
+
+    async def _take_record(self, listed: tuple[str, int | None]) -> None:
+        image_id, count = listed
+        content = await self._get(self.source, f"metadata/{image_id}.json")
+        if content is None:  # never a count of 0: only the list knows it then
+            if count is None:
+                self._leave_out(image_id, "record-missing", "there is no record, and no list that gives a count")
+            elif self._is_wanted(count):
+                self.bins[image_id] = Bin(image_id, count, "list")
+            return
+        try:
+            record = parse_record(content)
+        except InvalidRecord as error:
+            self._leave_out(image_id, error.reason, error.detail)
+            return
+        if count is not None and count != record.expected_quantity:
+            detail = f"the list says {count}, the record {record.expected_quantity}"
+            self._leave_out(image_id, "count-contradiction", detail)
+        elif self._is_wanted(record.expected_quantity):
+            self.bins[image_id] = Bin(
+                image_id, record.expected_quantity, "record", record.contents, len(record.products)
+            )
+
+    async def _take_image(self, image_id: str, side: str, present: dict[str, int]) -> None:
+        key = f"data/{side}/{self.bins[image_id].count}/{image_id}.jpg"
+        is_present = key in present
+        content = await self._get(self.root, key) if is_present else await self._get(
+            self.source, f"bin-images/{image_id}.jpg"
+        )
+        if content is None:
+            self._leave_out(image_id, "image-missing", f"bin-images/{image_id}.jpg does not exist")
+            return
+        try:
+            facts = await asyncio.get_running_loop().run_in_executor(self._decoders, check_image, content)
+        except BadImage as error:
+            self._leave_out(image_id, error.reason, error.detail)
+            return
+        self.bins[image_id].facts = facts
+        if not is_present:
+            await self._put(key, content)
+
+    async def _get(self, folder: Folder, key: str) -> bytes | None:
+        try:
+            response = await obstore.get_async(folder.store, key)
+            return bytes(await response.bytes_async())
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise folder.explained(error, f"read {key}") from error
+
+    async def _put(self, key: str, content: bytes) -> None:
+        try:
+            await obstore.put_async(self.root.store, key, content)
+        except BaseError as error:
+            raise self.root.explained(error, f"write {key}") from error
+
+    def _is_wanted(self, count: int) -> bool:
+        return self.counts is None or count in self.counts
+
+    def _leave_out(self, image_id: str, reason: str, detail: str) -> None:
+        self.quarantine[image_id] = {"image_id": image_id, "reason": reason, "detail": detail}
+        self.bins.pop(image_id, None)
+
+    def _write_quarantine(self) -> None:
+        lines = [json.dumps(row) + "\n" for _, row in sorted(self.quarantine.items())]
+        self.root.write(QUARANTINE_KEY, "".join(lines).encode())
+        # Bins that a person named as bad were looked at: they say nothing about the source's health.
+        reasons = Counter(row["reason"] for row in self.quarantine.values() if row["reason"] != "known-bad")
+        fraction = reasons.total() / max(1, len(self.listing))
+        if fraction > self.max_bad_fraction:
+            raise TooManyBad(
+                f"{reasons.total()} of {len(self.listing)} bins ({fraction:.1%}) had to be left out, more than "
+                f"max_bad_fraction={self.max_bad_fraction:g}: {dict(reasons.most_common())}. Look at "
+                f"{self.root.url}/{QUARANTINE_KEY}; if that is as it should be, raise max_bad_fraction."
+            )
+
+    def _table(self, sides: dict[str, str]) -> pyarrow.Table:
+        rows = []
+        for image_id, item in sorted(self.bins.items()):
+            side = sides[image_id]
+            facts = vars(item.facts) if item.facts else dict.fromkeys(("width", "height", "bytes", "sha256"))
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "key": f"data/{side}/{item.count}/{image_id}.jpg" if side != GUARD else "",
+                    "count": item.count,
+                    "split": side,
+                    "group": self.split.group(image_id),
+                    "label_source": item.label_source,
+                    "num_products": item.num_products,
+                    **facts,
+                }
+            )
+        return pyarrow.Table.from_pylist(rows, schema=SCHEMA)
+
+    def _origin(self, sides: dict[str, str]) -> dict[str, Any]:
+        kept = {image_id: side for image_id, side in sides.items() if image_id in self.bins}
+        sizes = Counter(kept.values())
+        return {
+            "source": self.source.url,
+            "split": {"rule": self.split.rule, "block": self.split.block, "seed": self.split.seed}
+            | {"fractions": dict(self.split.fractions)},
+            "num_images": {side: sizes[side] for side in (*SIDES, GUARD)},
+            "num_quarantined": len(self.quarantine),
+            "num_crossing_pairs": crossing_pairs(kept),
+        }

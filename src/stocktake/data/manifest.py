@@ -1,0 +1,110 @@
+"""The dataset's table, `manifest.parquet`: the one truth about which images there are.
+
+One row an image, sorted by id, whether it is used or set aside; the file's metadata says where the images came from
+and how they were split. Format: Apache Parquet, https://parquet.apache.org/docs/file-format/.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+
+from stocktake.data.split import GUARD, SIDES
+from stocktake.storage import Folder
+
+MANIFEST_KEY = "manifest.parquet"
+SCHEMA = pyarrow.schema(
+    {
+        "image_id": pyarrow.string(),  # never an int: 242 and 00242 are different bins
+        "key": pyarrow.string(),  # where the image lies under the root; empty for one that was set aside
+        "count": pyarrow.int32(),
+        "split": pyarrow.string(),
+        "group": pyarrow.string(),  # the block of neighbouring ids, the unit of the bootstrap
+        "width": pyarrow.int32(),  # pixels
+        "height": pyarrow.int32(),
+        "bytes": pyarrow.int64(),
+        "sha256": pyarrow.string(),
+        "label_source": pyarrow.string(),  # record, or list where the record is missing
+        "num_products": pyarrow.int32(),  # distinct products in the record; null without one
+    }
+)
+
+
+class ManifestError(ValueError):
+    """A dataset root without a manifest, or with one that does not fit."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The table and what the file's metadata says of its making (seed, source, split rule, counts of each side)."""
+
+    table: pyarrow.Table
+    origin: dict[str, Any]
+    sha256: str = ""
+
+    @classmethod
+    def read(cls, root: Folder) -> "Manifest":
+        """Reads a root's manifest.
+
+        Raises:
+            ManifestError: There is none, or it is not one of ours.
+        """
+        try:
+            content = root.read(MANIFEST_KEY)
+        except FileNotFoundError:
+            raise ManifestError(
+                f"There is no {MANIFEST_KEY} in data.root={root.url}. Make a dataset there first:\n"
+                f"  python scripts/prepare.py source=s3://aft-vbi-pds root={root.url}"
+            ) from None
+        try:
+            table = pyarrow.parquet.read_table(io.BytesIO(content))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ManifestError(f"{MANIFEST_KEY} in {root.url} is not a readable Parquet file: {error}") from None
+        missing = [name for name in SCHEMA.names if name not in table.column_names]
+        if missing or b"stocktake" not in (table.schema.metadata or {}):
+            raise ManifestError(f"{MANIFEST_KEY} in {root.url} lacks {missing or 'its origin'}: run prepare again.")
+        origin = json.loads(table.schema.metadata[b"stocktake"])
+        return cls(table.select(SCHEMA.names), origin, hashlib.sha256(content).hexdigest())
+
+    def write(self, root: Folder) -> None:
+        """Writes the table with its origin; the same rows and origin give the same bytes."""
+        table = self.table.cast(SCHEMA).sort_by("image_id")
+        metadata = {b"stocktake": json.dumps(self.origin, sort_keys=True).encode()}
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+        root.write(MANIFEST_KEY, buffer.getvalue())
+
+    def side(self, split: str, limit: int | None = None, counts: list[int] | None = None) -> pyarrow.Table:
+        """Returns the rows of `train`, `valid`, `test` or of `all` three, in the order of their ids.
+
+        Args:
+            limit: At most so many images, drawn by a hash of the id so that they are of all counts.
+            counts: The counts that the model knows.
+
+        Raises:
+            ManifestError: The split is empty, or holds a count that the model does not know.
+        """
+        wanted = list(SIDES) if split == "all" else [split]
+        column = self.table["split"]
+        rows = self.table.filter(pyarrow.compute.is_in(column, pyarrow.array(wanted)))
+        if rows.num_rows == 0:
+            sizes = {side: pyarrow.compute.sum(pyarrow.compute.equal(column, side)).as_py() for side in (*SIDES, GUARD)}
+            raise ManifestError(f"split={split!r} holds no image; the manifest has {sizes}. Type one that is not empty.")
+        if counts is not None:
+            unknown = sorted(set(rows["count"].to_pylist()) - set(counts))
+            if unknown:
+                raise ManifestError(
+                    f"Split {split!r} holds bins with {unknown} items, and the model knows data.counts={counts}. "
+                    f"Prepare with counts={counts}, or train with data.counts={sorted({*counts, *unknown})}."
+                )
+        if limit is not None and limit < rows.num_rows:
+            digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in rows["image_id"].to_pylist()]
+            order = sorted(range(rows.num_rows), key=digests.__getitem__)
+            rows = rows.take(numpy.sort(order[:limit]))
+        return rows

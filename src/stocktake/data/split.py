@@ -1,0 +1,109 @@
+"""Which side a bin is on, from its id alone.
+
+Neighbouring ids are often one bin before and after one pick: nearly the same photo, another count. So ids
+of one key length fall into blocks of consecutive ids, a hash of the block picks the side, and ids within
+two of a block on another side are set aside. Nothing here depends on which other bins there are, so a bin
+never moves from one side to another when bins are added.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from stocktake.seeding import derive_seed
+
+SIDES = ("train", "valid", "test")
+GUARD = "guard"  # set aside: in the manifest, unused
+# Photos of one bin were found up to two ids apart, none further.
+GUARD_WIDTH = 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """A rule that assigns ids to sides.
+
+    Attributes:
+        rule: `grouped` (blocks of ids with guards), `none` (all in `test`), or `random` (each id by itself: it
+            leaks, and exists to measure how much).
+        block: Consecutive ids that stay together; 1 where bins are independent of their neighbours.
+        fractions: Share of the blocks aimed at for each of train, valid and test; they sum to 1.
+        seed: Another seed gives another assignment of blocks.
+    """
+
+    rule: str = "grouped"
+    block: int = 30
+    fractions: Mapping[str, float] = field(default_factory=lambda: {"train": 0.7, "valid": 0.15, "test": 0.15})
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.rule not in ("grouped", "none", "random"):
+            raise ValueError(f"split.rule={self.rule!r} is none of grouped, none, random; type split=grouped.")
+        if self.block < 1:
+            raise ValueError(f"split.block={self.block} must be at least 1; 30 suits the Amazon bins.")
+        if set(self.fractions) != set(SIDES) or abs(sum(self.fractions.values()) - 1) > 1e-6:
+            raise ValueError(f"split.fractions={dict(self.fractions)} must name {', '.join(SIDES)} and sum to 1.")
+
+    def group(self, image_id: str) -> str:
+        """Returns the name of the block of ids that `image_id` belongs to, such as `5-166`."""
+        if not (image_id.isascii() and image_id.isdigit()):
+            raise ValueError(f"image id {image_id!r} is not a string of digits, so it has no neighbours to group by.")
+        return f"{len(image_id)}-{int(image_id) // self.block}"
+
+    def side(self, image_id: str) -> str:
+        """Returns `train`, `valid`, `test`, or `guard` for an id too close to a block on another side."""
+        if self.rule == "none":
+            return "test"
+        if self.rule == "random":
+            return self._draw("image", image_id)
+        own = self._draw("block", self.group(image_id))
+        if self.block == 1:  # independent bins have no neighbours to be guarded from
+            return own
+        neighbours = (int(image_id) + step for step in range(-GUARD_WIDTH, GUARD_WIDTH + 1))
+        blocks = {f"{len(image_id)}-{number // self.block}" for number in neighbours if number >= 0}
+        return own if all(self._draw("block", block) == own for block in blocks) else GUARD
+
+    def _draw(self, kind: str, name: str) -> str:
+        uniform = derive_seed("split", self.seed, kind, name) / 2**63
+        for side in SIDES[:-1]:
+            if uniform < self.fractions[side]:
+                return side
+            uniform -= self.fractions[side]
+        return SIDES[-1]
+
+
+def set_twins_aside(sides: dict[str, str], contents: Mapping[str, str | None]) -> dict[str, str]:
+    """Guards bins whose contents also stand on a side that is nearer to the test.
+
+    Args:
+        sides: Side of each image id.
+        contents: What makes two bins the same (a digest of the record, or of the picture); `None` is like no other.
+
+    Returns:
+        The sides, with `guard` for a bin whose equal is in `test` while it is not, or in `valid` while it is in
+        `train`: what is measured stays, what would have been learnt by heart goes.
+    """
+    rank = {side: position for position, side in enumerate(SIDES)}
+    highest: dict[str, int] = {}
+    for image_id, side in sides.items():
+        if side != GUARD and (content := contents.get(image_id)) is not None:
+            highest[content] = max(highest.get(content, 0), rank[side])
+    return {
+        image_id: GUARD if side != GUARD and rank[side] < highest.get(contents.get(image_id), 0) else side
+        for image_id, side in sides.items()
+    }
+
+
+def crossing_pairs(sides: Mapping[str, str], distance: int = GUARD_WIDTH) -> int:
+    """Counts pairs of ids at most `distance` apart, of one key length, that are used on two sides."""
+    return sum(
+        sides.get(image_id, GUARD) not in (GUARD, side)
+        for number_id, side in sides.items()
+        if side != GUARD
+        for image_id in _next_ids(number_id, distance)
+    )
+
+
+def _next_ids(image_id: str, distance: int) -> Iterable[str]:
+    for step in range(1, distance + 1):
+        following = str(int(image_id) + step).zfill(len(image_id))
+        if len(following) == len(image_id):
+            yield following

@@ -1,0 +1,108 @@
+"""ObjectImages: batches of decoded images, read from the dataset root as the objects they are.
+
+A map-style dataset whose index is a whole `BatchPlan`: its rows are the batch, and while they are decoded the
+GETs of the rows ahead are under way. So a worker never waits for a batch that it could have known of.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pyarrow
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stocktake.data.sampler import BatchPlan
+from stocktake.data.transforms import UndecodableImage, decode
+from stocktake.storage import Folder, join_url
+
+Batch = dict[str, Any]
+
+
+class ChangedObject(ValueError):
+    """An object is not the one that the manifest describes: cut off, overwritten or mixed up."""
+
+
+class ObjectImages(Dataset):
+    """The images of one split.
+
+    Indexing with a `BatchPlan` gives `{"images": images_BCSS uint8, "counts": counts_B int64, "image_ids": [str]}`.
+    """
+
+    def __init__(
+        self,
+        root: Folder,
+        rows: pyarrow.Table,
+        resize: Callable[[Tensor], Tensor],
+        augment: Callable[..., Tensor] | None = None,
+        seed: int = 0,
+        num_connections: int = 32,
+    ):
+        """
+        Args:
+            rows: The split's part of the manifest.
+            resize: Brings `image_CHW` to the size that the network sees.
+            augment: Called with the resized image and what its randomness may depend on; `None` for evaluation.
+            num_connections: GETs under way at once, in each worker.
+        """
+        self.root, self.resize, self.augment, self.seed = root, resize, augment, seed
+        self.num_connections = num_connections
+        self.image_ids: list[str] = rows["image_id"].to_pylist()
+        self.keys: list[str] = rows["key"].to_pylist()
+        self.counts: list[int] = rows["count"].to_pylist()
+        self.sha256: list[str] = rows["sha256"].to_pylist()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._threads, self._pid = None, None
+        self._under_way: dict[int, Future[bytes]] = {}
+
+    def __getstate__(self):
+        return self.__dict__ | {"_threads": None, "_pid": None, "_under_way": {}}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, plan: BatchPlan) -> Batch:
+        for row in (*plan.rows, *plan.ahead):
+            self._request(row)
+        images = [self._image(row, self._under_way.pop(row).result(), plan.epoch) for row in plan.rows]
+        return {
+            "images": torch.stack(images),
+            "counts": torch.tensor([self.counts[row] for row in plan.rows]),
+            "image_ids": [self.image_ids[row] for row in plan.rows],
+        }
+
+    def _request(self, row: int) -> None:
+        # Threads and open connections do not survive the fork that makes a worker.
+        if self._pid != os.getpid():
+            self._reset()
+            self._threads, self._pid = ThreadPoolExecutor(self.num_connections, "get"), os.getpid()
+        if row not in self._under_way:
+            self._under_way[row] = self._threads.submit(self._fetch, row)
+
+    def _fetch(self, row: int) -> bytes:
+        content = self.root.read(self.keys[row])
+        if hashlib.sha256(content).hexdigest() != self.sha256[row]:
+            raise ChangedObject(
+                f"{join_url(self.root.url, self.keys[row])} is not the image that the manifest describes "
+                f"({len(content)} bytes came). Run prepare again with the same words to mend the root."
+            )
+        return content
+
+    def _image(self, row: int, content: bytes, epoch: int) -> Tensor:
+        try:
+            image = self.resize(decode(content))
+        except UndecodableImage as error:
+            raise UndecodableImage(f"{join_url(self.root.url, self.keys[row])}: {error}") from None
+        if self.augment is not None:
+            image = self.augment(image, self.seed, epoch, self.image_ids[row])
+        return image
+
+
+def num_images(batch: Batch) -> int:
+    """Returns how many images a batch holds: what the throughput monitor counts."""
+    return len(batch["image_ids"])

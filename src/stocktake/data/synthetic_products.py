@@ -1,0 +1,161 @@
+"""The products that synthetic bins hold: boxes, books, bottles, cans, tubes and pouches with an invented print."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Colour = tuple[int, int, int]
+COLOURS: dict[str, Colour] = {
+    "brown": (172, 128, 86),
+    "white": (228, 226, 220),
+    "black": (46, 44, 48),
+    "navy": (38, 54, 108),
+    "blue": (52, 116, 190),
+    "teal": (36, 144, 148),
+    "green": (66, 138, 72),
+    "red": (190, 44, 46),
+    "orange": (226, 116, 40),
+    "pink": (220, 122, 158),
+    "purple": (112, 68, 146),
+    "silver": (156, 160, 168),
+}
+
+
+@dataclass(frozen=True)
+class Product:
+    """Something a warehouse sells; lengths are fractions of the picture's width."""
+
+    kind: str
+    colour: str
+    accent: str
+    width: float
+    height: float
+    look: int  # seeds the print, so that two pieces of one product look alike
+
+
+def invent_products(count: int, rng: np.random.Generator) -> list[Product]:
+    """One product per item; an item is sometimes one more piece of the product before it.
+
+    The area they cover together hardly depends on their number, so that brightness does not give the count away.
+    """
+    area = rng.uniform(0.08, 0.3) if count < 3 else rng.uniform(0.16, 0.32)
+    shares = rng.dirichlet(np.full(max(count, 1), 8.0))[:count]
+    products: list[Product] = []
+    for share in shares:
+        if products and rng.random() < 0.25:
+            products.append(products[-1])
+            continue
+        kind = str(rng.choice(list(KINDS)))
+        colour, accent = map(str, rng.choice(list(COLOURS), size=2, replace=False))
+        aspect, side = rng.uniform(*KINDS[kind].aspect), np.clip(np.sqrt(area * share), 0.14, 0.42)
+        width, height = float(side * aspect**0.5), float(side / aspect**0.5)
+        products.append(Product(kind, colour, accent, width, height, int(rng.integers(2**31))))
+    return products
+
+
+def draw_product(product: Product, angle_degrees: float, frame_width_px: float) -> Image.Image:
+    """Draws one piece, turned, on a transparent ground (RGBA), for a picture `frame_width_px` wide."""
+    width, height = (max(8, round(length * frame_width_px)) for length in (product.width, product.height))
+    kind, colour, accent = KINDS[product.kind], COLOURS[product.colour], COLOURS[product.accent]
+    piece = Image.new("RGBA", (width, height))
+    kind.draw(ImageDraw.Draw(piece), width, height, colour, accent, np.random.default_rng(product.look))
+    across = np.linspace(-1, 1, width)[:, None]
+    light = 1.15 - 0.7 * (across + 0.25) ** 2 if kind.is_round else 1.04 - 0.12 * across
+    pixels = np.array(piece, np.float32)
+    pixels[..., :3] *= light
+    piece = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    return piece.rotate(angle_degrees, Image.Resampling.BICUBIC, expand=True)
+
+
+def _shade(colour: Colour, factor: float) -> Colour:
+    return tuple(min(255, int(channel * factor)) for channel in colour)
+
+
+def _draw_print(draw, left, top, right, bottom, accent, rng):
+    """A band, lines of text and sometimes a barcode sticker."""
+    width, height = right - left, bottom - top
+    band = top + height * rng.uniform(0.08, 0.4)
+    draw.rectangle((left, band, right, band + height * rng.uniform(0.12, 0.25)), fill=accent)
+    for line in 0.66 + 0.09 * np.arange(rng.integers(1, 4)):
+        line_top, line_right = top + line * height, left + rng.uniform(0.45, 0.85) * width
+        draw.rectangle((left + 0.12 * width, line_top, line_right, line_top + 0.03 * height), fill=_shade(accent, 0.5))
+    if rng.random() < 0.5:
+        x, y = left + width * rng.uniform(0.1, 0.5), top + height * rng.uniform(0.05, 0.7)
+        draw.rectangle((x, y, x + 0.4 * width, y + 0.22 * height), fill=(240, 238, 232))
+        for bar in x + width * np.linspace(0.04, 0.36, 7):
+            draw.line((bar, y + 0.04 * height, bar, y + 0.18 * height), fill=(30, 30, 30), width=max(1, int(width) // 40))
+
+
+def _draw_box(draw, width, height, colour, accent, rng):
+    right, top = width * (1 - rng.uniform(0.1, 0.22)), height * rng.uniform(0.08, 0.18)
+    draw.polygon([(0, top), (width - right, 0), (width, 0), (right, top)], fill=_shade(colour, 1.25))
+    draw.polygon([(right, top), (width, 0), (width, height - top), (right, height)], fill=_shade(colour, 0.6))
+    draw.rectangle((0, top, right, height), fill=colour)
+    _draw_print(draw, 0, top, int(right), height, accent, rng)
+
+
+def _draw_book(draw, width, height, colour, accent, rng):
+    draw.rectangle((0, 0, width, height), fill=(222, 212, 186))
+    for x in np.linspace(0.92 * width, width, 3):
+        draw.line((x, 0, x, height), fill=(176, 164, 136))
+    draw.rectangle((0, 0, 0.9 * width, height), fill=colour)
+    _draw_print(draw, 0, 0, int(0.9 * width), height, accent, rng)
+    draw.rectangle((0, 0, 0.1 * width, height), fill=_shade(colour, 0.7))
+
+
+def _draw_bottle(draw, width, height, colour, accent, rng):
+    shoulder, neck = height * rng.uniform(0.22, 0.3), width * rng.uniform(0.24, 0.34)
+    draw.rectangle((1.2 * neck, 0.5 * shoulder, width - 1.2 * neck, shoulder), fill=colour)
+    draw.rounded_rectangle((0, 0.85 * shoulder, width, height), radius=0.28 * width, fill=colour)
+    draw.rounded_rectangle((neck, 0, width - neck, 0.6 * shoulder), radius=0.06 * width, fill=accent)
+    draw.rectangle((0, 0.46 * height, width, 0.84 * height), fill=(232, 228, 216))
+    _draw_print(draw, 0, 0.46 * height, width, 0.84 * height, accent, rng)
+
+
+def _draw_can(draw, width, height, colour, accent, rng):
+    rim = 0.15 * width
+    draw.ellipse((0, height - 2 * rim, width, height), fill=colour)
+    draw.rectangle((0, rim, width, height - rim), fill=colour)
+    _draw_print(draw, 0, 2 * rim, width, height - rim, accent, rng)
+    draw.ellipse((0, 0, width, 2 * rim), fill=(206, 206, 208))
+    draw.ellipse((0.1 * width, 0.4 * rim, 0.9 * width, 1.6 * rim), fill=(150, 150, 154))
+
+
+def _draw_tube(draw, width, height, colour, accent, rng):
+    draw.rectangle((0, 0, width, height), fill=colour)
+    _draw_print(draw, 0, 0.1 * height, width, 0.9 * height, accent, rng)
+    for top in (0, 0.9 * height):
+        draw.rectangle((0, top, width, top + 0.1 * height), fill=_shade(accent, 0.8))
+
+
+def _draw_pouch(draw, width, height, colour, accent, rng):
+    along, wavy = np.linspace(0, 1, 9), 0.05 * rng.random((4, 9))
+    x = np.concatenate([along, 1 - wavy[0], 1 - along, wavy[1]])
+    y = np.concatenate([wavy[2], along, 1 - wavy[3], 1 - along])
+    draw.polygon(list(zip(x * width, y * height, strict=True)), fill=colour)
+    _draw_print(draw, 0.15 * width, 0.25 * height, 0.85 * width, 0.9 * height, accent, rng)
+    draw.rectangle((0.05 * width, 0.06 * height, 0.95 * width, 0.14 * height), fill=_shade(colour, 1.3))
+    for x, y, lean in rng.uniform((0.1, 0.1, -0.2), (0.9, 0.6, 0.2), size=(5, 3)):
+        crease = (x * width, y * height, np.clip(x + lean, 0.1, 0.9) * width, (y + 0.25) * height)
+        draw.line(crease, fill=_shade(colour, 1.5), width=max(1, width // 30))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How products of one kind look."""
+
+    draw: Callable[..., None]
+    aspect: tuple[float, float]  # smallest and largest width / height
+    is_round: bool
+
+
+KINDS = {
+    "box": Kind(_draw_box, (0.6, 1.7), False),
+    "book": Kind(_draw_book, (0.62, 0.85), False),
+    "bottle": Kind(_draw_bottle, (0.38, 0.52), True),
+    "can": Kind(_draw_can, (0.65, 0.95), True),
+    "tube": Kind(_draw_tube, (0.24, 0.34), True),
+    "pouch": Kind(_draw_pouch, (0.7, 1.2), False),
+}

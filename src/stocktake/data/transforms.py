@@ -1,0 +1,111 @@
+"""From the bytes of a picture to pixels: decode, resize, augment; one image at a time.
+
+Axes: C 3 channels (red, green, blue), H height, W width, S side of the square that the network sees.
+Every image is uint8 from the file to the network's first step, which normalises it.
+"""
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from stocktake.seeding import derive_seed
+
+
+class UndecodableImage(ValueError):
+    """Bytes that are no picture this project reads; the message says what they are instead."""
+
+
+def decode(content: bytes) -> Tensor:
+    """Returns the picture upright, uint8, `image_CHW`, from JPEG, PNG, GIF or WebP bytes.
+
+    Raises:
+        UndecodableImage: The bytes are not such a picture, or only a part of one.
+    """
+    if not content:
+        raise UndecodableImage("the file is empty")
+    try:
+        # A copy, because torch wants memory that it may write to.
+        pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        image_CHW = decode_image(pixels, ImageReadMode.RGB, apply_exif_orientation=True)
+    except (RuntimeError, ValueError) as error:
+        raise UndecodableImage(f"{len(content)} bytes that start with {content[:4]!r}: {error}") from None
+    if image_CHW.ndim != 3:
+        raise UndecodableImage("an animated picture; one frame is wanted")
+    return image_CHW
+
+
+class Resize:
+    """Brings a picture to S x S pixels, antialiased.
+
+    `squash` stretches both sides; `letterbox` keeps the aspect ratio and fills the rest with grey.
+    """
+
+    MODES = ("squash", "letterbox")
+    GREY = 128
+
+    def __init__(self, size_px: int, mode: str = "squash"):
+        if mode not in self.MODES:
+            raise ValueError(f"data.resize={mode!r} is none of {', '.join(self.MODES)}; type data.resize=squash.")
+        self.size_px, self.mode = size_px, mode
+
+    def __call__(self, image_CHW: Tensor) -> Tensor:
+        """Returns `image_CSS`, uint8."""
+        size = [self.size_px, self.size_px]
+        if self.mode == "squash":
+            return functional.resize(image_CHW, size, antialias=True)
+        height, width = image_CHW.shape[-2:]
+        scale = self.size_px / max(height, width)
+        size = [max(1, round(height * scale)), max(1, round(width * scale))]
+        image_CHW = functional.resize(image_CHW, size, antialias=True)
+        top, left = (self.size_px - size[0]) // 2, (self.size_px - size[1]) // 2
+        padding = [left, top, self.size_px - size[1] - left, self.size_px - size[0] - top]
+        return functional.pad(image_CHW, padding, fill=self.GREY)
+
+
+class Augment:
+    """Varies a picture without taking an item out of it: flips, light, a small turn and shift.
+
+    Crops that zoom in, CutMix and Mixup cut items out, so that the label turns wrong: they are not here.
+    """
+
+    def __init__(
+        self,
+        horizontal_flip: float = 0.5,
+        vertical_flip: float = 0.0,
+        colour: float = 0.2,
+        rotate_deg: float = 3.0,
+        shift: float = 0.03,
+        zoom: float = 0.05,
+    ):
+        """
+        Args:
+            horizontal_flip: Probability of mirroring left and right.
+            vertical_flip: Probability of mirroring top and bottom.
+            colour: Largest relative change of brightness, contrast and saturation.
+            rotate_deg: Largest turn to either side, degrees.
+            shift: Largest shift along each axis, as a share of the side.
+            zoom: Largest relative change of scale.
+        """
+        steps = [v2.RandomHorizontalFlip(horizontal_flip), v2.RandomVerticalFlip(vertical_flip)]
+        if colour:
+            steps.append(v2.ColorJitter(brightness=colour, contrast=colour, saturation=colour))
+        if rotate_deg or shift or zoom:
+            steps.append(
+                v2.RandomAffine(
+                    rotate_deg,
+                    translate=(shift, shift),
+                    scale=(1 - zoom, 1 + zoom),
+                    interpolation=v2.InterpolationMode.BILINEAR,
+                    fill=Resize.GREY,
+                )
+            )
+        self.steps = v2.Compose(steps)
+
+    def __call__(self, image_CHW: Tensor, *purpose: str | int) -> Tensor:
+        """Returns the picture as `purpose` (seed, epoch, image id) draws it; same shape and dtype."""
+        # torchvision draws from torch's global generator; what others drew from it must not change.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed("augment", *purpose))
+            return self.steps(image_CHW)

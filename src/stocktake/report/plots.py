@@ -1,0 +1,167 @@
+"""Plots for the report, as SVG that takes its colours from the page and so follows light and dark.
+
+Matplotlib knows no CSS variables: each role is drawn in a colour that nothing else uses, and the finished
+SVG has that colour replaced by `var(--role)`. Text stays text, in the page's own font.
+"""
+
+import io
+import math
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+ROLES = {"ink": "#000001", "muted": "#000002", "line": "#000003", "model": "#000004"}  # CSS variable: stand-in
+SIZE_PX = (340, 210)  # the width of a phone, so that text is never scaled down
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "stocktake",  # the same numbers give the same bytes
+    "font.size": 11,
+    "axes.edgecolor": ROLES["line"],
+    "axes.labelcolor": ROLES["muted"],
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": ROLES["line"],
+    "grid.linewidth": 0.8,
+    "text.color": ROLES["ink"],
+    "xtick.color": ROLES["line"],
+    "xtick.labelcolor": ROLES["muted"],
+    "ytick.color": ROLES["line"],
+    "ytick.labelcolor": ROLES["muted"],
+    "ytick.left": False,
+}
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # so the same numbers give the same page
+MAX_LABELLED_BARS = 8  # more would touch each other at SIZE_PX
+PANELS = {  # title: the keys of a history that belong into it
+    "Loss": r"(train|valid)/loss",
+    "Exact count (accuracy)": r"(train|valid)/accuracy",
+    "RMSE, in items": r"(train|valid)/rmse",
+    "Learning rate": r"lr(-.*)?",
+}
+
+
+def draw_bars(estimates: Mapping[str, Mapping[str, float | None]], title: str) -> str:
+    """Shares with their interval as whiskers, one bar per count.
+
+    Args:
+        estimates: For each count a `value`, `low` and `high` in 0..1; None where there is none.
+        title: What the bars show, for readers who cannot see them.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _empty_figure()
+        for position, estimate in enumerate(estimates.values()):
+            value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
+            top = 0.0
+            if value is not None:
+                axes.bar(position, value, width=0.62, color=ROLES["model"])
+                top = value
+            if low is not None and high is not None:
+                axes.vlines(position, low, high, color=ROLES["ink"], linewidth=1.4)
+                top = max(top, high)
+            if len(estimates) <= MAX_LABELLED_BARS:
+                axes.text(position, top + 0.03, _percent(value), ha="center", va="bottom")
+        axes.set_xticks(range(len(estimates)), list(estimates))
+        axes.set_xlim(-0.6, len(estimates) - 0.4)
+        axes.set_xlabel("count in the record")
+        axes.set_ylim(0, 1.16)
+        axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
+    words = ", ".join(f"count {count}: {_percent(estimate.get('value'))}" for count, estimate in estimates.items())
+    return _to_svg(figure, f"{title}. {words}.")
+
+
+def draw_learning_curves(history: Sequence[Mapping[str, float | None]]) -> dict[str, str]:
+    """One plot for each of PANELS that the history has numbers for, by title.
+
+    Args:
+        history: Rows as a logger writes them, each with `step` or `epoch` and any of the keys in PANELS. A key
+            that is missing, None or NaN was not logged there.
+
+    Raises:
+        ValueError: A row has neither a `step` nor an `epoch`.
+    """
+    along = "step" if all(row.get("step") is not None for row in history) else "epoch"
+    for index, row in enumerate(history):
+        if row.get(along) is None:
+            raise ValueError(
+                f"history[{index}] has no {along!r} (its keys: {sorted(row)}). "
+                "Give every row a 'step', or every row an 'epoch'."
+            )
+    plots = {}
+    for title, pattern in PANELS.items():
+        keys = sorted({key for row in history for key in row if re.fullmatch(pattern, key)})
+        curves = {key: _curve(history, along, key) for key in keys}
+        curves = {key: points for key, points in curves.items() if points}
+        if curves:
+            plots[title] = _draw_curves(title, along, curves)
+    return plots
+
+
+def _curve(history: Sequence[Mapping[str, float | None]], along: str, key: str) -> list[tuple[float, float]]:
+    logged = [(row[along], row[key]) for row in history if row.get(key) is not None]
+    return [(x, y) for x, y in logged if math.isfinite(y)]
+
+
+def _draw_curves(title: str, along: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _empty_figure()
+        for key, points in curves.items():
+            emphasis = {"color": ROLES["muted"], "linewidth": 1.2, "linestyle": (0, (3, 1.5))}
+            if key.startswith("valid/"):
+                emphasis = {"color": ROLES["model"], "linewidth": 1.8}
+            axes.plot(*zip(*points, strict=True), marker="o" if len(points) == 1 else None, **emphasis)
+        axes.set_xlabel(along)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        if title == "Learning rate":
+            axes.yaxis.set_major_formatter("{x:.0e}")
+            axes.set_ylim(bottom=0)
+        if title.startswith("Exact"):
+            axes.yaxis.set_major_formatter(lambda share, _: _percent(share))
+        if max(x for points in curves.values() for x, _ in points) >= 10_000:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    words = "; ".join(
+        f"{key or title} goes from {points[0][1]:.3g} to {points[-1][1]:.3g} by {along} {points[-1][0]:g}"
+        for key, points in curves.items()
+    )
+    return _to_svg(figure, f"{title}: {words}.")
+
+
+def _empty_figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(SIZE_PX[0] / 72, SIZE_PX[1] / 72), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:.0f} %"
+
+
+def _to_svg(figure: Figure, description: str) -> str:
+    """An `<svg>` element for the inside of a page: no fixed size, font or colour, and ids of its own."""
+    file = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(file, format="svg", transparent=True, metadata=NO_METADATA)
+    drawing = file.getvalue()
+    drawing = drawing[drawing.index("<svg") :].strip()
+    drawing = re.sub(r"<style.*?</style>", "", drawing, flags=re.DOTALL)  # its rules would reach the whole page
+    drawing = re.sub(r"font-family: [^;\"]*;?", "", drawing)
+    for role, stand_in in ROLES.items():
+        drawing = drawing.replace(stand_in, f"var(--{role})")
+    name = f"plot{zlib.crc32(description.encode()):08x}-"
+    referenced = set(re.findall(r"#([^)\"]+)[)\"]", drawing))
+    drawing = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in referenced else "", drawing)
+    drawing = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}", drawing)
+    width_px, height_px = SIZE_PX
+    head = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
+        f'aria-label="{escape(description)}" viewBox="0 0 {width_px} {height_px}">'
+    )
+    return re.sub(r"<svg [^>]*>", lambda _: head, drawing, count=1)

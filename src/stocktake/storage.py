@@ -1,0 +1,196 @@
+"""Folders of objects, on disk or in S3, behind one interface (obstore), opened where they are used."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, S3Store
+
+# Buckets that anyone may read without an account, and where they are.
+PUBLIC_BUCKETS = {"aft-vbi-pds": "us-east-1"}
+
+
+class StorageError(OSError):
+    """A folder or an object could not be read or written; the message names it and the cure."""
+
+
+@dataclass(frozen=True)
+class StorageOptions:
+    """How to reach S3; a local folder needs none of it.
+
+    Attributes:
+        anonymous: Send unsigned requests; `None` does so for known public buckets only.
+        endpoint: URL of an S3 that is not AWS's; `None` takes `AWS_ENDPOINT_URL`, then AWS.
+        profile: Name in the AWS configuration; `None` takes boto3's usual search (environment, profile, role).
+        region: `None` takes boto3's, then us-east-1.
+        requester_pays: Agree to pay for the requests to somebody else's bucket.
+        max_retries: Tries after the first for a request that failed with a 5xx or a broken connection.
+        retry_timeout_s: No further try of a request starts this long after its first.
+        request_timeout_s: One try of a request may take this long.
+    """
+
+    anonymous: bool | None = None
+    endpoint: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    requester_pays: bool = False
+    max_retries: int = 8
+    retry_timeout_s: float = 60.0
+    request_timeout_s: float = 30.0
+
+
+def is_s3(url: str) -> bool:
+    return url.startswith("s3://")
+
+
+def local_path(url: str | os.PathLike) -> Path:
+    """Returns the absolute path of a `file://` URL or of a plain path."""
+    return Path(os.fspath(url).removeprefix("file://")).expanduser().absolute()
+
+
+def join_url(url: str, *parts: str) -> str:
+    return "/".join([url.rstrip("/"), *parts])
+
+
+def open_store(url: str | os.PathLike, options: StorageOptions | None = None) -> ObjectStore:
+    """Opens `s3://bucket/prefix`, `file:///folder` or a plain path as an obstore store.
+
+    obstore does not survive a fork: open a store in the process that uses it.
+
+    Raises:
+        StorageError: There are no credentials for a bucket that is not public.
+        ValueError: The URL's scheme is none of these.
+    """
+    url, options = os.fspath(url), options or StorageOptions()
+    scheme = urlsplit(url).scheme
+    if is_s3(url):
+        return _open_s3(url, options)
+    if scheme in ("", "file"):
+        return LocalStore(prefix=local_path(url), mkdir=True)
+    raise ValueError(f"{url!r} is not a place to read or write: use s3://bucket/prefix, file:///folder or a path.")
+
+
+def _open_s3(url: str, options: StorageOptions) -> S3Store:
+    bucket, prefix = urlsplit(url).netloc, urlsplit(url).path.strip("/")
+    endpoint = options.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    anonymous = bucket in PUBLIC_BUCKETS and not endpoint if options.anonymous is None else options.anonymous
+    region = options.region or PUBLIC_BUCKETS.get(bucket)
+    config = {"request_payer": True} if options.requester_pays else {}
+    credentials = None
+    if endpoint:
+        config |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
+    if anonymous:
+        config["skip_signature"] = True
+    else:
+        credentials = _credentials(bucket, options)
+        region = region or credentials.config.get("region")
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        config=config | {"region": region or "us-east-1"},
+        credential_provider=credentials,
+        client_options={
+            "allow_http": bool(endpoint and endpoint.startswith("http://")),
+            "timeout": timedelta(seconds=options.request_timeout_s),
+        },
+        retry_config={
+            "max_retries": options.max_retries,
+            "retry_timeout": timedelta(seconds=options.retry_timeout_s),
+        },
+    )
+
+
+def _credentials(bucket: str, options: StorageOptions):
+    # boto3 is only needed for a private bucket, and takes half a second to import.
+    import boto3
+    from botocore.exceptions import ProfileNotFound
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        return Boto3CredentialProvider(boto3.Session(profile_name=options.profile))
+    except (ProfileNotFound, ValueError) as error:
+        raise StorageError(
+            f"No AWS credentials for s3://{bucket} (profile={options.profile}): {error}. Run `aws configure`, "
+            "set AWS_PROFILE, or, for a public bucket, type storage.anonymous=true."
+        ) from error
+
+
+@dataclass
+class Folder:
+    """A folder of objects that may be handed to another process: each process opens its own store."""
+
+    url: str
+    options: StorageOptions = field(default_factory=StorageOptions)
+
+    def __post_init__(self):
+        self.url = self.url if "://" in self.url else str(local_path(self.url))
+        self._store, self._pid = None, None
+
+    def __getstate__(self):
+        return {"url": self.url, "options": self.options, "_store": None, "_pid": None}
+
+    @property
+    def store(self) -> ObjectStore:
+        if self._pid != os.getpid():
+            self._store, self._pid = open_store(self.url, self.options), os.getpid()
+        return self._store
+
+    def read(self, key: str) -> bytes:
+        """Returns the bytes of one object.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            StorageError: It could not be read within the retry budget.
+        """
+        try:
+            return bytes(obstore.get(self.store, key).bytes())
+        except BaseError as error:
+            raise self.explained(error, f"read {key}") from error
+
+    def write(self, key: str, content: bytes) -> None:
+        """Writes one object whole or not at all.
+
+        Raises:
+            StorageError: It could not be written.
+        """
+        try:
+            obstore.put(self.store, key, content)
+        except BaseError as error:
+            raise self.explained(error, f"write {key}") from error
+
+    def exists(self, key: str) -> bool:
+        try:
+            obstore.head(self.store, key)
+        except FileNotFoundError:
+            return False
+        except BaseError as error:
+            raise self.explained(error, f"look for {key}") from error
+        return True
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Yields the key and the size in bytes of every object under `prefix`, page by page."""
+        try:
+            for page in obstore.list(self.store, prefix or None):
+                yield from ((item["path"], item["size"]) for item in page)
+        except BaseError as error:
+            raise self.explained(error, f"list {prefix or 'it'}") from error
+
+    def explained(self, error: Exception, attempt: str) -> Exception:
+        """Returns what to raise instead of obstore's error: what was tried where, and what to do."""
+        if isinstance(error, FileNotFoundError):
+            return FileNotFoundError(f"{join_url(self.url, attempt.split()[-1])} does not exist.")
+        cures = "check the path and its permissions"
+        if is_s3(self.url):
+            cures = (
+                "check the bucket's name, region and permissions (storage.profile, storage.region, storage.anonymous), "
+                f"or wait and type the same again; it was tried for up to {self.options.retry_timeout_s:g} s "
+                "(storage.retry_timeout_s) and at most "
+                f"{self.options.max_retries + 1} times (storage.max_retries)"
+            )
+        reason = " ".join(str(error).split("\n\nDebug source")[0].split())
+        return StorageError(f"Could not {attempt} in {self.url}: {reason[:500]}. Cure: {cures}.")

@@ -1,0 +1,87 @@
+"""scripts/prepare.py: from a source to a dataset root."""
+
+import time
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from stocktake.config import build
+from stocktake.data.ingest import QUARANTINE_KEY, Ingest
+from stocktake.data.listing import read_listing
+from stocktake.data.manifest import MANIFEST_KEY, Manifest
+from stocktake.storage import Folder, join_url
+
+
+def prepare(cfg: DictConfig) -> Manifest | None:
+    """Runs what conf/prepare.yaml describes; returns the manifest, or `None` for a dry run."""
+    console = Console()
+    storage = build(cfg.storage)
+    source, root = Folder(cfg.source, storage), Folder(cfg.root, storage)
+    listing = read_listing(source, cfg.list)
+    if cfg.counts is not None:
+        listing = [(image_id, count) for image_id, count in listing if count is None or count in cfg.counts]
+    listing = listing[: cfg.limit]
+    split = build(cfg.split)
+    if cfg.dry_run:
+        console.print(_forecast(source, root, len(listing)))
+        return None
+
+    started = time.monotonic()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bars:
+
+        def progress(name: str, length: int):
+            task = bars.add_task(name, total=length, rate="")
+
+            def advance() -> None:
+                bars.advance(task)
+                speed = bars.tasks[task].speed
+                bars.update(task, rate=f"{speed:,.0f} {name}/s" if speed else "")
+
+            return advance
+
+        manifest = Ingest(
+            source,
+            root,
+            listing,
+            split,
+            counts=cfg.counts,
+            known_bad=cfg.known_bad,
+            max_bad_fraction=cfg.max_bad_fraction,
+            num_requests=cfg.num_requests,
+            progress=progress,
+        ).run()
+    console.print(_summary(manifest, root))
+    console.print(f"{time.monotonic() - started:.0f} s. Wrote {join_url(root.url, MANIFEST_KEY)} and {QUARANTINE_KEY}.")
+    return manifest
+
+
+def _forecast(source: Folder, root: Folder, num_bins: int) -> str:
+    return (
+        f"Would read up to {num_bins:,} records and {num_bins:,} images from {source.url}\n"
+        f"and write the images, {MANIFEST_KEY} and {QUARANTINE_KEY} to {root.url}."
+    )
+
+
+def _summary(manifest: Manifest, root: Folder) -> Table:
+    table = Table(title=f"Bins in {root.url}", title_justify="left")
+    counts = sorted(set(manifest.table["count"].to_pylist()))
+    for heading in ("split", "bins", "share", *(f"count {count}" for count in counts)):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    pairs = list(zip(manifest.table["split"].to_pylist(), manifest.table["count"].to_pylist(), strict=True))
+    for side, size in manifest.origin["num_images"].items():
+        per_count = (f"{sum(pair == (side, count) for pair in pairs):,}" for count in counts)
+        table.add_row(side, f"{size:,}", f"{size / max(1, len(pairs)):.1%}", *per_count)
+    table.caption = (
+        f"{manifest.origin['num_quarantined']} left out (quarantine.jsonl); "
+        f"{manifest.origin['num_crossing_pairs']} pairs of neighbouring bins on two sides; guard: set aside, unused"
+    )
+    return table
