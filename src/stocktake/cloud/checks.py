@@ -30,8 +30,8 @@ TYPES = {
 
 # AWS writes its patterns for Java; these are its character classes in Python's words, inside square brackets.
 JAVA_CLASSES = {
-    r"\p{L}": r"^\W\d_",
-    r"\p{N}": r"\d",
+    r"\p{L}": r"\w",
+    r"\p{N}": r"\w",
     r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
     r"\p{Alnum}": "a-zA-Z0-9",
 }
@@ -41,7 +41,9 @@ class RequestError(ValueError):
     """A request that AWS would refuse, or would accept and then not do what was meant; lists every problem."""
 
 
-def check_request(operation: str, request: Mapping[str, Any], config_keys: Mapping[str, str] | None = None) -> None:
+def check_request(
+    operation: str, request: Mapping[str, Any], config_keys: Mapping[str, str] | None = None
+) -> None:
     """Checks a request of SageMaker's API and tells all its problems in one error.
 
     Args:
@@ -55,9 +57,13 @@ def check_request(operation: str, request: Mapping[str, Any], config_keys: Mappi
             allowed.
         ValueError: There is no such operation.
     """
-    problems = list(_shape_problems(_input_shape(operation), request, ""))
-    if not problems:  # the rules may then rely on the shape
-        problems = list(RULES.get(operation, lambda _: ())(request))
+    from botocore.validate import ParamValidator
+
+    shape = _input_shape(operation)
+    problems = list(_shape_problems(shape, request, ""))
+    # The rules rely on what botocore checks: that required fields are there, and of the right type.
+    if operation in RULES and not ParamValidator().validate(request, shape).has_errors():
+        problems += RULES[operation](request)
     if problems:
         lines = [f"  {_named(path, config_keys or {})}: {message}" for path, message in problems]
         raise RequestError(f"{operation} would be refused, {len(lines)} problem(s):\n" + "\n".join(lines))
@@ -74,7 +80,9 @@ def _input_shape(operation: str):
     model = _service_model()
     if operation not in model.operation_names:
         close = get_close_matches(operation, model.operation_names) or ["CreateTrainingJob"]
-        raise ValueError(f"operation={operation!r} is not in SageMaker's API: did you mean {' or '.join(close)}?")
+        raise ValueError(
+            f"operation={operation!r} is not in SageMaker's API: did you mean {' or '.join(close)}?"
+        )
     return model.operation_model(operation).input_shape
 
 
@@ -89,7 +97,7 @@ def _shape_problems(shape, value: Any, path: str) -> Iterator[tuple[str, str]]:
     if not isinstance(value, TYPES[shape.type_name]) or (
         isinstance(value, bool) and shape.type_name != "boolean"
     ):
-        yield path, f"{value!r} is a {type(value).__name__}; it must be a {shape.type_name}"
+        yield path, f"{value!r} is a {type(value).__name__}; it must be of type {shape.type_name}"
         return
     match shape.type_name:
         case "structure":
@@ -139,7 +147,10 @@ def _text_problems(shape, value: str, path: str) -> Iterator[tuple[str, str]]:
         close = get_close_matches(value, allowed) or allowed[:5]
         yield path, f"{value!r} is none of AWS's {len(allowed)} values: did you mean {' or '.join(close)}?"
     if pattern and not python_pattern(pattern).fullmatch(value):
-        yield path, f"{value[:80]!r} does not match {pattern}" + (" (no line breaks)" if pattern == ".*" else "")
+        yield (
+            path,
+            f"{value[:80]!r} does not match {pattern}" + (" (no line breaks)" if pattern == ".*" else ""),
+        )
 
 
 @cache

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 
 CONTAINER_ENTRYPOINT = ("python3", "/opt/ml/input/data/code/container.py")
 
-# The largest step and epoch that a log line has told; SageMaker shows the last value that a regex saw.
-DEFAULT_METRICS = {"step": r"\bstep=([0-9]+)", "valid/accuracy": r"\bvalid/accuracy=([0-9.eE+-]+)"}
+# What SageMaker reads from the log: it keeps the last value that a regex saw. A rehearsal counts by `step`.
+DEFAULT_METRICS = {"step": r"\bstep=([0-9]+)", "valid/accuracy": r"\bvalid/accuracy=([0-9.]+)"}
 
 # Where each value of `training_job` goes in the request: for errors that name what the user typed.
 TRAINING_JOB_PATHS = {
@@ -131,7 +131,8 @@ def training_job(
         # One W&B run per job: after an interruption the same one goes on.
         "Environment": {"WANDB_RUN_ID": job_name, "WANDB_RESUME": "allow"} | dict(environment or {}),
         "Tags": [
-            {"Key": key, "Value": value} for key, value in ({"project": "stocktake"} | dict(tags or {})).items()
+            {"Key": key, "Value": value}
+            for key, value in ({"project": "stocktake"} | dict(tags or {})).items()
         ],
     }
     if spot and max_wait_s is None:
@@ -158,7 +159,8 @@ def _resources(instance_types: Sequence[str], num_instances: int, volume_gb: int
         resources |= {"InstanceType": instance_types[0], "InstanceCount": num_instances}
     else:
         resources["InstancePreferences"] = [
-            {"InstanceType": instance_type, "InstanceCount": num_instances} for instance_type in instance_types
+            {"InstanceType": instance_type, "InstanceCount": num_instances}
+            for instance_type in instance_types
         ]
     if keep_alive_s:
         resources["KeepAlivePeriodInSeconds"] = keep_alive_s

@@ -2,16 +2,21 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from stocktake.data.manifest import Manifest
+from stocktake.data.ingest import Ingest
+from stocktake.data.listing import read_listing
+from stocktake.data.manifest import MANIFEST_KEY, Manifest
 from stocktake.data.sampler import ResumableSampler
+from stocktake.data.split import Split
 from stocktake.data.stream import ObjectImages
+from stocktake.data.synthetic import write_synthetic_source
 from stocktake.data.transforms import Augment, Resize
-from stocktake.storage import Folder, StorageOptions
+from stocktake.storage import Folder, StorageOptions, local_path
 
 
 class BinDataModule(LightningDataModule):
@@ -50,7 +55,7 @@ class BinDataModule(LightningDataModule):
         self.num_workers = _suitable_num_workers() if num_workers is None else num_workers
         self._manifest: Manifest | None = None
         self._train_sampler: ResumableSampler | None = None
-        self._batches_done = 0
+        self._epoch, self._batches_done = 0, 0
 
     @property
     def manifest(self) -> Manifest:
@@ -64,7 +69,7 @@ class BinDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         loader = self.loader("train", shuffle=True, augment=self.augment)
         self._train_sampler = loader.sampler
-        self._train_sampler.skip(self._batches_done)
+        self._train_sampler.start_at(self._epoch, self._batches_done)
         return loader
 
     def val_dataloader(self) -> DataLoader:
@@ -91,13 +96,21 @@ class BinDataModule(LightningDataModule):
             sampler=sampler,
             batch_size=None,  # the sampler's plans are whole batches
             num_workers=self.num_workers,
+            # obstore's threads do not survive a fork, so workers come from a server that never used it.
+            multiprocessing_context="forkserver" if self.num_workers else None,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
 
     def state_dict(self) -> dict[str, int]:
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return {"batches_done": progress.processed, "batch_size": self.batch_size}
+        """Where the order of the images stands: the whole of what exact resuming needs of the data."""
+        done, epoch = (
+            self.trainer.fit_loop.epoch_loop.batch_progress.current.processed,
+            self.trainer.current_epoch,
+        )
+        if done == len(self._train_sampler):
+            epoch, done = epoch + 1, 0
+        return {"epoch": epoch, "batches_done": done, "batch_size": self.batch_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         if state["batch_size"] != self.batch_size:
@@ -105,9 +118,31 @@ class BinDataModule(LightningDataModule):
                 f"The checkpoint was made with data.batch_size={state['batch_size']}, now it is {self.batch_size}; "
                 "the order of the images would not be the same. Type the old value, or start a new run."
             )
-        self._batches_done = state["batches_done"]
+        self._epoch, self._batches_done = state["epoch"], state["batches_done"]
         if self._train_sampler is not None:  # a scheduler may have asked for the loader before
-            self._train_sampler.skip(self._batches_done)
+            self._train_sampler.start_at(self._epoch, self._batches_done)
+
+
+class SyntheticBinDataModule(BinDataModule):
+    """A dataset root of drawn bins, which it makes when it is not there yet."""
+
+    def __init__(self, root: str, num_bins: int = 2000, **options: Any):
+        """
+        Args:
+            root: Local folder; the drawn source bucket is kept in it too.
+            num_bins: Bins to draw, over all splits.
+            options: As for `BinDataModule`.
+        """
+        super().__init__(root, **options)
+        self.num_bins = num_bins
+
+    def prepare_data(self) -> None:
+        """Draws and ingests; Lightning calls it once a machine."""
+        if not self.root.exists(MANIFEST_KEY):
+            source = local_path(self.root.url) / "source"
+            write_synthetic_source(source, self.num_bins, counts=self.counts)
+            # Drawn bins are independent of their neighbours.
+            Ingest(Folder(str(source)), self.root, read_listing(Folder(str(source))), Split(block=1)).run()
 
 
 def _suitable_num_workers() -> int:

@@ -146,8 +146,10 @@ class Ingest:
     async def _take_image(self, image_id: str, side: str, present: dict[str, int]) -> None:
         key = f"data/{side}/{self.bins[image_id].count}/{image_id}.jpg"
         is_present = key in present
-        content = await self._get(self.root, key) if is_present else await self._get(
-            self.source, f"bin-images/{image_id}.jpg"
+        content = (
+            await self._get(self.root, key)
+            if is_present
+            else await self._get(self.source, f"bin-images/{image_id}.jpg")
         )
         if content is None:
             self._leave_out(image_id, "image-missing", f"bin-images/{image_id}.jpg does not exist")

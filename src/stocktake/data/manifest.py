@@ -95,7 +95,9 @@ class Manifest:
         rows = self.table.filter(pyarrow.compute.is_in(column, pyarrow.array(wanted)))
         if rows.num_rows == 0:
             sizes = {side: pyarrow.compute.sum(pyarrow.compute.equal(column, side)).as_py() for side in (*SIDES, GUARD)}
-            raise ManifestError(f"split={split!r} holds no image; the manifest has {sizes}. Type one that is not empty.")
+            raise ManifestError(
+                f"split={split!r} holds no image; the manifest has {sizes}. Type one that is not empty."
+            )
         if counts is not None:
             unknown = sorted(set(rows["count"].to_pylist()) - set(counts))
             if unknown:

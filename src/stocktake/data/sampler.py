@@ -83,9 +83,9 @@ class ResumableSampler:
         """Called by the Trainer before every epoch."""
         self.epoch = epoch
 
-    def skip(self, batches_done: int) -> None:
-        """Makes the next pass start after `batches_done` global batches; passes after it start at the beginning."""
-        self.batches_done = batches_done
+    def start_at(self, epoch: int, batches_done: int) -> None:
+        """Makes the next pass that of `epoch`, after so many global batches; the passes after it are whole."""
+        self.epoch, self.batches_done = epoch, batches_done
 
     def __iter__(self) -> Iterator[BatchPlan]:
         batches = self.batches()

@@ -6,7 +6,6 @@ size.
 """
 
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -22,7 +21,7 @@ from rich.progress import track
 from stocktake.data.synthetic_products import COLOURS, Product, draw_product, invent_products
 
 SUPERSAMPLING = 2
-MIN_VISIBLE_FRACTION = 0.5
+MIN_VISIBLE_FRACTION = 0.6
 MAX_COUNT = 10
 WIDTH_INCHES = 14  # of a bin; gives the products in the records their size
 LABEL_COLOURS = ("navy", "red", "black", "pink", "orange", "blue")
@@ -68,7 +67,8 @@ def write_synthetic_source(
     listed: dict[str, list[str]] = {str(count): [] for count in sorted(set(counts))}
     console = Console(stderr=True)
     for i, count in enumerate(
-        track(count_of_bin, f"Drawing {num_bins} bins", console=console, disable=not console.is_terminal), start=1
+        track(count_of_bin, f"Drawing {num_bins} bins", console=console, disable=not console.is_terminal),
+        start=1,
     ):
         image_id = f"{i:05d}"
         image, record = draw_bin(image_id, int(count), seed, size_px)
@@ -208,7 +208,10 @@ def _photograph(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Uneven light, vignette, sometimes motion blur, and sensor noise."""
     pixels = np.asarray(image, np.float32)
     height, width = pixels.shape[:2]
-    x, y = np.linspace(-1, 1, width, dtype=np.float32)[None, :], np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x, y = (
+        np.linspace(-1, 1, width, dtype=np.float32)[None, :],
+        np.linspace(-1, 1, height, dtype=np.float32)[:, None],
+    )
     slope_x, slope_y = rng.uniform(-0.2, 0.2, 2)
     light = rng.uniform(0.6, 1.15) * (1 + slope_x * x + slope_y * y) * (1 - 0.12 * (x**2 + y**2))
     pixels = pixels * (light[..., None] * rng.uniform((0.97, 0.94, 0.84), (1.03, 1.0, 1.0))).astype(np.float32)

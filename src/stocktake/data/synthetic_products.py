@@ -60,13 +60,15 @@ def draw_product(product: Product, angle_degrees: float, frame_width_px: float) 
     width, height = (max(8, round(length * frame_width_px)) for length in (product.width, product.height))
     kind, colour, accent = KINDS[product.kind], COLOURS[product.colour], COLOURS[product.accent]
     piece = Image.new("RGBA", (width, height))
-    kind.draw(ImageDraw.Draw(piece), width, height, colour, accent, np.random.default_rng(product.look))
+    draw, rng = ImageDraw.Draw(piece), np.random.default_rng(product.look)
+    kind.draw(draw, width, height, colour, accent, rng)
+    _stick_barcode(draw, width, height, min(0.07 * frame_width_px, 0.8 * width), rng)
     across = np.linspace(-1, 1, width)[:, None]
     light = 1.15 - 0.7 * (across + 0.25) ** 2 if kind.is_round else 1.04 - 0.12 * across
     pixels = np.array(piece, np.float32)
     pixels[..., :3] *= light
     piece = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    return piece.rotate(angle_degrees, Image.Resampling.BICUBIC, expand=True)
+    return piece.rotate(angle_degrees, Image.Resampling.BILINEAR, expand=True)
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
@@ -74,18 +76,28 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 
 def _draw_print(draw, left, top, right, bottom, accent, rng):
-    """A band, lines of text and sometimes a barcode sticker."""
+    """A band and lines of text."""
     width, height = right - left, bottom - top
     band = top + height * rng.uniform(0.08, 0.4)
     draw.rectangle((left, band, right, band + height * rng.uniform(0.12, 0.25)), fill=accent)
     for line in 0.66 + 0.09 * np.arange(rng.integers(1, 4)):
         line_top, line_right = top + line * height, left + rng.uniform(0.45, 0.85) * width
         draw.rectangle((left + 0.12 * width, line_top, line_right, line_top + 0.03 * height), fill=_shade(accent, 0.5))
-    if rng.random() < 0.5:
-        x, y = left + width * rng.uniform(0.1, 0.5), top + height * rng.uniform(0.05, 0.7)
-        draw.rectangle((x, y, x + 0.4 * width, y + 0.22 * height), fill=(240, 238, 232))
-        for bar in x + width * np.linspace(0.04, 0.36, 7):
-            draw.line((bar, y + 0.04 * height, bar, y + 0.18 * height), fill=(30, 30, 30), width=max(1, int(width) // 40))
+
+
+def _stick_barcode(draw, width, height, sticker_width, rng):
+    """The warehouse's own sticker, of one size on every product."""
+    sticker_height = 0.75 * sticker_width
+    left = rng.uniform(0.05, 0.75) * max(0, width - sticker_width)
+    top = height * rng.uniform(0.4, 0.9) - sticker_height
+    draw.rectangle((left, top, left + sticker_width, top + sticker_height), fill=(246, 245, 240))
+    for bar in left + sticker_width * np.linspace(0.15, 0.85, 6):
+        bar_width = max(1, round(0.06 * sticker_width))
+        draw.line(
+            (bar, top + 0.2 * sticker_height, bar, top + 0.8 * sticker_height),
+            fill=(28, 28, 30),
+            width=bar_width,
+        )
 
 
 def _draw_box(draw, width, height, colour, accent, rng):
@@ -110,7 +122,7 @@ def _draw_bottle(draw, width, height, colour, accent, rng):
     draw.rectangle((1.2 * neck, 0.5 * shoulder, width - 1.2 * neck, shoulder), fill=colour)
     draw.rounded_rectangle((0, 0.85 * shoulder, width, height), radius=0.28 * width, fill=colour)
     draw.rounded_rectangle((neck, 0, width - neck, 0.6 * shoulder), radius=0.06 * width, fill=accent)
-    draw.rectangle((0, 0.46 * height, width, 0.84 * height), fill=(232, 228, 216))
+    draw.rectangle((0, 0.46 * height, width, 0.84 * height), fill=_shade(colour, 1.5))
     _draw_print(draw, 0, 0.46 * height, width, 0.84 * height, accent, rng)
 
 

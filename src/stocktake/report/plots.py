@@ -16,7 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-ROLES = {"ink": "#000001", "muted": "#000002", "line": "#000003", "model": "#000004"}  # CSS variable: stand-in
+from stocktake.report.wording import Estimate
+
+ROLES = {
+    "ink": "#000001",
+    "muted": "#000002",
+    "line": "#000003",
+    "model": "#000004",
+    "heat": "#000005",
+}  # CSS variable: stand-in
 SIZE_PX = (340, 210)  # the width of a phone, so that text is never scaled down
 STYLE = {
     "svg.fonttype": "none",
@@ -49,46 +57,43 @@ PANELS = {  # title: the keys of a history that belong into it
 }
 
 
-def draw_bars(estimates: Mapping[str, Mapping[str, float | None]], title: str) -> str:
-    """Shares with their interval as whiskers, one bar per count.
+def draw_bars(estimates: Mapping[str, Estimate], title: str) -> str:
+    """Shares with their interval as whiskers, one bar per count, as an `<svg>` element.
 
     Args:
-        estimates: For each count a `value`, `low` and `high` in 0..1; None where there is none.
+        estimates: The share of each count.
         title: What the bars show, for readers who cannot see them.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _empty_figure()
         for position, estimate in enumerate(estimates.values()):
-            value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
-            top = 0.0
-            if value is not None:
-                axes.bar(position, value, width=0.62, color=ROLES["model"])
-                top = value
-            if low is not None and high is not None:
-                axes.vlines(position, low, high, color=ROLES["ink"], linewidth=1.4)
-                top = max(top, high)
+            top = estimate.value or 0.0
+            axes.bar(position, top, width=0.62, color=ROLES["heat"], edgecolor=ROLES["model"])
+            if estimate.interval:
+                axes.vlines(position, estimate.low, estimate.high, color=ROLES["ink"], linewidth=1.4)
+                top = max(top, estimate.high)
             if len(estimates) <= MAX_LABELLED_BARS:
-                axes.text(position, top + 0.03, _percent(value), ha="center", va="bottom")
+                axes.text(position, top + 0.03, _percent(estimate.value), ha="center", va="bottom")
         axes.set_xticks(range(len(estimates)), list(estimates))
         axes.set_xlim(-0.6, len(estimates) - 0.4)
-        axes.set_xlabel("count in the record")
+        axes.set_xlabel("count")
         axes.set_ylim(0, 1.16)
-        axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
-    words = ", ".join(f"count {count}: {_percent(estimate.get('value'))}" for count, estimate in estimates.items())
+        axes.set_yticks([0, 0.5, 1], ["0", "50", "100\u202f%"])
+    words = ", ".join(f"count {count}: {_percent(estimate.value)}" for count, estimate in estimates.items())
     return _to_svg(figure, f"{title}. {words}.")
 
 
 def draw_learning_curves(history: Sequence[Mapping[str, float | None]]) -> dict[str, str]:
-    """One plot for each of PANELS that the history has numbers for, by title.
+    """An `<svg>` element for each of PANELS that the history has numbers for, by title.
 
     Args:
-        history: Rows as a logger writes them, each with `step` or `epoch` and any of the keys in PANELS. A key
-            that is missing, None or NaN was not logged there.
+        history: Rows as a logger writes them, each with `step` or `epoch` and any of the keys in PANELS. A
+            key that is missing, None or NaN was not logged there.
 
     Raises:
         ValueError: A row has neither a `step` nor an `epoch`.
     """
-    along = "step" if all(row.get("step") is not None for row in history) else "epoch"
+    along = "step" if any(row.get("step") is not None for row in history) else "epoch"
     for index, row in enumerate(history):
         if row.get(along) is None:
             raise ValueError(
@@ -114,22 +119,22 @@ def _draw_curves(title: str, along: str, curves: Mapping[str, Sequence[tuple[flo
     with matplotlib.rc_context(STYLE):
         figure, axes = _empty_figure()
         for key, points in curves.items():
-            emphasis = {"color": ROLES["muted"], "linewidth": 1.2, "linestyle": (0, (3, 1.5))}
+            emphasis = {"color": ROLES["muted"], "linewidth": 0.9}
             if key.startswith("valid/"):
-                emphasis = {"color": ROLES["model"], "linewidth": 1.8}
+                emphasis = {"color": ROLES["model"], "linewidth": 2.0}
             axes.plot(*zip(*points, strict=True), marker="o" if len(points) == 1 else None, **emphasis)
         axes.set_xlabel(along)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         if title == "Learning rate":
-            axes.yaxis.set_major_formatter("{x:.0e}")
+            axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:.2g}")
             axes.set_ylim(bottom=0)
         if title.startswith("Exact"):
             axes.yaxis.set_major_formatter(lambda share, _: _percent(share))
         if max(x for points in curves.values() for x, _ in points) >= 10_000:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     words = "; ".join(
-        f"{key or title} goes from {points[0][1]:.3g} to {points[-1][1]:.3g} by {along} {points[-1][0]:g}"
+        f"{key} goes from {points[0][1]:.3g} to {points[-1][1]:.3g} by {along} {points[-1][0]:g}"
         for key, points in curves.items()
     )
     return _to_svg(figure, f"{title}: {words}.")
@@ -141,7 +146,7 @@ def _empty_figure() -> tuple[Figure, Axes]:
 
 
 def _percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{100 * share:.0f} %"
+    return "n/a" if share is None else f"{100 * share:.0f}\u202f%"
 
 
 def _to_svg(figure: Figure, description: str) -> str:

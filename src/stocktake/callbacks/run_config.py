@@ -1,0 +1,50 @@
+"""The run's whole configuration inside each checkpoint, and no checkpoint resumed under another one."""
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+CONFIG_KEY = "stocktake_config"  # where it lies in a checkpoint
+
+
+class OtherConfig(ValueError):
+    """A run folder holds a checkpoint that was made by other words."""
+
+
+class RunConfig(Callback):
+    """Keeps the configuration as plain values, so that a checkpoint rebuilds its model alone."""
+
+    def __init__(self, config: dict[str, Any], may_differ: list[str]):
+        """
+        Args:
+            config: The resolved configuration.
+            may_differ: Top-level keys, or dotted ones below them, that don't change what is learnt.
+        """
+        self.config, self.may_differ = config, tuple(may_differ)
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[CONFIG_KEY] = self.config
+
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        before, now = _flat(checkpoint[CONFIG_KEY]), _flat(self.config)
+        differing = [
+            f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and not any(f"{key}.".startswith(f"{k}.") for k in self.may_differ)
+        ]
+        if differing:
+            raise OtherConfig(
+                "This run folder holds a checkpoint of another configuration: " + "; ".join(differing) + ". "
+                "Type the old words to go on with it, or run_name=<new> to start another run beside it."
+            )
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns every leaf under its dotted key; a list is a leaf."""
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {
+        name: value
+        for key, child in node.items()
+        for name, value in _flat(child, f"{prefix}.{key}" if prefix else str(key)).items()
+    }

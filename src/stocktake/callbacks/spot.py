@@ -1,0 +1,75 @@
+"""Checkpoints for machines that may be taken away: periodic ones, and one when SIGTERM says so.
+
+A spot instance gets SIGTERM up to two minutes before it goes. The signal only raises a flag; at the next step
+all ranks agree on it, save the same step and stop. In a validation, which has no step to save, that is its end.
+"""
+
+import signal
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+
+class Interrupted(Exception):
+    """Training was told to stop and has saved a checkpoint to go on from."""
+
+
+class SpotCheckpoint(ModelCheckpoint):
+    """Writes `last.ckpt` every so many steps, after each validation, and on SIGTERM."""
+
+    def __init__(self, dirpath: str, every_n_train_steps: int):
+        """
+        Args:
+            dirpath: Folder or s3:// URL of the checkpoints.
+            every_n_train_steps: At most so many steps are lost when the machine vanishes without notice.
+        """
+        super().__init__(
+            dirpath=dirpath,
+            filename="last",
+            every_n_train_steps=every_n_train_steps,
+            enable_version_counter=False,
+        )
+        self._is_told_to_stop = False
+        self._handler_before: Any = None
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        super().on_train_start(trainer, module)
+        # In the place of Lightning's own handler, which broadcasts inside the signal and may cross other collectives.
+        self._handler_before = signal.signal(signal.SIGTERM, self._take_note)
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        super().teardown(trainer, module, stage)
+        if self._handler_before is not None:
+            signal.signal(signal.SIGTERM, self._handler_before)
+            self._handler_before = None
+
+    def _take_note(self, _number: int, _frame: Any) -> None:
+        self._is_told_to_stop = True
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        epoch_loop = trainer.fit_loop.epoch_loop
+        if epoch_loop.batch_progress.is_last_batch or epoch_loop._should_accumulate():
+            return  # a validation follows, or gradients that no checkpoint holds: neither can be resumed from
+        super().on_train_batch_end(trainer, module, *args)
+        self._stop_if_told(trainer)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._save_last(trainer)
+            self._stop_if_told(trainer)
+
+    def _stop_if_told(self, trainer: Trainer) -> None:
+        """Saves and stops at this step if any rank was told to; all ranks come to the same answer."""
+        is_told = self._is_told_to_stop
+        if trainer.world_size > 1:
+            flag = torch.tensor(float(is_told), device=trainer.strategy.root_device)
+            is_told = bool(trainer.strategy.reduce(flag, reduce_op="max") > 0)
+        if is_told:
+            self._save_last(trainer)
+            raise Interrupted(f"stopped by SIGTERM after step {trainer.global_step}, saved {self.best_model_path}")
+
+    def _save_last(self, trainer: Trainer) -> None:
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -1,0 +1,107 @@
+"""BinCounter: a timm backbone with dropout and a counting head, as a LightningModule.
+
+Axes: B images of a batch, C 3 channels, H height, W width, K counts that the model tells apart (in rising order).
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from stocktake.model.heads import SoftmaxHead
+from stocktake.model.metrics import CountMetrics
+from stocktake.model.weights import create_backbone
+
+
+class BinCounter(LightningModule):
+    """Sees a bin, says P(count)."""
+
+    def __init__(
+        self,
+        backbone: str,
+        counts: Sequence[int],
+        head: SoftmaxHead,
+        optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+        scheduler_interval: str = "step",
+        weights: str | None = "imagenet",
+        drop_rate: float = 0.5,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        channels_last: bool = False,
+    ):
+        """
+        Args:
+            backbone: Name of a timm model.
+            counts: The counts that it tells apart.
+            head: Loss and P(count).
+            optimizer: Given the parameters, makes the optimizer.
+            scheduler: Given the optimizer (and `total_steps`, where it takes that), makes the scheduler.
+            scheduler_interval: `step` or `epoch`: how often the scheduler steps.
+            weights: `imagenet`, a path or s3:// URL, or `none`.
+            drop_rate: Dropout before the last layer.
+            mean: Of the three channels, on 0..1; `None` takes what the backbone's weights were trained with.
+            std: Likewise.
+            channels_last: Memory layout that convolutions are faster in on tensor cores and AVX-512 BF16.
+        """
+        super().__init__()
+        self.counts = sorted(counts)
+        self.head, self.optimizer, self.scheduler = head, optimizer, scheduler
+        self.scheduler_interval = scheduler_interval
+        self.backbone = create_backbone(backbone, head.num_logits(len(self.counts)), weights, drop_rate)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.backbone.to(memory_format=self.memory_format)
+        own = self.backbone.pretrained_cfg
+        self.register_buffer("mean_C11", torch.tensor(mean or own["mean"]).view(-1, 1, 1) * 255)
+        self.register_buffer("std_C11", torch.tensor(std or own["std"]).view(-1, 1, 1) * 255)
+        self.register_buffer("counts_K", torch.tensor(self.counts), persistent=False)
+        self.valid_metrics = CountMetrics(self.counts)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Returns `logits_BK` for uint8 pixels."""
+        normalised_BCHW = (images_BCHW - self.mean_C11) / self.std_C11
+        return self.backbone(normalised_BCHW.contiguous(memory_format=self.memory_format))
+
+    def classes(self, counts_B: Tensor) -> Tensor:
+        """Returns each count's position among the K counts."""
+        return torch.searchsorted(self.counts_K, counts_B)
+
+    def training_step(self, batch: dict[str, Any], _batch_index: int) -> Tensor:
+        loss = self.head.loss(self(batch["images"]), self.classes(batch["counts"]))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["counts"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], _batch_index: int) -> None:
+        logits_BK, classes_B = self(batch["images"]), self.classes(batch["counts"])
+        loss = self.head.loss(logits_BK, classes_B)
+        self.log("valid/loss", loss, prog_bar=True, batch_size=len(classes_B), on_epoch=True, sync_dist=True)
+        self.valid_metrics.update(self.head.probabilities(logits_BK), classes_B)
+
+    def on_validation_epoch_end(self) -> None:
+        metrics = {f"valid/{name}": value for name, value in self.valid_metrics.compute().items()}
+        self.valid_metrics.reset()
+        accuracy = metrics.pop("valid/accuracy")
+        self.log("valid/accuracy", accuracy, prog_bar=True)
+        self.log_dict(metrics)
+
+    def predict_step(self, batch: dict[str, Any], _batch_index: int = 0) -> dict[str, Any]:
+        """Returns `{"image_ids": [str], "probabilities": probabilities_BK}`."""
+        return {
+            "image_ids": batch["image_ids"],
+            "probabilities": self.head.probabilities(self(batch["images"])),
+        }
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return {"optimizer": optimizer}
+        takes_steps = "total_steps" in inspect.signature(self.scheduler).parameters
+        length = {"total_steps": int(self.trainer.estimated_stepping_batches)} if takes_steps else {}
+        scheduler = self.scheduler(optimizer, **length)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval},
+        }

@@ -1,0 +1,94 @@
+"""How well counts are told: all from a confusion matrix and the squared error of the expected count.
+
+Axes: K counts in rising order; a matrix's rows are the records' counts, its columns the predicted ones. Any axes
+before these are carried along, so that thousands of bootstrap samples are one call.
+"""
+
+import numpy
+import torch
+from numpy import ndarray
+from torch import Tensor
+from torchmetrics import Metric
+
+
+def summarise(confusion_KK: ndarray, squared_error: ndarray, counts_K: ndarray) -> dict[str, ndarray]:
+    """Returns the metrics of a split.
+
+    Args:
+        confusion_KK: Number of images, shape (..., K, K).
+        squared_error: Sum over the images of (expected count - record's count)^2, shape (...).
+        counts_K: The K counts.
+
+    Returns:
+        Of shape (...): `accuracy`, `macro_precision`, `macro_recall`, `macro_f1` (means over the counts that occur
+        in the records), `mae` and `rmse` of the most likely count, `rmse_mean` of the expected count,
+        `within_one`. Of shape (..., K): `precision`, `recall`, `f1`; NaN where there is nothing to divide by.
+    """
+    confusion_KK = numpy.asarray(confusion_KK, dtype=float)
+    distance_KK = numpy.abs(counts_K[:, None] - counts_K[None, :])
+    total = confusion_KK.sum((-2, -1))
+    hits = numpy.diagonal(confusion_KK, axis1=-2, axis2=-1)
+    recorded, predicted = confusion_KK.sum(-1), confusion_KK.sum(-2)
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        precision, recall, f1 = hits / predicted, hits / recorded, 2 * hits / (recorded + predicted)
+        occurs = recorded > 0
+
+        def macro(per_count: ndarray) -> ndarray:
+            # A count that occurs and is never predicted has no precision; in the mean it is a 0, as in scikit-learn.
+            return numpy.where(occurs, numpy.nan_to_num(per_count), 0).sum(-1) / occurs.sum(-1)
+
+        return {
+            "accuracy": hits.sum(-1) / total,
+            "macro_precision": macro(precision),
+            "macro_recall": macro(recall),
+            "macro_f1": macro(f1),
+            "mae": (confusion_KK * distance_KK).sum((-2, -1)) / total,
+            "rmse": numpy.sqrt((confusion_KK * distance_KK**2).sum((-2, -1)) / total),
+            "rmse_mean": numpy.sqrt(squared_error / total),
+            "within_one": (confusion_KK * (distance_KK <= 1)).sum((-2, -1)) / total,
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+        }
+
+
+SCALARS = (
+    "accuracy",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "mae",
+    "rmse",
+    "rmse_mean",
+    "within_one",
+)
+
+
+def confusion_matrix(recorded_N: ndarray, predicted_N: ndarray, num_counts: int) -> ndarray:
+    """Returns `confusion_KK`, int64, from positions among the K counts."""
+    return numpy.bincount(recorded_N * num_counts + predicted_N, minlength=num_counts**2).reshape(num_counts, -1)
+
+
+class CountMetrics(Metric):
+    """The scalars of `summarise`, gathered over batches and ranks."""
+
+    full_state_update = False
+
+    def __init__(self, counts: list[int]):
+        super().__init__()
+        self.counts = numpy.array(counts)
+        num_counts = len(counts)
+        self.add_state("confusion_KK", torch.zeros(num_counts, num_counts, dtype=torch.long), dist_reduce_fx="sum")
+        # MPS has no float64, and single precision is exact enough for a sum of errors of a few thousand images.
+        self.add_state("squared_error", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, probabilities_BK: Tensor, classes_B: Tensor) -> None:
+        num_counts = len(self.counts)
+        flat_B = classes_B * num_counts + probabilities_BK.argmax(1)
+        self.confusion_KK += torch.bincount(flat_B, minlength=num_counts**2).reshape(num_counts, num_counts)
+        counts_K = torch.tensor(self.counts, dtype=probabilities_BK.dtype, device=probabilities_BK.device)
+        self.squared_error += ((probabilities_BK @ counts_K - counts_K[classes_B]) ** 2).sum()
+
+    def compute(self) -> dict[str, float]:
+        metrics = summarise(self.confusion_KK.cpu().numpy(), self.squared_error.cpu().numpy(), self.counts)
+        return {name: float(metrics[name]) for name in SCALARS}

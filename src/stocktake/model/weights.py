@@ -1,0 +1,87 @@
+"""A timm backbone by name, with weights from timm's hub, from a file of one's own, or with none."""
+
+import difflib
+import io
+
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from stocktake.storage import Folder
+
+
+class BackboneError(ValueError):
+    """A backbone that timm does not know."""
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be had, or that do not fit the backbone."""
+
+
+def create_backbone(name: str, num_logits: int, weights: str | None = "imagenet", drop_rate: float = 0.0) -> nn.Module:
+    """Returns a timm model that ends in `num_logits` outputs.
+
+    Args:
+        weights: `imagenet` (timm's hub), the path or s3:// URL of a `.safetensors` or `.pt` file, or `none`.
+        drop_rate: Dropout before the last layer.
+
+    Raises:
+        BackboneError: timm has no model of that name.
+        WeightsError: The hub does not answer, or the file is missing or of another model.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=4) or [
+            "resnet50",
+            "resnet18",
+            "mobilenetv2_100",
+        ]
+        raise BackboneError(f"model.backbone={name!r} is no model of timm's; near it are {', '.join(near)}.")
+    options = {"num_classes": num_logits, "drop_rate": drop_rate}
+    if weights in (None, "none"):
+        return timm.create_model(name, pretrained=False, **options)
+    if weights != "imagenet":
+        backbone = timm.create_model(name, pretrained=False, **options)
+        _load(backbone, read_state_dict(weights), weights)
+        return backbone
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except (OSError, RuntimeError) as error:  # no network, no such file on the hub, a broken download
+        raise WeightsError(
+            f"The ImageNet weights of {name} did not come from timm's hub ({type(error).__name__}). Check the network, "
+            "or type model.weights=<a .safetensors or .pt file>, or model.weights=none to start from scratch."
+        ) from error
+
+
+def read_state_dict(place: str) -> dict[str, Tensor]:
+    """Reads a `.safetensors` or `.pt` file, which may hold tensors and plain values but no code.
+
+    Raises:
+        WeightsError: There is no such file, or it is neither.
+    """
+    folder, _, name = place.rpartition("/")
+    try:
+        content = Folder(folder or ".").read(name)
+    except FileNotFoundError as error:
+        raise WeightsError(f"model.weights={place}: {error} Type imagenet, none, or the path of a file.") from None
+    try:
+        if name.endswith(".safetensors"):
+            return safetensors.torch.load(content)
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # each format has errors of its own for a file that is not of it
+        raise WeightsError(f"model.weights={place} is not a file of weights: {str(error).splitlines()[0]}") from None
+    return loaded.get("state_dict", loaded)
+
+
+def _load(backbone: nn.Module, state: dict[str, Tensor], place: str) -> None:
+    """Loads what fits; only the last layer, which belongs to the task, may be left out."""
+    own = backbone.state_dict()
+    classifier = f"{backbone.pretrained_cfg['classifier']}."
+    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    missing = [key for key in own if key not in fitting and not key.startswith(classifier)]
+    if missing:
+        raise WeightsError(
+            f"{place} does not fit the backbone: {len(missing)} of its {len(own)} tensors are missing or of another "
+            f"shape, first {missing[0]!r}. Is it the file of another model? See model.backbone."
+        )
+    backbone.load_state_dict(fitting, strict=False)

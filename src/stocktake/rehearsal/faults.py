@@ -1,0 +1,72 @@
+"""What shall go wrong in a rehearsal, and when."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+KINDS = {
+    "notice": "a spot interruption: SIGTERM, the grace time, SIGKILL",
+    "kill": "a spot interruption without notice: SIGKILL, and what was not yet uploaded is lost",
+    "half_upload": "as kill, and the newest checkpoint lies half written in S3",
+    "capacity": "no instances for wait_s before the next attempt",
+    "no_capacity": "no instances at all: an on-demand job fails, a spot job waits for its maximum",
+    "max_runtime": "the maximum runtime is reached",
+}
+INTERRUPTIONS = ("notice", "kill", "half_upload")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong.
+
+    With neither `step` nor `after_s` it happens once the attempt has uploaded a first checkpoint.
+
+    Attributes:
+        kind: One of `KINDS`.
+        host: The one host that it meets, such as `algo-2`; `None` for all.
+        step: It happens when the log tells this step (metric definition `step`).
+        after_s: It happens this long after the training began.
+        wait_s: How long `capacity` lasts.
+    """
+
+    kind: str
+    host: str | None = None
+    step: int | None = None
+    after_s: float | None = None
+    wait_s: float = 5.0
+
+    def __str__(self) -> str:
+        details = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in fields(self)[1:]
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{self.kind} ({', '.join(details)})" if details else self.kind
+
+
+def fault_plan(entries: Sequence[str | Mapping[str, Any] | Fault]) -> list[Fault]:
+    """Returns the plan that `[notice, {kind: kill, host: algo-2, step: 11}]` means, in the order of its entries.
+
+    Raises:
+        ValueError: An entry is of no known kind, or has an unknown key.
+    """
+    plan = []
+    for entry in entries:
+        fault = (
+            entry
+            if isinstance(entry, Fault)
+            else _fault({"kind": entry} if isinstance(entry, str) else entry)
+        )
+        if fault.kind not in KINDS:
+            known = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
+            raise ValueError(f"faults: {fault.kind!r} is unknown. Known are {known}.")
+        plan.append(fault)
+    return plan
+
+
+def _fault(entry: Mapping[str, Any]) -> Fault:
+    allowed = [field.name for field in fields(Fault)]
+    unknown = sorted(set(entry) - set(allowed))
+    if unknown or "kind" not in entry:
+        raise ValueError(f"faults: {dict(entry)} needs a kind and may have {', '.join(allowed[1:])}.")
+    return Fault(**entry)

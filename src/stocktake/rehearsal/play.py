@@ -1,0 +1,248 @@
+"""The life of one rehearsed job: wait for instances, run them, interrupt them, begin again, upload the results."""
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from stocktake.rehearsal.faults import INTERRUPTIONS, Fault
+from stocktake.rehearsal.instance import Instance, chosen_instances, host_names, wait_all
+from stocktake.rehearsal.jobs import REGION, Attempt, Job
+from stocktake.rehearsal.transfer import DataMissing, Mirror, OpenFolder, download_channel, upload_archive
+
+POLL_S = 0.1
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+OUTCOMES = {"Completed": "completed", "Failed": "failed", "Interrupted": "interrupted"}
+
+
+class Play:
+    """Plays one job in the thread that calls `run`; the arguments are those of `LocalRunner`.
+
+    Args:
+        folder: Holds the instances' base folders and `logs`.
+        closing: Set when everything shall end at once.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        faults: Sequence[Fault],
+        open_folder: OpenFolder,
+        grace_s: float,
+        upload_interval_s: float,
+        closing: threading.Event,
+    ):
+        self.job, self.request, self.folder, self.plan = job, job.request, folder, list(faults)
+        self.open_folder, self.grace_s, self.upload_interval_s = open_folder, grace_s, upload_interval_s
+        self.closing = closing
+        self.failed: Instance | None = None
+        stopping = self.request.get("StoppingCondition", {})
+        self.max_runtime_s = stopping.get("MaxRuntimeInSeconds", 24 * 3600)
+        self.max_wait_s = stopping.get("MaxWaitTimeInSeconds")
+        self.metrics = {
+            metric["Name"]: re.compile(metric["Regex"])
+            for metric in self.request["AlgorithmSpecification"].get("MetricDefinitions", ())
+        }
+
+    def run(self) -> None:
+        try:
+            while self._wait_for_capacity():
+                ending = self._attempt()
+                if ending != "Interrupted":
+                    break
+        except Exception as error:
+            self.job.fail(f"InternalServerError: the rehearsal itself failed: {error!r}")
+            raise
+
+    def _wait_for_capacity(self) -> bool:
+        """Lets instances be missing as the plan wants it; returns whether the job goes on."""
+        self.job.enter("Starting")
+        while self.plan and self.plan[0].kind in ("capacity", "no_capacity"):
+            fault = self.plan.pop(0)
+            if fault.kind == "no_capacity" and not self.job.spot:
+                self._end(
+                    "Failed",
+                    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a "
+                    "different ML instance type.",
+                )
+                return False
+            self.job.enter(
+                "Starting", "Insufficient capacity error from EC2 while launching instances, retrying!"
+            )
+            end = time.monotonic() + (fault.wait_s if fault.kind == "capacity" else float("inf"))
+            while time.monotonic() < end and not self._limit(0.0):
+                time.sleep(POLL_S)
+        if limit := self._limit(0.0):
+            self.job.enter("Stopping")
+            self._end(limit)
+        return not limit
+
+    def _attempt(self) -> str:
+        """Runs all instances once and returns the secondary status in which that left the job."""
+        attempt = Attempt(number=len(self.job.attempts) + 1, started_at=time.time())
+        instances, reason = [], ""
+        self.job.attempts.append(attempt)
+        self.job.enter("Downloading")
+        try:
+            instances, mirrors = self._launch()
+            self.job.enter("Training")
+            ending = self._watch(attempt, instances, mirrors)
+            if ending == "Failed":
+                reason = self.failed.failure_reason()
+            if ending == "Completed":
+                self.job.enter("Uploading")
+            if ending != "Interrupted":
+                self._upload_results(instances, with_model=ending != "Failed")
+        except DataMissing as error:
+            ending, reason = "Failed", f"ClientError: Data download failed:{error}"
+        finally:
+            for instance in instances:
+                instance.kill()
+        attempt.exit_codes = [instance.exit_code for instance in instances]
+        attempt.on_instances_s = time.time() - attempt.started_at
+        attempt.outcome = OUTCOMES.get(ending, "stopped")
+        if ending == "Interrupted":
+            self.job.enter(ending)
+        else:
+            self._end(ending, reason)
+        return ending
+
+    def _end(self, secondary_status: str, reason: str = "") -> None:
+        self.job.unplayed_faults = [str(fault) for fault in self.plan]
+        if secondary_status == "Failed":
+            self.job.fail(reason)
+        else:
+            self.job.enter(secondary_status)
+
+    def _launch(self) -> tuple[list[Instance], list[Mirror]]:
+        """Starts new instances with their channels and the checkpoints so far."""
+        names, instance_type = host_names(self.request), chosen_instances(self.request)[0]
+        addresses = [f"127.0.0.{number}" for number in range(1, len(names) + 1)]
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        environment = {
+            "AWS_REGION": REGION,
+            "MASTER_PORT": str(free_port()),
+            "TRAINING_JOB_ARN": self.job.arn,
+            "TRAINING_JOB_NAME": self.job.name,
+        } | self.request.get("Environment", {})
+        instances, mirrors = [], []
+        for rank, (name, address) in enumerate(zip(names, addresses, strict=True)):
+            instance = Instance(name, address, self.folder / name, self.folder / "logs" / f"{name}.log")
+            instance.write_config(self.request, instance_type, addresses)
+            for channel in self.request.get("InputDataConfig", ()):
+                target = instance.base / "input" / "data" / channel["ChannelName"]
+                download_channel(
+                    channel["DataSource"]["S3DataSource"], target, self.open_folder, rank, len(names)
+                )
+            if "CheckpointConfig" in self.request:
+                mirror = Mirror(
+                    instance.base / "checkpoints", self.open_folder(self.request["CheckpointConfig"]["S3Uri"])
+                )
+                mirror.restore()
+                mirrors.append(mirror)
+            instances.append(instance)
+        for instance in instances:
+            instance.start(self.request, environment)
+        return instances, mirrors
+
+    def _watch(self, attempt: Attempt, instances: list[Instance], mirrors: list[Mirror]) -> str:
+        """Follows the instances until they or the plan end; returns the secondary status that follows."""
+        started, uploaded_at, num_uploads = time.monotonic(), time.monotonic(), 0
+        while True:
+            self._read_logs(instances)
+            if time.monotonic() - uploaded_at >= self.upload_interval_s:
+                num_uploads += sum(len(mirror.upload()) for mirror in mirrors)
+                uploaded_at = time.monotonic()
+            training_s = time.monotonic() - started
+            limit = self._limit(time.time() - attempt.started_at)
+            if not limit and self._fault_is_due(training_s, attempt.last_step, num_uploads):
+                fault = self.plan.pop(0)
+                attempt.fault = str(fault)
+                if fault.kind != "max_runtime":
+                    self._interrupt(attempt, fault, instances, mirrors)
+                    return "Interrupted"
+                limit = "MaxRuntimeExceeded"
+            # An exit code is None while the instance runs.
+            self.failed = next((instance for instance in instances if instance.exit_code), None)
+            completed = all(instance.exit_code == 0 for instance in instances)
+            if limit:
+                self.job.enter("Stopping")
+            if limit or self.failed or completed:
+                self._terminate(instances)
+                self._read_logs(instances)
+                for mirror in mirrors:
+                    mirror.upload()
+                return limit or ("Failed" if self.failed else "Completed")
+            time.sleep(POLL_S)
+
+    def _limit(self, on_instances_s: float) -> str | None:
+        """Returns the secondary status in which the job must end now, if it must."""
+        if self.job.stop_asked.is_set() or self.closing.is_set():
+            return "Stopped"
+        if self.max_wait_s is not None and time.time() - self.job.created_at > self.max_wait_s:
+            return "MaxWaitTimeExceeded"
+        if self.job.on_instances_s + on_instances_s > self.max_runtime_s:
+            return "MaxRuntimeExceeded"
+        return None
+
+    def _fault_is_due(self, training_s: float, last_step: int | None, num_uploads: int) -> bool:
+        if not self.plan or self.plan[0].kind not in (*INTERRUPTIONS, "max_runtime"):
+            return False
+        fault = self.plan[0]
+        if fault.after_s is not None:
+            return training_s >= fault.after_s
+        if fault.step is not None:
+            return last_step is not None and last_step >= fault.step
+        return num_uploads > 0
+
+    def _interrupt(
+        self, attempt: Attempt, fault: Fault, instances: list[Instance], mirrors: list[Mirror]
+    ) -> None:
+        """Takes the instances away: those that the fault names first, then the others, as none can go on alone."""
+        met = [instance for instance in instances if fault.host in (None, instance.name)]
+        if fault.kind == "notice":
+            self._terminate(met)
+        else:
+            for instance in met:
+                instance.kill()
+        self._terminate(instances)
+        self._read_logs(instances)
+        for instance, mirror in zip(instances, mirrors, strict=False):
+            if fault.kind == "notice" or instance not in met:
+                mirror.upload()
+        if fault.kind == "half_upload":
+            halved = next(
+                filter(None, (mirror.halve_newest() for mirror in mirrors)), "nothing: none was uploaded"
+            )
+            attempt.fault += f", halved {halved}"
+
+    def _terminate(self, instances: list[Instance]) -> None:
+        for instance in instances:
+            instance.terminate()
+        wait_all(instances, 0.0 if self.closing.is_set() else self.grace_s)
+
+    def _read_logs(self, instances: list[Instance]) -> None:
+        for instance in instances:
+            for line in instance.new_lines():
+                for name, regex in self.metrics.items():
+                    found = regex.search(line)
+                    if found and NUMBER.fullmatch(
+                        found[1]
+                    ):  # a metric is a number, whatever the regex lets pass
+                        self.job.see_metric(name, float(found[1]))
+
+    def _upload_results(self, instances: list[Instance], with_model: bool) -> None:
+        output_url = self.request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+        target = self.open_folder(f"{output_url}/{self.job.name}/output")
+        upload_archive([instance.base / "output" / "data" for instance in instances], target, "output.tar.gz")
+        if with_model:
+            upload_archive([instance.base / "model" for instance in instances], target, "model.tar.gz")
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]

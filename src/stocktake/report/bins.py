@@ -1,0 +1,72 @@
+"""Single bins on a page: which ones are worth a look, and how their picture and prediction are shown."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageOps
+
+THUMBNAIL_PX = 240
+
+
+@dataclass(frozen=True)
+class BinPrediction:
+    """One bin: the count of its record, the one that the model finds most likely, and P of every count."""
+
+    image_id: str
+    count: int
+    predicted: int
+    probabilities: Sequence[float]
+
+
+def rank_predictions(
+    predictions: Sequence[BinPrediction], counts: Sequence[int]
+) -> tuple[list[BinPrediction], list[BinPrediction]]:
+    """The mistakes and the hits, each with the most probable prediction first, then by image id.
+
+    Args:
+        predictions: In any order.
+        counts: The count that each of the probabilities is about.
+    """
+
+    def surest_first(prediction: BinPrediction) -> tuple[float, str]:
+        return -prediction.probabilities[counts.index(prediction.predicted)], prediction.image_id
+
+    ranked = sorted(predictions, key=surest_first)
+    mistakes = [prediction for prediction in ranked if prediction.predicted != prediction.count]
+    hits = [prediction for prediction in ranked if prediction.predicted == prediction.count]
+    return mistakes, hits
+
+
+def describe_bin(prediction: BinPrediction, counts: Sequence[int], pictures: Callable[[str], bytes]) -> dict:
+    """What the template shows of a bin."""
+    probabilities = {count: round(float(p), 4) for count, p in zip(counts, prediction.probabilities, strict=True)}
+    return {
+        "image_id": prediction.image_id,
+        "count": prediction.count,
+        "predicted": prediction.predicted,
+        "probabilities": probabilities,
+        "description": ", ".join(f"P({count}) {100 * p:.0f} %" for count, p in probabilities.items()),
+        "picture": make_thumbnail(prediction.image_id, pictures(prediction.image_id)),
+    }
+
+
+def make_thumbnail(image_id: str, jpeg: bytes) -> str:
+    """A picture as a `data:` URI, at most THUMBNAIL_PX wide and high, without its metadata.
+
+    Raises:
+        ValueError: The bytes are not a picture.
+    """
+    try:
+        with Image.open(io.BytesIO(jpeg)) as picture:
+            small = ImageOps.exif_transpose(picture).convert("RGB")
+    except OSError as error:  # Pillow's own errors for unknown and for cut off files
+        raise ValueError(
+            f"The picture of bin {image_id!r} ({len(jpeg)} bytes) cannot be read: {error}. "
+            "It has changed since the evaluation; prepare the dataset again with scripts/prepare.py."
+        ) from error
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=82, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,110 @@
+"""The numbers of an evaluation as a page writes them: with their interval, and once in plain words."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ACCURACY, WITHIN_ONE, RMSE = "test/accuracy", "test/within_one", "test/rmse"
+LABELS = (
+    "Exact means equal to the record that came with the photo. No person counted these bins for this page, "
+    "so where the two differ, the record may be the one that is wrong."
+)
+CAUTIONS = {
+    "train": "The model was trained on these bins: on new ones it will do worse.",
+    "valid": "The checkpoint was chosen on these bins: on new ones it may do a little worse.",
+    "all": "The model was trained on some of these bins: on new ones it will do worse.",
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a key of metrics.json is called, whether it is a share of bins, and which way is better."""
+
+    title: str
+    is_share: bool
+    better: str
+
+
+MEASURES = {
+    ACCURACY: Measure("Exact count (accuracy)", True, "higher"),
+    WITHIN_ONE: Measure("At most one off", True, "higher"),
+    "test/mae": Measure("Mean absolute error, in items", False, "lower"),
+    RMSE: Measure("RMSE, in items", False, "lower"),
+    "test/rmse_mean": Measure("RMSE of the expected count", False, "lower"),
+    "test/macro_precision": Measure("Precision, mean over counts", True, "higher"),
+    "test/macro_recall": Measure("Recall, mean over counts", True, "higher"),
+    "test/macro_f1": Measure("F1, mean over counts", True, "higher"),
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and the ends of its 95 % interval, each None where it could not be computed."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    is_share: bool = True
+
+    @classmethod
+    def read(cls, metric: Mapping[str, float | None], is_share: bool = True) -> "Estimate":
+        """From `value`, `low` and `high` as metrics.json holds them; missing, null and NaN become None."""
+        value, low, high = (metric.get(key) for key in ("value", "low", "high"))
+        return cls(
+            *(None if number is None or math.isnan(number) else number for number in (value, low, high)),
+            is_share,
+        )
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "n/a"
+        return f"{100 * self.value:.1f}\u202f%" if self.is_share else f"{self.value:.2f}"
+
+    @property
+    def interval(self) -> str:
+        """The two ends in the unit of the number, or an empty string."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{100 * self.low:.1f}–{100 * self.high:.1f}" if self.is_share else f"{self.low:.2f}–{self.high:.2f}"
+
+
+def describe_result(metrics: Mapping[str, Any]) -> list[str]:
+    """What an evaluation found, in sentences for a person who reads nothing else."""
+    accuracy, within_one = Estimate.read(metrics[ACCURACY]), Estimate.read(metrics[WITHIN_ONE])
+    majority = metrics["majority_baseline"]
+    baseline = Estimate.read(majority.get(ACCURACY, {}))
+    if accuracy.value is None:
+        return ["How often the count is exact could not be computed."]
+    found = f"On {_per_hundred(accuracy.value)} of 100 bins the count is exact"
+    if within_one.value is not None:
+        found += f", and on {_per_hundred(within_one.value)} it is at most one off"
+    sentences = [f"{found}."]
+    if accuracy.interval:
+        blocks = metrics.get("num_blocks")
+        source = f", over {blocks:,} blocks of neighbouring bins" if blocks else ""
+        sentences.append(
+            f"{metrics['num_images']:,} bins were measured: for bins like these the share lies between "
+            f"{_per_hundred(accuracy.low)} and {_per_hundred(accuracy.high)} of 100 "
+            f"(95\u202f% interval{source})."
+        )
+    if baseline.value is not None:
+        sentences.append(
+            f"Always answering {majority['count']} would be exact on {_per_hundred(baseline.value)}: "
+            f"{_compare(accuracy, baseline)}."
+        )
+    return sentences
+
+
+def _per_hundred(share: float) -> str:
+    return f"{100 * share:.0f}"
+
+
+def _compare(model: Estimate, baseline: Estimate) -> str:
+    if not (model.interval and baseline.interval):
+        return "whether the difference is chance cannot be said without intervals"
+    if model.low > baseline.high:
+        return "the model is clearly better"
+    if model.high < baseline.low:
+        return "the model is clearly worse"
+    return "the two intervals overlap, so the difference may be chance"

@@ -1,0 +1,106 @@
+"""train.py: builds what the configuration names, fits it, and keeps what a person needs to judge the run."""
+
+import json
+import netrc
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
+
+from stocktake.callbacks.run_config import RunConfig
+from stocktake.callbacks.spot import Interrupted
+from stocktake.config import build, build_all
+from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
+
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
+METRICS_NAME = "metrics.json"
+# Where a run is, and on how many machines: none of it changes what is learnt.
+MAY_DIFFER = ["run_dir", "run_name", "logger", "callbacks", "data.root", "data.num_workers", "data.storage"]
+MAY_DIFFER += ["trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"]
+
+
+def train(cfg: DictConfig) -> float:
+    """Trains, or goes on training; returns the best value of `cfg.optimized_metric`, for any sweeper.
+
+    Raises:
+        SystemExit: With `EXIT_INTERRUPTED` after a SIGTERM, once the checkpoint to go on from is saved.
+    """
+    run_dir = Path(cfg.run_dir)
+    if cfg.resume and (finished := _finished(run_dir)) is not None:
+        value = finished[cfg.optimized_metric]
+        print(f"The run in {run_dir} is finished ({cfg.optimized_metric} {value:.4f}).")
+        print(f"To start anew, type run_name=<new>, or remove that folder first: rm -r {run_dir}")
+        return value
+
+    seed_everything(cfg.seed, verbose=False)
+    torch.set_float32_matmul_precision("high")
+    _settle(cfg)
+    datamodule: LightningDataModule = build(cfg.data)
+    module: LightningModule = build(cfg.model)
+    plain_config = OmegaConf.to_container(cfg, resolve=True)
+    callbacks = [*build_all(cfg.callbacks), RunConfig(plain_config, MAY_DIFFER)]
+    loggers = build_all(cfg.logger)
+    trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers)
+    for logger in loggers:
+        logger.log_hyperparams(plain_config)
+    _write_config(run_dir, cfg)
+
+    try:
+        trainer.fit(module, datamodule, ckpt_path="last" if cfg.resume else None)
+    except Interrupted as interruption:
+        print(f"Interrupted: {interruption}. Type the same again to go on.", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    return _write_metrics(run_dir, trainer, cfg.optimized_metric)
+
+
+def _settle(cfg: DictConfig) -> None:
+    """Replaces each `auto` by what suits this machine, so that the kept configuration says what was done."""
+    with open_dict(cfg):
+        cfg.trainer.precision = suitable_precision(cfg.trainer.precision)
+        cfg.model.channels_last = suitable_channels_last(cfg.model.channels_last)
+        if (wandb := cfg.logger.get("wandb")) and wandb.offline == "auto":
+            wandb.offline = not _has_wandb_key()
+
+
+def _has_wandb_key() -> bool:
+    """Whether W&B would find a key without asking: in the environment, or from an earlier `wandb login`."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _finished(run_dir: Path) -> dict[str, Any] | None:
+    path = run_dir / METRICS_NAME
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+@rank_zero_only
+def _write_config(run_dir: Path, cfg: DictConfig) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def _write_metrics(run_dir: Path, trainer: Trainer, optimized_metric: str) -> float:
+    """Writes the run's metrics.json last of all, so that its presence means that the run is finished."""
+    best = trainer.checkpoint_callback
+    value = float(best.best_model_score)
+    last = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = {
+        **last,
+        optimized_metric: value,
+        "checkpoint": best.best_model_path,
+        "steps": trainer.global_step,
+    }
+    if trainer.is_global_zero:
+        (run_dir / METRICS_NAME).write_text(json.dumps(metrics, indent=2) + "\n")
+    rank_zero_info(f"{optimized_metric} {value:.4f}; the best checkpoint is {best.best_model_path}")
+    rank_zero_info(f"Evaluate it: python scripts/evaluate.py checkpoint={best.best_model_path}")
+    return value

@@ -1,0 +1,291 @@
+"""The container's first process, in folders like SageMaker's and with signals like SageMaker's.
+
+Most tests put a stand-in for torchrun on the path of the job's code: it takes the same options and keeps the same
+logs, and starts in no time. The slow test runs the real one on two hosts.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from stocktake.cloud import container
+
+FAKE_TORCHRUN = """
+import os, pathlib, signal, subprocess, sys
+options = dict(word[2:].split("=", 1) for word in sys.argv[1:] if word.startswith("--"))
+script, *words = [word for word in sys.argv[1:] if not word.startswith("--")] if "--" not in sys.argv else []
+words = sys.argv[sys.argv.index(script) + 1:]
+logs = pathlib.Path(options["log-dir"]) / "none_x" / "attempt_0" / "0"
+logs.mkdir(parents=True)
+environment = os.environ | {"RANK": options["node-rank"], "WORLD_SIZE": options["nnodes"]}
+child = subprocess.Popen([sys.executable, script, *words], env=environment, stderr=(logs / "stderr.log").open("w"))
+signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+sys.exit(1 if child.wait() else 0)
+"""
+WORDS = [
+    "experiment=demo",
+    "a='it\\'s'",
+    "b=[1,2]",
+    "$(touch ran)",
+    "`touch ran`",
+    "two\nlines",
+    "ü 数",
+    "x" * 2000,
+    "",
+]
+COMPLETES = """
+import json, os, pathlib, sys
+run = pathlib.Path(os.environ["RUN_DIR"])
+(run / "checkpoints").mkdir(parents=True, exist_ok=True)
+(run / "checkpoints" / "best.ckpt").write_text("best")
+(run / "metrics.json").write_text(json.dumps({"words": sys.argv[1:], "rank": os.environ["RANK"], "cwd": os.getcwd()}))
+"""
+FAILS = "def train():\n    raise ValueError('no such backbone: resnet5')\ntrain()\n"
+LOSES_PEER = (
+    "raise RuntimeError('[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711')\n"
+)
+WAITS = """
+import os, pathlib, signal, sys, time
+run = pathlib.Path(os.environ["RUN_DIR"])
+def stop(*_):
+    (run / "interrupted").touch()
+    sys.exit(75)
+signal.signal(signal.SIGTERM, stop)
+print("waiting", flush=True)
+time.sleep(60)
+"""
+
+
+def make_host(
+    base: Path,
+    script: str,
+    hosts=("algo-1",),
+    current: str = "algo-1",
+    words=WORDS,
+    fake_torchrun: bool = True,
+) -> Path:
+    """Lays out a base folder as SageMaker does before it starts the container."""
+    for folder in (
+        "input/config",
+        "input/data/code",
+        "input/data/config",
+        "checkpoints",
+        "model",
+        "output/data",
+    ):
+        (base / folder).mkdir(parents=True)
+    interface = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    config = {
+        "resourceconfig": {
+            "current_host": current,
+            "hosts": list(hosts),
+            "network_interface_name": interface,
+        },
+        "inputdataconfig": {"code": {}, "config": {}},
+        "hyperparameters": {"model.optimizer.lr": "0.01", "_tuning_objective_metric": "valid/accuracy"},
+    }
+    for name, content in config.items():
+        (base / "input/config" / f"{name}.json").write_text(json.dumps(content))
+    sent = {"script": "train.py", "overrides": list(words)}
+    (base / "input/data/config/overrides.json").write_text(json.dumps(sent))
+    files = {"train.py": script}
+    if fake_torchrun:
+        files |= {"src/torch/__init__.py": "", "src/torch/distributed/__init__.py": ""}
+        files["src/torch/distributed/run.py"] = FAKE_TORCHRUN
+    packed = base.parent / f"{base.name}-code"
+    for name, text in files.items():
+        (packed / name).parent.mkdir(parents=True, exist_ok=True)
+        (packed / name).write_text(text)
+    with tarfile.open(base / "input/data/code/code.tar.gz", "w:gz") as archive:
+        archive.add(packed, arcname=".")
+    return base
+
+
+@pytest.fixture
+def start():
+    """Starts a container's first process; after the test, one that still runs is ended as SageMaker would."""
+    started = []
+
+    def start(base: Path, **environment: str) -> subprocess.Popen:
+        started.append(_start(base, environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        process.stdout.close()
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def _start(base: Path, environment: dict[str, str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, container.__file__],
+        env={"PATH": os.environ["PATH"], "SAGEMAKER_BASE_DIR": str(base)} | environment,
+        cwd=base,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def failure(base: Path) -> str:
+    return (base / "output" / "failure").read_text()
+
+
+def test_the_words_arrive_byte_for_byte_and_none_runs(tmp_path, start):
+    base = make_host(tmp_path / "ml", COMPLETES)
+    assert start(base).wait(20) == 0
+    told = json.loads((base / "output/data/metrics.json").read_text())
+    assert told["words"] == [*WORDS, "model.optimizer.lr=0.01"]
+    assert told["cwd"] == str(base / "code")
+    assert list(tmp_path.rglob("ran")) == []
+
+
+def test_the_first_host_alone_keeps_the_model(tmp_path, start):
+    hosts = [f"algo-{number}" for number in (10, 2, 1)]
+    for current, rank, model in (("algo-1", "0", ["best.ckpt"]), ("algo-10", "2", [])):
+        base = make_host(tmp_path / current, COMPLETES, hosts=hosts, current=current)
+        assert start(base).wait(20) == 0
+        assert [path.name for path in (base / "model").iterdir()] == model
+        assert json.loads((base / "output/data/metrics.json").read_text())["rank"] == rank
+        assert [path.name for path in (base / "output/data").iterdir()] == ["metrics.json"]
+        assert (base / "checkpoints/run/checkpoints/best.ckpt").exists()
+
+
+def test_a_user_error_is_written_for_sagemaker(tmp_path, start):
+    base = make_host(tmp_path / "ml", FAILS)
+    assert start(base).wait(20) == 1
+    assert failure(base).startswith("Traceback (most recent call last):")
+    assert failure(base).endswith("ValueError: no such backbone: resnet5")
+
+
+def test_of_a_long_error_the_end_is_kept(tmp_path):
+    container.write_failure(tmp_path, "a" * 5000 + "the reason")
+    assert len(failure(tmp_path)) == container.MAX_FAILURE_CHARACTERS
+    assert failure(tmp_path).endswith("the reason")
+
+
+def test_an_interruption_is_no_failure(tmp_path, start):
+    base = make_host(tmp_path / "ml", WAITS)
+    process = start(base)
+    assert process.stdout.readline() == "waiting\n"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == container.INTERRUPTED
+    assert time.monotonic() - began < 5
+    assert not (base / "output/failure").exists()
+
+
+def test_the_marker_of_an_earlier_attempt_does_not_count(tmp_path, start):
+    base = make_host(tmp_path / "ml", FAILS)
+    (base / "checkpoints/run").mkdir()
+    (base / "checkpoints/run/interrupted").touch()
+    assert start(base).wait(20) == 1
+
+
+def test_a_host_that_lost_its_peer_waits_for_its_own_end(tmp_path, start):
+    base = make_host(tmp_path / "ml", LOSES_PEER, hosts=["algo-1", "algo-2"])
+    process = start(base)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == container.INTERRUPTED
+    assert not (base / "output/failure").exists()
+
+
+def test_a_lost_peer_on_a_single_host_is_an_error_like_others(tmp_path, start):
+    base = make_host(tmp_path / "ml", LOSES_PEER)
+    assert start(base).wait(20) == 1
+
+
+def test_the_users_traceback_is_chosen_before_its_echoes(tmp_path):
+    for rank, text in enumerate((LOSES_PEER, "KeyError: 'b'", LOSES_PEER)):
+        (tmp_path / str(rank)).mkdir()
+        (tmp_path / str(rank) / "stderr.log").write_text(
+            f"a warning\nTraceback (most recent call last):\n{text}"
+        )
+    assert container.last_tracebacks(tmp_path)[0] == "Traceback (most recent call last):\nKeyError: 'b'"
+
+
+def test_what_goes_wrong_before_the_training_is_told_too(tmp_path, start):
+    base = make_host(tmp_path / "ml", COMPLETES)
+    (base / "input/data/code/code.tar.gz").write_bytes(b"cut")
+    assert start(base).wait(20) == 1
+    assert failure(base).startswith("ReadError: ")
+
+
+def test_torchrun_gets_host_master_and_port(tmp_path):
+    base = make_host(tmp_path / "ml", COMPLETES, hosts=["algo-2", "algo-1"], current="algo-2", words=["a=1"])
+    command = container.torchrun_command(
+        container.Host(base), {"MASTER_PORT": "7777", "NPROC_PER_NODE": "4"}, tmp_path
+    )
+    assert command[1:3] == ["-m", "torch.distributed.run"]
+    assert {"--nnodes=2", "--node-rank=1", "--master-addr=algo-1", "--master-port=7777"} <= set(command)
+    assert "--nproc-per-node=4" in command
+    assert command[-3:] == ["train.py", "a=1", "model.optimizer.lr=0.01"]
+
+
+def test_the_key_of_wandb_comes_from_its_secret(tmp_path, monkeypatch):
+    base = make_host(tmp_path / "ml", COMPLETES)
+    monkeypatch.setattr(container, "read_secret", {"stocktake/wandb": "k" * 40}.__getitem__)
+    monkeypatch.setenv("WANDB_SECRET_ID", "stocktake/wandb")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    environment = container.training_environment(container.Host(base), base / "code")
+    assert environment["WANDB_API_KEY"] == "k" * 40
+
+
+def test_it_runs_without_any_package(tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(Path(container.__file__).parent)!r}); import container"
+    code += "; print([name for name in sys.modules if name.split('.')[0] in ('stocktake', 'boto3', 'torch')])"
+    assert subprocess.check_output([sys.executable, "-I", "-S", "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.slow
+def test_the_real_torchrun_meets_on_two_hosts_and_passes_sigterm_on(tmp_path, start):
+    script = WAITS.replace(
+        'print("waiting", flush=True)',
+        'print("waiting", os.environ["RANK"], os.environ["WORLD_SIZE"], flush=True)',
+    )
+    addresses = ["127.0.0.1", "127.0.0.2"]
+    port = free_port()
+    bases = [
+        make_host(
+            tmp_path / address,
+            script,
+            hosts=addresses,
+            current=address,
+            words=WORDS,
+            fake_torchrun=False,
+        )
+        for address in addresses
+    ]
+    processes = [start(base, MASTER_PORT=port, NPROC_PER_NODE="1") for base in bases]
+    for rank, process in enumerate(processes):
+        assert f"waiting {rank} 2" in process.stdout.readline()
+    processes[1].send_signal(signal.SIGTERM)
+    assert processes[1].wait(20) == container.INTERRUPTED
+    processes[0].send_signal(signal.SIGTERM)
+    assert processes[0].wait(20) == container.INTERRUPTED
+    assert not any((base / "output/failure").exists() for base in bases)
+
+
+@pytest.mark.slow
+def test_the_real_torchrun_keeps_the_users_traceback(tmp_path, start):
+    base = make_host(tmp_path / "ml", FAILS, ["127.0.0.1"], "127.0.0.1", fake_torchrun=False)
+    assert start(base, MASTER_PORT=free_port(), NPROC_PER_NODE="2").wait(60) == 1
+    assert failure(base).endswith("ValueError: no such backbone: resnet5")
+    assert "ChildFailedError" not in failure(base)

@@ -1,0 +1,327 @@
+"""The page of an evaluation: what it says, what it survives, and how it behaves in a real browser."""
+
+import base64
+import io
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from stocktake.report.bins import THUMBNAIL_PX, BinPrediction, make_thumbnail, rank_predictions
+from stocktake.report.html import render_evaluation
+from stocktake.report.wording import Estimate, describe_result
+
+HOSTILE = "<script>alert(1)</script>"
+LONG = "a-very-long-identifier-without-a-break" * 4
+CHROMIUM = shutil.which("chromium")
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def estimate(value: float | None, margin: float = 0.03) -> dict:
+    if value is None:
+        return {"value": None, "low": None, "high": None}
+    return {"value": value, "low": value - margin, "high": value + margin}
+
+
+def make_metrics() -> dict:
+    """A plausible metrics.json about counts 1..3; its confusion matrix is that of make_predictions."""
+    score = {name: estimate(0.5) for name in ("precision", "recall", "f1")}
+    return {
+        "checkpoint": f"runs/{HOSTILE}/best.ckpt",
+        "root": "file:///data/bins",
+        "split": "test",
+        "num_images": 1000,
+        "num_blocks": 210,
+        "manifest_sha256": "9f2c" * 16,
+        "created": "2026-01-05T14:30:12+00:00",
+        "counts": [1, 2, 3],
+        "test/accuracy": estimate(0.372),
+        "test/macro_precision": estimate(0.36),
+        "test/macro_recall": estimate(0.35),
+        "test/macro_f1": estimate(0.34),
+        "test/mae": estimate(0.81),
+        "test/rmse": estimate(1.11),
+        "test/rmse_mean": estimate(1.02),
+        "test/within_one": estimate(0.818),
+        "per_count": {str(count): score | {"num_images": 4} for count in (1, 2, 3)},
+        "confusion_matrix": [[3, 1, 0], [1, 2, 1], [0, 0, 2]],
+        "majority_baseline": {
+            "count": 2,
+            "test/accuracy": estimate(0.255),
+            "test/mae": estimate(1.0),
+            "test/rmse": estimate(1.3),
+            "test/within_one": estimate(0.7),
+        },
+        "linear_baseline": {"test/accuracy": estimate(0.29)},
+    }
+
+
+def make_predictions() -> list[BinPrediction]:
+    return [
+        BinPrediction("00001", 1, 1, [0.9, 0.1, 0.0]),
+        BinPrediction("00002", 1, 1, [0.6, 0.3, 0.1]),
+        BinPrediction("00003", 1, 1, [0.9, 0.05, 0.05]),
+        BinPrediction(HOSTILE, 1, 2, [0.02, 0.97, 0.01]),
+        BinPrediction("00005", 2, 1, [0.5, 0.4, 0.1]),
+        BinPrediction("00006", 2, 2, [0.2, 0.5, 0.3]),
+        BinPrediction("00007", 2, 2, [0.1, 0.8, 0.1]),
+        BinPrediction(LONG, 2, 3, [0.1, 0.2, 0.7]),
+        BinPrediction("00009", 3, 3, [0.0, 0.01, 0.99]),
+        BinPrediction("00010", 3, 3, [0.1, 0.3, 0.6]),
+    ]
+
+
+def make_jpeg(width: int = 400, height: int = 300) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (150, 120, 60)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def make_history() -> list[dict]:
+    return [{"epoch": epoch, "step": 10 * epoch, "train/loss": 2 - epoch / 10, "lr": 1e-3} for epoch in range(9)]
+
+
+def make_run() -> dict:
+    return {
+        "name": "resnet50",
+        "config": f"seed: 1\npath: {HOSTILE}\n" + "long: " + "x" * 400,
+        "versions": {"torch": "2.15.0"},
+        "hardware": "2 x EPYC",
+        "command": "python scripts/evaluate.py checkpoint=" + "x" * 300,
+    }
+
+
+def render(**changes) -> str:
+    inputs = {
+        "metrics": make_metrics(),
+        "predictions": make_predictions(),
+        "pictures": lambda image_id: make_jpeg(),
+        "history": make_history(),
+        "run": make_run(),
+    }
+    return render_evaluation(**(inputs | changes))
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render()
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(html)
+        self.text = re.sub(r"\s+", " ", self.text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_the_head_gives_the_result_its_interval_and_the_baseline(html):
+    page = Page(html)
+    head = page.text[: page.text.index("Higher is better")]
+    for part in (
+        "resnet50 counts 37.2 % of 1,000 test bins exactly",
+        "34.2–40.2",
+        "always answering 2: 25.5 %",
+        "1.11",
+    ):
+        assert part in head
+    assert "On 37 of 100 bins the count is exact, and on 82 it is at most one off." in head
+    assert "between 34 and 40 of 100 (95 % interval, over 210 blocks of neighbouring bins)" in head
+    assert "would be exact on 26: the model is clearly better." in head
+    assert "No person counted these bins" in head
+
+
+def test_sections_stand_in_the_order_of_a_person_in_a_hurry(html):
+    page = Page(html)
+    names = ["measures", "confusion", "per-count", "learning", "mistakes", "hits", "reproduce"]
+    assert [section["id"] for section in page.all("section")] == names
+    assert [link["href"] for link in page.all("a")] == [f"#{name}" for name in names]
+    assert len(page.all("h1")) == 1 and len(page.all("h2")) == len(names)
+
+
+def test_the_confusion_matrix_shows_shares_of_each_row(html):
+    table = html[html.index('<table class="confusion"') :]
+    cells = re.findall(r"<td style=\"--shade:([\d.]+)\"( class=\"exact\")?><b>(\d+)&#8239;%</b> <small>(\d+)", table)
+    assert [(int(share), int(num)) for *_, share, num in cells] == [
+        *((75, 3), (25, 1), (0, 0)),
+        *((25, 1), (50, 2), (25, 1)),
+        *((0, 0), (0, 0), (100, 2)),
+    ]
+    assert [bool(exact) for _, exact, *_ in cells] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert [float(shade) for shade, *_ in cells[:2]] == [0.75, 0.25]
+
+
+def test_mistakes_and_hits_come_surest_first_and_ties_by_id():
+    mistakes, hits = rank_predictions(make_predictions(), [1, 2, 3])
+    assert [bin.image_id for bin in mistakes] == [HOSTILE, LONG, "00005"]
+    assert [bin.image_id for bin in hits] == ["00009", "00001", "00003", "00007", "00002", "00010", "00006"]
+
+
+def test_at_most_twelve_pictures_a_section_are_asked_for():
+    asked = []
+    predictions = [BinPrediction(f"{i:05}", 1, 1 + i % 2, [0.6, 0.3, 0.1]) for i in range(60)]
+    render(predictions=predictions, pictures=lambda image_id: asked.append(image_id) or make_jpeg())
+    assert len(asked) == len(set(asked)) == 24
+
+
+def test_pictures_shrink_to_thumbnails_and_keep_their_shape():
+    uri = make_thumbnail("00001", make_jpeg(500, 250))
+    kind, _, encoded = uri.partition(",")
+    assert kind == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+        assert picture.size == (THUMBNAIL_PX, THUMBNAIL_PX // 2)
+
+
+@pytest.mark.parametrize("broken", [b"", b"not a picture", make_jpeg()[:200]])
+def test_a_broken_picture_is_named(broken):
+    with pytest.raises(ValueError, match=r"bin '00001' .*cannot be read.*prepare"):
+        make_thumbnail("00001", broken)
+
+
+def test_numbers_that_do_not_exist_are_written_as_such():
+    metrics = make_metrics()
+    for key in ("test/accuracy", "test/within_one", "test/rmse"):
+        metrics[key] = metrics["majority_baseline"][key] = estimate(None)
+    metrics["per_count"]["3"] = {name: estimate(None) for name in ("precision", "recall", "f1")} | {"num_images": 0}
+    metrics["test/macro_f1"] = {"value": float("nan"), "low": None, "high": None}
+    metrics["confusion_matrix"][2] = [0, 0, 0]
+    del metrics["linear_baseline"]
+    page = Page(render(metrics=metrics, history=[], run={}))
+    assert "best.ckpt on 1,000 test bins" in page.text
+    assert page.text.count("n/a") >= 9
+    assert "nan" not in page.text.lower() and "None:" not in page.text[: page.text.index("Learning curves")]
+    assert "no history of the training" in page.text
+    assert "The command was not recorded" in page.text
+    assert "Linear model" not in page.text
+
+
+@pytest.mark.parametrize(("right", "message"), [(True, "no predicted"), (False, "every predicted")])
+def test_a_section_without_bins_says_so(right, message):
+    predictions = [bin for bin in make_predictions() if (bin.predicted == bin.count) != right]
+    assert message in render(predictions=predictions)
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "all"])
+def test_bins_that_the_model_knows_come_with_a_caution(html, split):
+    assert "on new ones" in render(metrics=make_metrics() | {"split": split})
+    assert "on new ones" not in html
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [(0.255, "clearly better"), (0.36, "may be chance"), (0.5, "clearly worse")],
+)
+def test_the_baseline_is_compared_by_intervals(baseline, words):
+    metrics = make_metrics()
+    metrics["majority_baseline"]["test/accuracy"] = estimate(baseline)
+    assert words in " ".join(describe_result(metrics))
+
+
+def test_an_estimate_without_interval_has_none():
+    assert Estimate.read({"value": 0.5}).interval == ""
+    assert str(Estimate.read({"value": 1.234}, is_share=False)) == "1.23"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"confusion_matrix": [[1, 0], [0, 1]]}, r"confusion_matrix has rows of \[2, 2\].*3 rows of 3"),
+        ({"per_count": {"1": {}}}, r"per_count lacks the counts \[2, 3\]"),
+        (
+            {"counts": [4, 5, 6], "per_count": dict.fromkeys("456")},
+            r"'00001' has predicted=1.*\[4, 5, 6\].*one evaluation",
+        ),
+    ],
+)
+def test_metrics_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        render(metrics=make_metrics() | change)
+
+
+def test_metrics_without_a_key_are_refused():
+    metrics = make_metrics()
+    del metrics["test/rmse"]
+    with pytest.raises(ValueError, match=r"metrics lack \['test/rmse'\].*scripts/evaluate.py"):
+        render(metrics=metrics)
+
+
+def test_the_page_holds_all_it_needs_and_runs_nothing(html):
+    page = Page(html)
+    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    assert page.all("img") and all(image["src"].startswith("data:image/jpeg;base64,") for image in page.all("img"))
+    assert all(image["alt"].startswith("Photo of bin ") for image in page.all("img"))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert page.text.count(HOSTILE) >= 3
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH; on Debian: apt-get install --no-install-recommends chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+@pytest.mark.parametrize("width_px", [390, 1280])
+def test_in_a_browser(browser, html, tmp_path, width_px, color_scheme):
+    file = tmp_path / "report.html"
+    file.write_text(html, encoding="utf-8")
+    context = browser.new_context(viewport={"width": width_px, "height": 844}, color_scheme=color_scheme)
+    page = context.new_page()
+    requests, troubles = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
+    page.goto(file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert {url for url in requests if not url.startswith("data:")} == {file.as_uri()}
+    assert troubles == []
+    assert page.locator("#mistakes code").first.inner_text() == HOSTILE
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    red, green, blue = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
+    assert (red + green + blue > 600) == (color_scheme == "light")
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    assert ink in page.evaluate("[...document.querySelectorAll('svg text')].map(text => getComputedStyle(text).fill)")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#measures"
+    context.close()
