@@ -68,12 +68,7 @@ WRONG = {
 
 @cache
 def shape():
-    return (
-        botocore.session.Session()
-        .get_service_model("sagemaker")
-        .operation_model("CreateTrainingJob")
-        .input_shape
-    )
+    return botocore.session.Session().get_service_model("sagemaker").operation_model("CreateTrainingJob").input_shape
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -83,9 +78,7 @@ def test_a_wrong_request_is_refused_with_the_users_key(name):
     assert not ParamValidator().validate(request, shape()).has_errors(), "botocore would have told"
     with pytest.raises(RequestError, match=re.escape(f"  {key} (")) as raised:
         check_request("CreateTrainingJob", request, training_job_keys())
-    assert all(line.startswith(f"  {key} (") for line in str(raised.value).splitlines()[1:]), (
-        "nothing else is wrong"
-    )
+    assert all(line.startswith(f"  {key} (") for line in str(raised.value).splitlines()[1:]), "nothing else is wrong"
 
 
 def test_spot_without_max_wait_is_refused():

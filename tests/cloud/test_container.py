@@ -1,7 +1,7 @@
 """The container's first process, in folders like SageMaker's and with signals like SageMaker's.
 
-Most tests put a stand-in for torchrun on the path of the job's code: it takes the same options and keeps the same
-logs, and starts in no time. The slow test runs the real one on two hosts.
+Most tests put a stand-in for torchrun on the path of the job's code: it takes the same options, keeps the same
+logs and starts in no time. The slow tests run the real one, on two hosts.
 """
 
 import json
@@ -21,12 +21,12 @@ from stocktake.cloud import container
 FAKE_TORCHRUN = """
 import os, pathlib, signal, subprocess, sys
 options = dict(word[2:].split("=", 1) for word in sys.argv[1:] if word.startswith("--"))
-script, *words = [word for word in sys.argv[1:] if not word.startswith("--")] if "--" not in sys.argv else []
-words = sys.argv[sys.argv.index(script) + 1:]
+words = sys.argv[sys.argv.index("train.py"):]
 logs = pathlib.Path(options["log-dir"]) / "none_x" / "attempt_0" / "0"
 logs.mkdir(parents=True)
 environment = os.environ | {"RANK": options["node-rank"], "WORLD_SIZE": options["nnodes"]}
-child = subprocess.Popen([sys.executable, script, *words], env=environment, stderr=(logs / "stderr.log").open("w"))
+with (logs / "stderr.log").open("w") as log:
+    child = subprocess.Popen([sys.executable, *words], env=environment, stderr=log)
 signal.signal(signal.SIGTERM, lambda *_: child.terminate())
 sys.exit(1 if child.wait() else 0)
 """
@@ -46,12 +46,11 @@ import json, os, pathlib, sys
 run = pathlib.Path(os.environ["RUN_DIR"])
 (run / "checkpoints").mkdir(parents=True, exist_ok=True)
 (run / "checkpoints" / "best.ckpt").write_text("best")
-(run / "metrics.json").write_text(json.dumps({"words": sys.argv[1:], "rank": os.environ["RANK"], "cwd": os.getcwd()}))
+told = {"words": sys.argv[1:], "rank": os.environ["RANK"], "cwd": os.getcwd()}
+(run / "metrics.json").write_text(json.dumps(told))
 """
 FAILS = "def train():\n    raise ValueError('no such backbone: resnet5')\ntrain()\n"
-LOSES_PEER = (
-    "raise RuntimeError('[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711')\n"
-)
+LOSES_PEER = "raise RuntimeError('[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711')\n"
 WAITS = """
 import os, pathlib, signal, sys, time
 run = pathlib.Path(os.environ["RUN_DIR"])
@@ -215,9 +214,7 @@ def test_a_lost_peer_on_a_single_host_is_an_error_like_others(tmp_path, start):
 def test_the_users_traceback_is_chosen_before_its_echoes(tmp_path):
     for rank, text in enumerate((LOSES_PEER, "KeyError: 'b'", LOSES_PEER)):
         (tmp_path / str(rank)).mkdir()
-        (tmp_path / str(rank) / "stderr.log").write_text(
-            f"a warning\nTraceback (most recent call last):\n{text}"
-        )
+        (tmp_path / str(rank) / "stderr.log").write_text(f"a warning\nTraceback (most recent call last):\n{text}")
     assert container.last_tracebacks(tmp_path)[0] == "Traceback (most recent call last):\nKeyError: 'b'"
 
 
@@ -230,9 +227,7 @@ def test_what_goes_wrong_before_the_training_is_told_too(tmp_path, start):
 
 def test_torchrun_gets_host_master_and_port(tmp_path):
     base = make_host(tmp_path / "ml", COMPLETES, hosts=["algo-2", "algo-1"], current="algo-2", words=["a=1"])
-    command = container.torchrun_command(
-        container.Host(base), {"MASTER_PORT": "7777", "NPROC_PER_NODE": "4"}, tmp_path
-    )
+    command = container.torchrun_command(container.Host(base), {"MASTER_PORT": "7777", "NPROC_PER_NODE": "4"}, tmp_path)
     assert command[1:3] == ["-m", "torch.distributed.run"]
     assert {"--nnodes=2", "--node-rank=1", "--master-addr=algo-1", "--master-port=7777"} <= set(command)
     assert "--nproc-per-node=4" in command

@@ -1,4 +1,7 @@
-"""The bodies that boto3 puts on the wire equal reviewed files; REVIEW_WIRE=1 writes them anew, for a person to read."""
+"""The bodies that boto3 puts on the wire equal reviewed files.
+
+REVIEW_WIRE=1 writes them anew, for a person to read before they are kept.
+"""
 
 import inspect
 import json
@@ -15,7 +18,7 @@ from stocktake.cloud.requests import TRAINING_JOB_PATHS, training_job, training_
 WIRE = Path(__file__).parent / "wire"
 PLACES = {
     "role_arn": "arn:aws:iam::123456789012:role/StocktakeTraining",
-    "image_uri": "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.14-cu133-amzn2023-sagemaker",
+    "image_uri": "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14-cu133-amzn2023-sagemaker",
     "code_url": "s3://bins/jobs/demo/code",
     "config_url": "s3://bins/jobs/demo/config",
     "output_url": "s3://bins/jobs",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -19,8 +20,8 @@ from stocktake.rehearsal.instance import BASE_VARIABLE
 from stocktake.rehearsal.runner import LocalRunner
 from stocktake.rehearsal.server import RehearsalServer
 
-# Counts to 40, saves every 10 steps and at SIGTERM; the first host writes, as rank zero does in a training. At the
-# steps in HOLD it waits for a signal, once in a job, so that the tests need no luck with the time.
+# Counts to 40, saves every 10 steps and at SIGTERM; the first host writes, as rank zero does in a training.
+# At the steps in HOLD it waits for a signal, once in a job, so that the tests need no luck with the time.
 COUNTS = """
 import json, os, pathlib, signal, subprocess, sys, time
 base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
@@ -63,7 +64,12 @@ base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
 (base / "output/failure").write_text("ValueError: no such backbone")
 sys.exit(1)
 """
-DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('step=1', flush=True)\ntime.sleep(600)\n"
+DEAF = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("step=1", flush=True)
+time.sleep(600)
+"""
 TELLS = """
 import json, os, pathlib, socket
 base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
@@ -82,9 +88,9 @@ def rehearsal(folder: Path, script: str, **settings):
     code = folder / "s3" / "bins" / "code"
     code.mkdir(parents=True)
     (code / "fake.py").write_text(script)
-    settings = {"grace_s": 5, "upload_interval_s": 0.05} | settings
+    settings = {"grace_s": 5, "upload_interval_s": 0.05, "s3_folder": folder / "s3"} | settings
     with (
-        LocalRunner(folder / "jobs", s3_folder=folder / "s3", **settings) as runner,
+        LocalRunner(folder / "jobs", **settings) as runner,
         RehearsalServer(runner) as server,
     ):
         yield (
@@ -167,9 +173,7 @@ def test_it_survives_a_notice_and_a_kill(tmp_path):
     assert states(told) == [*RUN, "Interrupted", *RUN, "Interrupted", *RUN, "Uploading", "Completed"]
     assert [attempt.outcome for attempt in attempts] == ["interrupted", "interrupted", "completed"]
     assert [attempt.exit_codes for attempt in attempts] == [[75, 75], [-9, -9], [0, 0]]
-    assert [attempt.first_step for attempt in attempts] == [1, 16, 21], (
-        "a kill loses what no checkpoint holds"
-    )
+    assert [attempt.first_step for attempt in attempts] == [1, 16, 21], "a kill loses what no checkpoint holds"
     assert [attempt.last_step for attempt in attempts] == [15, 28, 40]
     assert unpacked(tmp_path, "model.tar.gz") == {"model.txt": "counted to 40"}
 
@@ -242,9 +246,7 @@ def test_limits_end_a_job(tmp_path):
         client.create_training_job(**request("at-once"))
         assert states(ended(client, jobs, "waits")) == ["Starting", "Stopping", "MaxWaitTimeExceeded"]
         told = ended(client, jobs, "at-once")
-        assert told["FailureReason"].startswith(
-            "CapacityError: Unable to provision requested ML compute capacity"
-        )
+        assert told["FailureReason"].startswith("CapacityError: Unable to provision requested ML compute capacity")
     with rehearsal(tmp_path / "long", DEAF, grace_s=0.2) as (client, jobs):
         client.create_training_job(**request("long", max_runtime_s=1))
         assert states(ended(client, jobs, "long")) == [*RUN, "Stopping", "MaxRuntimeExceeded"]
@@ -260,9 +262,7 @@ def test_missing_capacity_delays_the_start(tmp_path):
         told = ended(client, jobs)
     first = told["SecondaryStatusTransitions"][0]
     assert (first["EndTime"] - first["StartTime"]).total_seconds() >= 0.5
-    assert (
-        first["StatusMessage"] == "Insufficient capacity error from EC2 while launching instances, retrying!"
-    )
+    assert first["StatusMessage"] == "Insufficient capacity error from EC2 while launching instances, retrying!"
 
 
 def test_a_missing_channel_fails_as_with_sagemaker(tmp_path):
@@ -334,15 +334,56 @@ def test_what_cannot_be_played_is_refused(tmp_path, faults, values, message):
 
 def test_a_fault_plan_is_read_from_words_and_mappings():
     assert fault_plan(["notice", {"kind": "kill", "step": 11}]) == [Fault("notice"), Fault("kill", step=11)]
-    with pytest.raises(ValueError, match="'flood' is unknown. Known are notice: "):
+    with pytest.raises(ValueError, match=r"'flood' is unknown\. Known are notice: "):
         fault_plan(["flood"])
     with pytest.raises(ValueError, match="needs a kind and may have host, step, after_s, wait_s"):
         fault_plan([{"kind": "kill", "stepp": 1}])
 
 
 def test_neither_torch_nor_boto3_is_imported():
-    code = "import sys, stocktake.rehearsal.runner, stocktake.rehearsal.server; print({'torch', 'boto3'} & set(sys.modules))"
+    code = "import sys, stocktake.rehearsal.runner, stocktake.rehearsal.server\n"
+    code += "print({'torch', 'boto3'} & set(sys.modules))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    assert (
-        subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "set()"
-    )
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "set()"
+
+
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    """A real S3 server on this machine with a bucket `bins`; returns the folder that it serves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    served = tmp_path / "served"
+    (served / "bins" / "code").mkdir(parents=True)
+    for name, value in {
+        "ACCESS_KEY_ID": "user",
+        "SECRET_ACCESS_KEY": "password",
+        "ENDPOINT_URL": f"http://{address}",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    rclone = str(Path(sys.executable).parent / "rclone")
+    command = [rclone, "serve", "s3", "--addr", address, "--auth-key", "user,password", str(served)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 10
+    while not listens(address):
+        assert time.monotonic() < end, "the S3 server did not start"
+        time.sleep(0.05)
+    yield served
+    server.terminate()
+    server.wait()
+
+
+def listens(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket() as client:
+        return client.connect_ex((host, int(port))) == 0
+
+
+def test_channels_checkpoints_and_results_go_through_a_real_s3(tmp_path, s3):
+    (s3 / "bins" / "code" / "fake.py").write_text(COUNTS)
+    with rehearsal(tmp_path, "", faults=["kill"], s3_folder=None) as (client, jobs):
+        client.create_training_job(**request(hold="15", **SPOT))
+        assert ended(client, jobs)["TrainingJobStatus"] == "Completed"
+        assert jobs.get("demo").attempts[1].first_step == 11
+    assert (s3 / "bins/demo/checkpoints/last.ckpt").read_text() == "00000040"
+    assert tarfile.is_tarfile(s3 / "bins/jobs/demo/output/model.tar.gz")

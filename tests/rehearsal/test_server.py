@@ -166,10 +166,7 @@ def test_list_filters_sorts_and_pages(client, runner):
     assert [job["TrainingJobName"] for job in failed] == ["odd-03"]
     hour = timedelta(hours=1)
     assert client.list_training_jobs(CreationTimeAfter=datetime.now(UTC) + hour)["TrainingJobSummaries"] == []
-    assert (
-        len(client.list_training_jobs(CreationTimeBefore=datetime.now(UTC) + hour)["TrainingJobSummaries"])
-        == 10
-    )
+    assert len(client.list_training_jobs(CreationTimeBefore=datetime.now(UTC) + hour)["TrainingJobSummaries"]) == 10
     assert refusal(client.list_training_jobs, NextToken="mine")[0] == "ValidationException"
 
 
@@ -203,9 +200,7 @@ def test_awss_own_command_line_creates_describes_lists_and_stops(server, tmp_pat
     again = aws("create-training-job", "--cli-input-json", f"file://{body}")
     assert again.returncode != 0
     assert "ResourceInUse" in again.stderr
-    assert (
-        json.loads(aws("list-training-jobs").stdout)["TrainingJobSummaries"][0]["TrainingJobName"] == "demo"
-    )
+    assert json.loads(aws("list-training-jobs").stdout)["TrainingJobSummaries"][0]["TrainingJobName"] == "demo"
     assert aws("stop-training-job", "--training-job-name", "demo").returncode == 0
     told = json.loads(aws("describe-training-job", "--training-job-name", "demo").stdout)
     assert told["TrainingJobStatus"] == "Stopping"

@@ -41,9 +41,7 @@ class RequestError(ValueError):
     """A request that AWS would refuse, or would accept and then not do what was meant; lists every problem."""
 
 
-def check_request(
-    operation: str, request: Mapping[str, Any], config_keys: Mapping[str, str] | None = None
-) -> None:
+def check_request(operation: str, request: Mapping[str, Any], config_keys: Mapping[str, str] | None = None) -> None:
     """Checks a request of SageMaker's API and tells all its problems in one error.
 
     Args:
@@ -80,9 +78,7 @@ def _input_shape(operation: str):
     model = _service_model()
     if operation not in model.operation_names:
         close = get_close_matches(operation, model.operation_names) or ["CreateTrainingJob"]
-        raise ValueError(
-            f"operation={operation!r} is not in SageMaker's API: did you mean {' or '.join(close)}?"
-        )
+        raise ValueError(f"operation={operation!r} is not in SageMaker's API: did you mean {' or '.join(close)}?")
     return model.operation_model(operation).input_shape
 
 
@@ -94,9 +90,7 @@ def _named(path: str, config_keys: Mapping[str, str]) -> str:
 
 
 def _shape_problems(shape, value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if not isinstance(value, TYPES[shape.type_name]) or (
-        isinstance(value, bool) and shape.type_name != "boolean"
-    ):
+    if not isinstance(value, TYPES[shape.type_name]) or (isinstance(value, bool) and shape.type_name != "boolean"):
         yield path, f"{value!r} is a {type(value).__name__}; it must be of type {shape.type_name}"
         return
     match shape.type_name:

@@ -81,9 +81,7 @@ class Host:
         path = self.base / "input" / "data" / "config" / "overrides.json"
         sent = json.loads(path.read_text()) if "config" in self.channels else {}
         tuned = [
-            f"{key}={value}"
-            for key, value in self.hyperparameters.items()
-            if not key.startswith(("_", "sagemaker_"))
+            f"{key}={value}" for key, value in self.hyperparameters.items() if not key.startswith(("_", "sagemaker_"))
         ]
         return [sent.get("script", "train.py"), *sent.get("overrides", []), *tuned]
 
@@ -104,7 +102,7 @@ class Supervisor:
     def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
         if self.terminated:
             return INTERRUPTED
-        self.child = subprocess.Popen(command, cwd=folder, env=environment)
+        self.child = subprocess.Popen(command, cwd=folder, env=environment)  # noqa: S603 - words, no shell
         if self.terminated:  # the signal came between the two lines above
             self.child.terminate()
         return self.child.wait()
@@ -165,9 +163,7 @@ def write_failure(host_base: Path, reason: str) -> None:
     path = host_base / "output" / "failure"
     path.parent.mkdir(parents=True, exist_ok=True)
     # The end of a traceback says what happened; SageMaker cuts at the end.
-    path.write_text(
-        reason if len(reason) <= MAX_FAILURE_CHARACTERS else "..." + reason[3 - MAX_FAILURE_CHARACTERS :]
-    )
+    path.write_text(reason if len(reason) <= MAX_FAILURE_CHARACTERS else "..." + reason[3 - MAX_FAILURE_CHARACTERS :])
 
 
 def publish(host: Host) -> None:
@@ -179,9 +175,7 @@ def publish(host: Host) -> None:
     if host.run_folder.exists():
         # Checkpoints have their own way to S3.
         target = host.base / "output" / "data"
-        shutil.copytree(
-            host.run_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints")
-        )
+        shutil.copytree(host.run_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
 
 
 def train(host: Host, supervisor: Supervisor) -> int:

@@ -110,8 +110,7 @@ def training_job(
         "TrainingImage": image_uri,
         "TrainingInputMode": "File",
         "MetricDefinitions": [
-            {"Name": name, "Regex": regex}
-            for name, regex in (DEFAULT_METRICS if metrics is None else metrics).items()
+            {"Name": name, "Regex": regex} for name, regex in (DEFAULT_METRICS if metrics is None else metrics).items()
         ],
     }
     if entrypoint:
@@ -130,10 +129,7 @@ def training_job(
         "EnableNetworkIsolation": network_isolation,
         # One W&B run per job: after an interruption the same one goes on.
         "Environment": {"WANDB_RUN_ID": job_name, "WANDB_RESUME": "allow"} | dict(environment or {}),
-        "Tags": [
-            {"Key": key, "Value": value}
-            for key, value in ({"project": "stocktake"} | dict(tags or {})).items()
-        ],
+        "Tags": [{"Key": key, "Value": value} for key, value in ({"project": "stocktake"} | dict(tags or {})).items()],
     }
     if spot and max_wait_s is None:
         max_wait_s = max_runtime_s
@@ -159,8 +155,7 @@ def _resources(instance_types: Sequence[str], num_instances: int, volume_gb: int
         resources |= {"InstanceType": instance_types[0], "InstanceCount": num_instances}
     else:
         resources["InstancePreferences"] = [
-            {"InstanceType": instance_type, "InstanceCount": num_instances}
-            for instance_type in instance_types
+            {"InstanceType": instance_type, "InstanceCount": num_instances} for instance_type in instance_types
         ]
     if keep_alive_s:
         resources["KeepAlivePeriodInSeconds"] = keep_alive_s

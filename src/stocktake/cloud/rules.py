@@ -12,9 +12,7 @@ MAX_WAIT = "StoppingCondition.MaxWaitTimeInSeconds"
 SPOT = "EnableManagedSpotTraining"
 PREFERENCES = "ResourceConfig.InstancePreferences"
 KEEP_ALIVE = "ResourceConfig.KeepAlivePeriodInSeconds"
-SECRET_NAME = re.compile(
-    r"api_?key|secret_?(access_?)?key|password|passwd|credential|(^|_)token", re.IGNORECASE
-)
+SECRET_NAME = re.compile(r"api_?key|secret_?(access_?)?key|password|passwd|credential|(^|_)token", re.IGNORECASE)
 
 
 def training_job_problems(request: Mapping) -> Problems:

@@ -215,8 +215,8 @@ def _photograph(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     slope_x, slope_y = rng.uniform(-0.2, 0.2, 2)
     light = rng.uniform(0.6, 1.15) * (1 + slope_x * x + slope_y * y) * (1 - 0.12 * (x**2 + y**2))
     pixels = pixels * (light[..., None] * rng.uniform((0.97, 0.94, 0.84), (1.03, 1.0, 1.0))).astype(np.float32)
-    if rng.random() < 0.2:
-        num_steps = 1 + round(width * rng.uniform(0.01, 0.025))
+    if rng.random() < 0.15:
+        num_steps = 1 + round(width * rng.uniform(0.008, 0.018))
         axis = int(rng.integers(2))
         pixels = np.mean([np.roll(pixels, step, axis) for step in range(num_steps)], axis=0)
     pixels = pixels + rng.normal(0, rng.uniform(1, 5), pixels.shape)

@@ -36,20 +36,15 @@ class Product:
 
 
 def invent_products(count: int, rng: np.random.Generator) -> list[Product]:
-    """One product per item; an item is sometimes one more piece of the product before it.
-
-    The area they cover together hardly depends on their number, so that brightness does not give the count away.
-    """
-    area = rng.uniform(0.08, 0.3) if count < 3 else rng.uniform(0.16, 0.32)
-    shares = rng.dirichlet(np.full(max(count, 1), 8.0))[:count]
+    """One product per item; an item is sometimes one more piece of the product before it."""
     products: list[Product] = []
-    for share in shares:
+    for _ in range(count):
         if products and rng.random() < 0.25:
             products.append(products[-1])
             continue
         kind = str(rng.choice(list(KINDS)))
         colour, accent = map(str, rng.choice(list(COLOURS), size=2, replace=False))
-        aspect, side = rng.uniform(*KINDS[kind].aspect), np.clip(np.sqrt(area * share), 0.14, 0.42)
+        aspect, side = rng.uniform(*KINDS[kind].aspect), rng.uniform(0.18, 0.32 if count > 2 else 0.38)
         width, height = float(side * aspect**0.5), float(side / aspect**0.5)
         products.append(Product(kind, colour, accent, width, height, int(rng.integers(2**31))))
     return products
@@ -62,7 +57,7 @@ def draw_product(product: Product, angle_degrees: float, frame_width_px: float) 
     piece = Image.new("RGBA", (width, height))
     draw, rng = ImageDraw.Draw(piece), np.random.default_rng(product.look)
     kind.draw(draw, width, height, colour, accent, rng)
-    _stick_barcode(draw, width, height, min(0.07 * frame_width_px, 0.8 * width), rng)
+    _stick_barcode(draw, width, height, min(0.09 * frame_width_px, 0.85 * width), rng)
     across = np.linspace(-1, 1, width)[:, None]
     light = 1.15 - 0.7 * (across + 0.25) ** 2 if kind.is_round else 1.04 - 0.12 * across
     pixels = np.array(piece, np.float32)

@@ -4,11 +4,15 @@ Axes: K counts in rising order; a matrix's rows are the records' counts, its col
 before these are carried along, so that thousands of bootstrap samples are one call.
 """
 
+import warnings
+
 import numpy
 import torch
 from numpy import ndarray
 from torch import Tensor
 from torchmetrics import Metric
+
+from stocktake.seeding import generator
 
 
 def summarise(confusion_KK: ndarray, squared_error: ndarray, counts_K: ndarray) -> dict[str, ndarray]:
@@ -92,3 +96,31 @@ class CountMetrics(Metric):
     def compute(self) -> dict[str, float]:
         metrics = summarise(self.confusion_KK.cpu().numpy(), self.squared_error.cpu().numpy(), self.counts)
         return {name: float(metrics[name]) for name in SCALARS}
+
+
+def bootstrap(
+    confusion_GKK: ndarray,
+    squared_error_G: ndarray,
+    counts_K: ndarray,
+    num_samples: int = 2000,
+    seed: int = 0,
+) -> dict[str, tuple[ndarray, ndarray]]:
+    """Returns the 95 % interval of every metric of `summarise`, from resampling whole groups of images.
+
+    Images of one group (a block of neighbouring bins) are alike, so it is the groups that are drawn with replacement;
+    the interval spans the 2.5th to the 97.5th percentile (Efron & Tibshirani 1993, An Introduction to the Bootstrap,
+    chapter 13). NaN where a single group leaves nothing to resample.
+
+    Args:
+        confusion_GKK: The confusion matrix of each of G groups.
+        squared_error_G: The squared error of each, as in `summarise`.
+    """
+    num_groups = len(confusion_GKK)
+    weights_SG = generator("bootstrap", seed).multinomial(num_groups, [1 / num_groups] * num_groups, num_samples)
+    samples = summarise(numpy.tensordot(weights_SG, confusion_GKK, 1), weights_SG @ squared_error_G, counts_K)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a count that no sample predicts has no percentile
+        spans = {name: numpy.nanpercentile(values, [2.5, 97.5], axis=0) for name, values in samples.items()}
+    if num_groups < 2:
+        spans = {name: numpy.full_like(span, numpy.nan) for name, span in spans.items()}
+    return {name: (low, high) for name, (low, high) in spans.items()}

@@ -52,11 +52,7 @@ def fault_plan(entries: Sequence[str | Mapping[str, Any] | Fault]) -> list[Fault
     """
     plan = []
     for entry in entries:
-        fault = (
-            entry
-            if isinstance(entry, Fault)
-            else _fault({"kind": entry} if isinstance(entry, str) else entry)
-        )
+        fault = entry if isinstance(entry, Fault) else _fault({"kind": entry} if isinstance(entry, str) else entry)
         if fault.kind not in KINDS:
             known = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
             raise ValueError(f"faults: {fault.kind!r} is unknown. Known are {known}.")

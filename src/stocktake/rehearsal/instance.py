@@ -45,9 +45,7 @@ class Instance:
             "current_instance_type": instance_type,
             "current_group_name": group,
             "hosts": addresses,
-            "instance_groups": [
-                {"instance_group_name": group, "instance_type": instance_type, "hosts": addresses}
-            ],
+            "instance_groups": [{"instance_group_name": group, "instance_type": instance_type, "hosts": addresses}],
             "network_interface_name": next(n for _, n in socket.if_nameindex() if n.startswith("lo")),
         }
         channels = {
@@ -73,14 +71,11 @@ class Instance:
         algorithm = request["AlgorithmSpecification"]
         words = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", ())]
         command = [
-            str(self.base) + word.removeprefix("/opt/ml") if word.startswith("/opt/ml/") else word
-            for word in words
+            str(self.base) + word.removeprefix("/opt/ml") if word.startswith("/opt/ml/") else word for word in words
         ]
-        passed_on = {
-            key: value for key, value in os.environ.items() if key in PASSED_ON or key.startswith("AWS_")
-        }
+        passed_on = {key: value for key, value in os.environ.items() if key in PASSED_ON or key.startswith("AWS_")}
         search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - words, no shell
             command,
             cwd=self.base,
             env=passed_on

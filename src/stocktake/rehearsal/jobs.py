@@ -133,9 +133,7 @@ class Job:
             else:
                 if self._transitions:
                     self._transitions[-1]["EndTime"] = now
-                self._transitions.append(
-                    {"Status": secondary_status, "StartTime": now, "StatusMessage": message}
-                )
+                self._transitions.append({"Status": secondary_status, "StartTime": now, "StatusMessage": message})
             if secondary_status == "Downloading" and self.training_started_at is None:
                 self.training_started_at = now
             if self.status in ENDED:

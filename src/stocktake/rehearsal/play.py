@@ -11,6 +11,7 @@ from stocktake.rehearsal.faults import INTERRUPTIONS, Fault
 from stocktake.rehearsal.instance import Instance, chosen_instances, host_names, wait_all
 from stocktake.rehearsal.jobs import REGION, Attempt, Job
 from stocktake.rehearsal.transfer import DataMissing, Mirror, OpenFolder, download_channel, upload_archive
+from stocktake.storage import StorageError
 
 POLL_S = 0.1
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -69,9 +70,7 @@ class Play:
                     "different ML instance type.",
                 )
                 return False
-            self.job.enter(
-                "Starting", "Insufficient capacity error from EC2 while launching instances, retrying!"
-            )
+            self.job.enter("Starting", "Insufficient capacity error from EC2 while launching instances, retrying!")
             end = time.monotonic() + (fault.wait_s if fault.kind == "capacity" else float("inf"))
             while time.monotonic() < end and not self._limit(0.0):
                 time.sleep(POLL_S)
@@ -98,6 +97,8 @@ class Play:
                 self._upload_results(instances, with_model=ending != "Failed")
         except DataMissing as error:
             ending, reason = "Failed", f"ClientError: Data download failed:{error}"
+        except StorageError as error:
+            ending, reason = "Failed", f"ClientError: {error}"
         finally:
             for instance in instances:
                 instance.kill()
@@ -134,9 +135,7 @@ class Play:
             instance.write_config(self.request, instance_type, addresses)
             for channel in self.request.get("InputDataConfig", ()):
                 target = instance.base / "input" / "data" / channel["ChannelName"]
-                download_channel(
-                    channel["DataSource"]["S3DataSource"], target, self.open_folder, rank, len(names)
-                )
+                download_channel(channel["DataSource"]["S3DataSource"], target, self.open_folder, rank, len(names))
             if "CheckpointConfig" in self.request:
                 mirror = Mirror(
                     instance.base / "checkpoints", self.open_folder(self.request["CheckpointConfig"]["S3Uri"])
@@ -198,9 +197,7 @@ class Play:
             return last_step is not None and last_step >= fault.step
         return num_uploads > 0
 
-    def _interrupt(
-        self, attempt: Attempt, fault: Fault, instances: list[Instance], mirrors: list[Mirror]
-    ) -> None:
+    def _interrupt(self, attempt: Attempt, fault: Fault, instances: list[Instance], mirrors: list[Mirror]) -> None:
         """Takes the instances away: those that the fault names first, then the others, as none can go on alone."""
         met = [instance for instance in instances if fault.host in (None, instance.name)]
         if fault.kind == "notice":
@@ -214,9 +211,7 @@ class Play:
             if fault.kind == "notice" or instance not in met:
                 mirror.upload()
         if fault.kind == "half_upload":
-            halved = next(
-                filter(None, (mirror.halve_newest() for mirror in mirrors)), "nothing: none was uploaded"
-            )
+            halved = next(filter(None, (mirror.halve_newest() for mirror in mirrors)), "nothing: none was uploaded")
             attempt.fault += f", halved {halved}"
 
     def _terminate(self, instances: list[Instance]) -> None:
@@ -229,9 +224,7 @@ class Play:
             for line in instance.new_lines():
                 for name, regex in self.metrics.items():
                     found = regex.search(line)
-                    if found and NUMBER.fullmatch(
-                        found[1]
-                    ):  # a metric is a number, whatever the regex lets pass
+                    if found and NUMBER.fullmatch(found[1]):  # a metric is a number, whatever the regex lets pass
                         self.job.see_metric(name, float(found[1]))
 
     def _upload_results(self, instances: list[Instance], with_model: bool) -> None:

@@ -72,21 +72,15 @@ class LocalRunner:
                 "could take."
             )
         if algorithm["TrainingInputMode"] == "Pipe":
-            raise ValueError(
-                "AlgorithmSpecification.TrainingInputMode is Pipe: a rehearsal plays File and FastFile."
-            )
+            raise ValueError("AlgorithmSpecification.TrainingInputMode is Pipe: a rehearsal plays File and FastFile.")
         if "InstanceGroups" in resources:
             raise ValueError("ResourceConfig.InstanceGroups: a rehearsal plays instances of one type.")
         hosts = host_names(request)
         for fault in self.faults:
             if fault.kind in INTERRUPTIONS and not request.get("EnableManagedSpotTraining"):
-                raise ValueError(
-                    f"faults: {fault} interrupts, and only spot jobs are interrupted: switch spot on."
-                )
+                raise ValueError(f"faults: {fault} interrupts, and only spot jobs are interrupted: switch spot on.")
             if fault.host is not None and fault.host not in hosts:
-                raise ValueError(
-                    f"faults: {fault} names a host that is not there: there are {', '.join(hosts)}."
-                )
+                raise ValueError(f"faults: {fault} names a host that is not there: there are {', '.join(hosts)}.")
 
     def start(self, job: Job) -> None:
         play = Play(

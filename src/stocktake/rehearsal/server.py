@@ -91,9 +91,7 @@ class RehearsalServer:
     def _list(self, request: Mapping) -> dict:
         summaries = [job.summary() for job in self.jobs.all()]
         kept = [summary for summary in summaries if _matches(summary, request)]
-        sort_by = {"Name": "TrainingJobName", "Status": "TrainingJobStatus"}.get(
-            request.get("SortBy"), "CreationTime"
-        )
+        sort_by = {"Name": "TrainingJobName", "Status": "TrainingJobStatus"}.get(request.get("SortBy"), "CreationTime")
         kept.sort(key=lambda summary: summary[sort_by], reverse=request.get("SortOrder") != "Ascending")
         token, size = request.get("NextToken", "0"), request.get("MaxResults", 10)
         if not token.isdecimal():

@@ -41,9 +41,7 @@ def download(source: Folder, target: Path, keys: Iterable[str]) -> None:
                 file.write(chunk)
 
 
-def download_channel(
-    source: Mapping, target: Path, open_folder: OpenFolder, rank: int, num_hosts: int
-) -> None:
+def download_channel(source: Mapping, target: Path, open_folder: OpenFolder, rank: int, num_hosts: int) -> None:
     """Brings an input channel (`S3DataSource` of the request) to the instance of this rank.
 
     Raises:

@@ -1,0 +1,46 @@
+"""A checkpoint rebuilds its model alone: the configuration that made it lies in it as plain values."""
+
+import io
+from typing import Any
+
+import torch
+
+from stocktake.callbacks.run_config import CONFIG_KEY
+from stocktake.config import build
+from stocktake.model.counter import BinCounter
+from stocktake.storage import Folder, StorageOptions
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, broken, or not one of this project's."""
+
+
+def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tuple[BinCounter, dict[str, Any]]:
+    """Returns the model of a checkpoint, in evaluation mode, and the configuration of its run.
+
+    Raises:
+        CheckpointError: There is no such file, it is corrupt, or it is not a checkpoint of train.py.
+    """
+    folder, _, name = checkpoint.rpartition("/")
+    try:
+        content = Folder(folder or ".", storage or StorageOptions()).read(name)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"checkpoint={checkpoint}: {error} Type the path of a run's checkpoints/best.ckpt."
+        ) from None
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen different ones for a broken file
+        reason = str(error).splitlines()[0][:200]
+        raise CheckpointError(
+            f"checkpoint={checkpoint} is broken or cut off ({len(content)} bytes): {reason}"
+        ) from None
+    if not isinstance(state, dict) or CONFIG_KEY not in state:
+        raise CheckpointError(
+            f"checkpoint={checkpoint} holds no configuration of a run; it was not made by train.py. To start from mere "
+            f"weights, type train.py ... model.weights={checkpoint}"
+        )
+    config = state[CONFIG_KEY]
+    model = build({**config["model"], "weights": "none", "optimizer": None, "scheduler": None})
+    model.load_state_dict(state["state_dict"])
+    return model.eval(), config
