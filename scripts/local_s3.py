@@ -116,8 +116,11 @@ def local_s3(
     """Serves `folder`, whose sub-folders are buckets, until the block ends.
 
     Raises:
-        RuntimeError: The server did not start; its own words are in the message.
+        FileNotFoundError: There is no such folder.
+        RuntimeError: The server did not start; its own words stand above.
     """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder} is no folder, so it holds no buckets to serve.")
     command = [
         sys.executable,
         __file__,

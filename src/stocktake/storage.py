@@ -57,6 +57,12 @@ def join_url(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/"), *parts])
 
 
+def split_url(url: str) -> tuple[str, str]:
+    """Returns the folder and the name of an object, given its URL or path."""
+    folder, slash, name = url.rpartition("/")
+    return folder or slash or ".", name
+
+
 def open_store(url: str | os.PathLike, options: StorageOptions | None = None) -> ObjectStore:
     """Opens `s3://bucket/prefix`, `file:///folder` or a plain path as an obstore store.
 

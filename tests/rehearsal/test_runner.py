@@ -32,7 +32,17 @@ text = checkpoint.read_text() if checkpoint.exists() else "00000000"
 step = int(text) if len(text) == 8 else 0
 stopping = []
 signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
-holds = [base.parent / f"{base.name}-held-{step}" for step in os.environ.get("HOLD", "").split()]
+holds = [int(step) for step in os.environ.get("HOLD", "").split()]
+names = [f"algo-{number + 1}" for number in range(len(hosts["hosts"]))]
+def begins_hold():
+    held = [base.parent / f"{name}-held-{step}" for name in names]
+    mine = held[names.index(base.name)]
+    if step not in holds or mine.exists():
+        return False
+    mine.touch()
+    while first and not all(path.exists() for path in held):  # who is held is ready for signals
+        time.sleep(0.01)
+    return True
 worker = subprocess.Popen(["sleep", "600"], start_new_session=True)  # as torchrun starts its workers
 def save():
     if first:
@@ -41,15 +51,13 @@ def save():
         part.rename(checkpoint)
 while step < 40:
     step += 1
-    if first:
-        print(f"step={step} valid/accuracy={step / 40}", flush=True)
+    holding = begins_hold()
     if step % 10 == 0:
         save()
-    for held in holds:
-        if held.name.endswith(f"-{step}") and not held.exists():
-            held.touch()
-            while not stopping:
-                time.sleep(0.01)
+    if first:
+        print(f"step={step} valid/accuracy={step / 40}", flush=True)
+    while holding and not stopping:
+        time.sleep(0.01)
     if stopping:
         save()
         sys.exit(75)

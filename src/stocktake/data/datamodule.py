@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from stocktake.data.cache import DiskCache
 from stocktake.data.ingest import Ingest
 from stocktake.data.listing import read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
@@ -33,6 +34,8 @@ class BinDataModule(LightningDataModule):
         limit: int | None = None,
         num_workers: int | None = None,
         seed: int = 0,
+        cache_dir: str | None = None,
+        cache_limit_mib: float = 20_000,
         storage: StorageOptions | None = None,
     ):
         """
@@ -46,11 +49,14 @@ class BinDataModule(LightningDataModule):
             limit: At most so many images of each split.
             num_workers: Processes that fetch and decode, per rank; `None` chooses by the hardware.
             seed: Decides order and augmentation.
+            cache_dir: Local folder to keep images of a remote root in, from one epoch to the next; `None` for none.
+            cache_limit_mib: The kept images together are never larger.
             storage: How to reach S3.
         """
         super().__init__()
         self.root = Folder(root, storage or StorageOptions())
         self.batch_size, self.counts, self.limit, self.seed = batch_size, list(counts), limit, seed
+        self.cache_dir, self.cache_limit_mib = cache_dir, cache_limit_mib
         self.resize, self.augment = Resize(image_size_px, resize), augment
         self.num_workers = _suitable_num_workers() if num_workers is None else num_workers
         self._manifest: Manifest | None = None
@@ -81,6 +87,9 @@ class BinDataModule(LightningDataModule):
     def loader(self, split: str, shuffle: bool = False, augment: Augment | None = None) -> DataLoader:
         """Returns this rank's batches of a split (`train`, `valid`, `test` or `all`)."""
         rows = self.manifest.side(split, self.limit, self.counts)
+        cache = None
+        if self.cache_dir is not None:
+            cache = DiskCache(self.cache_dir, self.cache_limit_mib, self.manifest.table, self.manifest.sha256)
         trainer = self.trainer
         sampler = ResumableSampler(
             rows.num_rows,
@@ -92,7 +101,7 @@ class BinDataModule(LightningDataModule):
             num_workers=self.num_workers,
         )
         return DataLoader(
-            ObjectImages(self.root, rows, self.resize, augment, self.seed),
+            ObjectImages(self.root, rows, self.resize, augment, self.seed, cache=cache),
             sampler=sampler,
             batch_size=None,  # the sampler's plans are whole batches
             num_workers=self.num_workers,

@@ -8,7 +8,7 @@ checked there and not fetched again; the manifest is written last, so a root wit
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from obstore.exceptions import BaseError
 
 from stocktake.data.images import BadImage, ImageFacts, check_image
 from stocktake.data.listing import by_id
-from stocktake.data.manifest import SCHEMA, Manifest
+from stocktake.data.manifest import SCHEMA, Manifest, ManifestError
 from stocktake.data.records import InvalidRecord, parse_record
 from stocktake.data.split import GUARD, SIDES, Split, crossing_pairs, set_twins_aside
 from stocktake.storage import Folder
@@ -82,6 +82,11 @@ class Ingest:
             StorageError: Source or root could not be reached within the retry budget.
         """
         known_bad = set(self.known_bad)
+        if numbers := [image_id for image_id in known_bad if not isinstance(image_id, str)]:
+            raise ValueError(
+                f"known_bad={numbers} are numbers and image ids are strings (242 and 00242 are two bins); "
+                "quote each: known_bad='[\"101047\"]'"
+            )
         wanted = []
         for image_id, claims in sorted(by_id(self.listing).items()):
             if image_id in known_bad:
@@ -90,14 +95,14 @@ class Ingest:
                 self._leave_out(image_id, "list-contradiction", f"the list names it under {sorted(map(str, claims))}")
             else:
                 wanted.append((image_id, claims.pop()))
-        asyncio.run(self._each("records", wanted, self._take_record))
+        _finish(self._each("records", wanted, self._take_record))
 
         sides = {image_id: self.split.side(image_id) for image_id in sorted(self.bins)}
         if self.split.rule == "grouped":
             sides = set_twins_aside(sides, {image_id: item.contents for image_id, item in self.bins.items()})
         used = [image_id for image_id, side in sides.items() if side != GUARD]
-        present = dict(self.root.sizes("data")) if used else {}
-        asyncio.run(self._each("images", used, lambda name: self._take_image(name, sides[name], present)))
+        present = self._present() if used else {}
+        _finish(self._each("images", used, lambda name: self._take_image(name, sides[name], present)))
 
         self._write_quarantine()
         manifest = Manifest(self._table(sides), self._origin(sides))
@@ -143,25 +148,44 @@ class Ingest:
                 image_id, record.expected_quantity, "record", record.contents, len(record.products)
             )
 
-    async def _take_image(self, image_id: str, side: str, present: dict[str, int]) -> None:
+    def _present(self) -> dict[str, str | None]:
+        """Returns the images that lie in the root from the same source, each with its sha256 if a manifest tells it."""
+        keys = [key for key, _ in self.root.sizes("data")]
+        try:
+            earlier = Manifest.read(self.root)
+        except ManifestError:
+            return dict.fromkeys(keys)
+        if earlier.origin["source"] != self.source.url:
+            return {}
+        known = dict(zip(earlier.table["key"].to_pylist(), earlier.table["sha256"].to_pylist(), strict=True))
+        return {key: known.get(key) for key in keys}
+
+    async def _take_image(self, image_id: str, side: str, present: dict[str, str | None]) -> None:
         key = f"data/{side}/{self.bins[image_id].count}/{image_id}.jpg"
-        is_present = key in present
-        content = (
-            await self._get(self.root, key)
-            if is_present
-            else await self._get(self.source, f"bin-images/{image_id}.jpg")
-        )
+        if key in present and await self._is_sound(image_id, key, present[key]):
+            return
+        content = await self._get(self.source, f"bin-images/{image_id}.jpg")
         if content is None:
             self._leave_out(image_id, "image-missing", f"bin-images/{image_id}.jpg does not exist")
             return
         try:
-            facts = await asyncio.get_running_loop().run_in_executor(self._decoders, check_image, content)
+            self.bins[image_id].facts = await self._check(content)
         except BadImage as error:
             self._leave_out(image_id, error.reason, error.detail)
-            return
-        self.bins[image_id].facts = facts
-        if not is_present:
+        else:
             await self._put(key, content)
+
+    async def _is_sound(self, image_id: str, key: str, sha256: str | None) -> bool:
+        """Takes the facts of an image in the root; False if it was damaged there, so that it is fetched anew."""
+        try:
+            facts = await self._check(await self._get(self.root, key) or b"")
+        except BadImage:
+            return False
+        self.bins[image_id].facts = facts
+        return sha256 in (None, facts.sha256)
+
+    async def _check(self, content: bytes) -> ImageFacts:
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, check_image, content)
 
     async def _get(self, folder: Folder, key: str) -> bytes | None:
         try:
@@ -228,3 +252,14 @@ class Ingest:
             "num_quarantined": len(self.quarantine),
             "num_crossing_pairs": crossing_pairs(kept),
         }
+
+
+def _finish(work: Coroutine) -> None:
+    """Runs `work` to its end, also in a notebook, whose thread has a running loop already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()

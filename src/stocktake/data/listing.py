@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from stocktake.storage import PUBLIC_BUCKETS, Folder
+from stocktake.storage import PUBLIC_BUCKETS, Folder, split_url
 
 LIST_KEY = "file_list.json"
 
@@ -33,8 +33,11 @@ def read_listing(source: Folder, choice: str | None = None) -> list[tuple[str, i
     if choice == "all":
         return _every_image(source)
     if choice is not None:
-        folder, _, name = choice.rpartition("/")
-        return _parse_file_list(Folder(folder or ".", source.options).read(name), choice)
+        folder, name = split_url(choice)
+        try:
+            return _parse_file_list(Folder(folder, source.options).read(name), choice)
+        except FileNotFoundError as error:
+            raise ListError(f"list={choice}: {error}") from None
     if urlsplit(source.url).netloc in PUBLIC_BUCKETS:
         return task_listing()
     try:
@@ -65,12 +68,18 @@ def _every_image(source: Folder) -> list[tuple[str, None]]:
 def _parse_file_list(content: bytes, name: str) -> list[tuple[str, int]]:
     try:
         by_count = json.loads(content)
-        rows = [(_image_id(path), int(count)) for count, paths in by_count.items() for path in paths]
+        rows = [(_image_id(path), int(count)) for count, paths in by_count.items() for path in _checked_list(paths)]
     except (ValueError, AttributeError, TypeError) as error:
         raise ListError(
             f'{name} is not a list of the form {{"<count>": ["<id>.json", ...]}}: {type(error).__name__}: {error}'
         ) from None
     return sorted(rows)
+
+
+def _checked_list(paths: object) -> list:
+    if not isinstance(paths, list):  # a string would be taken for a list of its letters
+        raise TypeError(f"{str(paths)[:80]!r} is not a list of paths")
+    return paths
 
 
 def _image_id(path: str) -> str:

@@ -5,7 +5,10 @@ The schema is the Amazon Bin Image Dataset's: {"BIN_FCSKU_DATA": {key: product},
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
+
+LARGEST_QUANTITY = 2**31 - 1  # the manifest's counts are int32; the largest real bin holds 111
 
 
 class InvalidRecord(ValueError):
@@ -36,10 +39,13 @@ class BinRecord:
 
         `None` for an empty bin: two of them have nothing in common.
         """
-        if not self.products:
+        held = Counter()
+        for product in self.products:
+            held[product.asin] += product.quantity
+        if not +held:
             return None
-        lines = sorted(f"{product.asin}\x1f{product.quantity}" for product in self.products)
-        return hashlib.blake2b("\x1e".join(lines).encode(), digest_size=8).hexdigest()
+        # JSON, because it escapes what a name may hold and no encoding takes, such as half a surrogate pair.
+        return hashlib.blake2b(json.dumps(sorted((+held).items())).encode(), digest_size=8).hexdigest()
 
 
 def parse_record(payload: bytes) -> BinRecord:
@@ -75,6 +81,8 @@ def _product(key: str, item: object) -> Product:
 
 def _quantity(value: object, name: str) -> int:
     # In Python True is an int, and in JSON 3.0 is a number like 3; only plain whole numbers are quantities.
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidRecord("record-quantity", f"{name} is {str(value)[:40]!r}, not a whole number from 0")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_QUANTITY:
+        raise InvalidRecord(
+            "record-quantity", f"{name} is {str(value)[:40]!r}, not a whole number from 0 to {LARGEST_QUANTITY}"
+        )
     return value

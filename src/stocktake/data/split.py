@@ -39,13 +39,25 @@ class Split:
             raise ValueError(f"split.rule={self.rule!r} is none of grouped, none, random; type split=grouped.")
         if self.block < 1:
             raise ValueError(f"split.block={self.block} must be at least 1; 30 suits the Amazon bins.")
-        if set(self.fractions) != set(SIDES) or abs(sum(self.fractions.values()) - 1) > 1e-6:
-            raise ValueError(f"split.fractions={dict(self.fractions)} must name {', '.join(SIDES)} and sum to 1.")
+        shares = self.fractions.values()
+        if set(self.fractions) != set(SIDES) or abs(sum(shares) - 1) > 1e-6 or min(shares) < 0:
+            raise ValueError(
+                f"split.fractions={dict(self.fractions)} must name {', '.join(SIDES)}, none negative, and sum to 1."
+            )
 
     def group(self, image_id: str) -> str:
-        """Returns the name of the block of ids that `image_id` belongs to, such as `5-166`."""
+        """Returns the name of the block of ids that `image_id` belongs to, such as `5-166`.
+
+        Raises:
+            ValueError: The id is not all digits, and the rule needs to know its neighbours.
+        """
         if not (image_id.isascii() and image_id.isdigit()):
-            raise ValueError(f"image id {image_id!r} is not a string of digits, so it has no neighbours to group by.")
+            if self.rule != "grouped":
+                return image_id
+            raise ValueError(
+                f"image id {image_id!r} is not a string of digits, so it has no neighbours to group by; type "
+                "split=none to make a test set of such images, or split=random."
+            )
         return f"{len(image_id)}-{int(image_id) // self.block}"
 
     def side(self, image_id: str) -> str:

@@ -15,11 +15,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stocktake.data.cache import DiskCache
 from stocktake.data.sampler import BatchPlan
 from stocktake.data.transforms import UndecodableImage, decode
 from stocktake.storage import Folder, join_url
 
 Batch = dict[str, Any]
+
+
+# An object that arrives damaged is asked for again; one that is damaged where it lies is named.
+NUM_TRIES = 3
 
 
 class ChangedObject(ValueError):
@@ -40,6 +45,7 @@ class ObjectImages(Dataset):
         augment: Callable[..., Tensor] | None = None,
         seed: int = 0,
         num_connections: int = 32,
+        cache: DiskCache | None = None,
     ):
         """
         Args:
@@ -47,9 +53,10 @@ class ObjectImages(Dataset):
             resize: Brings `image_CHW` to the size that the network sees.
             augment: Called with the resized image and what its randomness may depend on; `None` for evaluation.
             num_connections: GETs under way at once, in each worker.
+            cache: Where images are kept on this host.
         """
         self.root, self.resize, self.augment, self.seed = root, resize, augment, seed
-        self.num_connections = num_connections
+        self.num_connections, self.cache = num_connections, cache
         self.image_ids: list[str] = rows["image_id"].to_pylist()
         self.keys: list[str] = rows["key"].to_pylist()
         self.counts: list[int] = rows["count"].to_pylist()
@@ -85,13 +92,21 @@ class ObjectImages(Dataset):
             self._under_way[row] = self._threads.submit(self._fetch, row)
 
     def _fetch(self, row: int) -> bytes:
-        content = self.root.read(self.keys[row])
-        if hashlib.sha256(content).hexdigest() != self.sha256[row]:
-            raise ChangedObject(
-                f"{join_url(self.root.url, self.keys[row])} is not the image that the manifest describes "
-                f"({len(content)} bytes came). Run prepare again with the same words to mend the root."
-            )
-        return content
+        """Returns the image that the manifest describes, from the cache or else from the root."""
+        sha256 = self.sha256[row]
+        content = self.cache.read(sha256) if self.cache is not None else None
+        if content is not None and _is_intact(content, sha256):
+            return content
+        for _ in range(NUM_TRIES):
+            content = self.root.read(self.keys[row])
+            if _is_intact(content, sha256):
+                if self.cache is not None:
+                    self.cache.write(sha256, content)
+                return content
+        raise ChangedObject(
+            f"{join_url(self.root.url, self.keys[row])} is not the image that the manifest describes "
+            f"({len(content)} bytes came, {NUM_TRIES} times). Run prepare again with the same words to mend the root."
+        )
 
     def _image(self, row: int, content: bytes, epoch: int) -> Tensor:
         try:
@@ -101,6 +116,10 @@ class ObjectImages(Dataset):
         if self.augment is not None:
             image = self.augment(image, self.seed, epoch, self.image_ids[row])
         return image
+
+
+def _is_intact(content: bytes, sha256: str) -> bool:
+    return hashlib.sha256(content).hexdigest() == sha256
 
 
 def num_images(batch: Batch) -> int:

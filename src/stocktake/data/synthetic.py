@@ -92,7 +92,7 @@ def _draw_scene(image_id: str, count: int, seed: int, size_px: tuple[int, int]) 
     if not 0 <= count <= MAX_COUNT:
         raise ValueError(f"count={count}: a synthetic bin holds 0 to {MAX_COUNT} items")
     if min(size_px) < 32:
-        raise ValueError(f"size_px={list(size_px)}: at least [32,32], or nothing can be made out")
+        raise ValueError(f"size_px={list(size_px)}: at least [32, 32], or nothing can be made out")
     digest = hashlib.blake2b(f"{seed}/{image_id}".encode(), digest_size=8).digest()
     rng = np.random.default_rng(int.from_bytes(digest))
     width, height = (SUPERSAMPLING * length for length in size_px)

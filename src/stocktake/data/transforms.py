@@ -107,5 +107,5 @@ class Augment:
         """Returns the picture as `purpose` (seed, epoch, image id) draws it; same shape and dtype."""
         # torchvision draws from torch's global generator; what others drew from it must not change.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed("augment", *purpose))
+            torch.default_generator.manual_seed(derive_seed("augment", *purpose))  # of the CPU alone
             return self.steps(image_CHW)

@@ -91,7 +91,9 @@ class CountMetrics(Metric):
         flat_B = classes_B * num_counts + probabilities_BK.argmax(1)
         self.confusion_KK += torch.bincount(flat_B, minlength=num_counts**2).reshape(num_counts, num_counts)
         counts_K = torch.tensor(self.counts, dtype=probabilities_BK.dtype, device=probabilities_BK.device)
-        self.squared_error += ((probabilities_BK @ counts_K - counts_K[classes_B]) ** 2).sum()
+        # Not as a matrix product, which mixed precision would round to bfloat16.
+        expected_B = (probabilities_BK * counts_K).sum(1)
+        self.squared_error += ((expected_B - counts_K[classes_B]) ** 2).sum()
 
     def compute(self) -> dict[str, float]:
         metrics = summarise(self.confusion_KK.cpu().numpy(), self.squared_error.cpu().numpy(), self.counts)

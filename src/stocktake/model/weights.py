@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from stocktake.storage import Folder
+from stocktake.storage import Folder, split_url
 
 
 class BackboneError(ValueError):
@@ -59,9 +59,9 @@ def read_state_dict(place: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: There is no such file, or it is neither.
     """
-    folder, _, name = place.rpartition("/")
+    folder, name = split_url(place)
     try:
-        content = Folder(folder or ".").read(name)
+        content = Folder(folder).read(name)
     except FileNotFoundError as error:
         raise WeightsError(f"model.weights={place}: {error} Type imagenet, none, or the path of a file.") from None
     try:
@@ -70,13 +70,16 @@ def read_state_dict(place: str) -> dict[str, Tensor]:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # each format has errors of its own for a file that is not of it
         raise WeightsError(f"model.weights={place} is not a file of weights: {str(error).splitlines()[0]}") from None
+    if not isinstance(loaded, dict):
+        raise WeightsError(f"model.weights={place} holds a {type(loaded).__name__}, not a dict of tensors.")
     return loaded.get("state_dict", loaded)
 
 
 def _load(backbone: nn.Module, state: dict[str, Tensor], place: str) -> None:
     """Loads what fits; only the last layer, which belongs to the task, may be left out."""
     own = backbone.state_dict()
-    classifier = f"{backbone.pretrained_cfg['classifier']}."
+    names = backbone.pretrained_cfg["classifier"]
+    classifier = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     missing = [key for key in own if key not in fitting and not key.startswith(classifier)]
     if missing:

@@ -149,7 +149,7 @@ class Play:
 
     def _watch(self, attempt: Attempt, instances: list[Instance], mirrors: list[Mirror]) -> str:
         """Follows the instances until they or the plan end; returns the secondary status that follows."""
-        started, uploaded_at, num_uploads = time.monotonic(), time.monotonic(), 0
+        started, uploaded_at, num_uploads = time.monotonic(), float("-inf"), 0
         while True:
             self._read_logs(instances)
             if time.monotonic() - uploaded_at >= self.upload_interval_s:

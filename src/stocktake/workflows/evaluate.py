@@ -26,6 +26,7 @@ from stocktake.report.html import render_evaluation
 from stocktake.storage import Folder, is_s3
 from stocktake.workflows.baselines import linear_baseline
 from stocktake.workflows.checkpoints import load_counter
+from stocktake.workflows.console import quieten
 from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history
 
@@ -34,6 +35,7 @@ PER_COUNT = ("precision", "recall", "f1")
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Writes metrics.json, predictions.parquet and report.html; returns (and prints, as one line of JSON) the gist."""
+    quieten()
     storage = build(cfg.storage)
     model, config = load_counter(cfg.checkpoint, storage)
     kept = config["data"]

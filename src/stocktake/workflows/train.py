@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 from stocktake.callbacks.run_config import RunConfig
 from stocktake.callbacks.spot import Interrupted
 from stocktake.config import build, build_all
+from stocktake.workflows.console import quieten
 from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
@@ -30,6 +31,7 @@ def train(cfg: DictConfig) -> float:
     Raises:
         SystemExit: With `EXIT_INTERRUPTED` after a SIGTERM, once the checkpoint to go on from is saved.
     """
+    quieten()
     run_dir = Path(cfg.run_dir)
     if cfg.resume and (finished := _finished(run_dir)) is not None:
         value = finished[cfg.optimized_metric]

@@ -1,0 +1,24 @@
+"""Counts the items in pictures: files, folders, s3:// and web addresses.
+
+python scripts/predict.py 'images=[bin.jpg]' checkpoint=runs/demo/latest/checkpoints/best.ckpt
+python scripts/predict.py 'images=[photos/,"https://example.com/bin.jpg"]' checkpoint=best.ckpt
+python scripts/predict.py 'images=[photos/]' checkpoint=best.ckpt json=true > counts.jsonl
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
+def main(cfg: DictConfig) -> None:
+    # Only now torch, so that --help answers at once.
+    from stocktake.workflows.predict import predict
+
+    if any(answer.error for answer in predict(cfg)):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

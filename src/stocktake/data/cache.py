@@ -1,0 +1,55 @@
+"""A disk cache for the images of one manifest, shared by every process of a host."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy
+import pyarrow
+
+MIB = 2**20
+
+
+class DiskCache:
+    """Keeps the images that fit, and always the same ones.
+
+    Epochs go through all images again and again, where dropping the least recently used one never leaves a hit. So
+    which images are kept is fixed by the manifest: the first ones of its table that fit into the limit together.
+    Every process comes to the same answer by itself, and nothing needs to be counted or locked.
+    """
+
+    def __init__(self, folder: str | os.PathLike, limit_mib: float, table: pyarrow.Table, name: str):
+        """
+        Args:
+            folder: Local folder; it may hold the caches of several manifests.
+            limit_mib: The cached images together are never larger.
+            table: The manifest's table.
+            name: Of this manifest, such as its sha256.
+        """
+        self.folder = Path(folder) / name[:16]
+        sizes = table["bytes"].fill_null(0).to_numpy()
+        fits = numpy.cumsum(sizes) <= limit_mib * MIB
+        self.kept = {sha256 for sha256, fit in zip(table["sha256"].to_pylist(), fits, strict=True) if fit and sha256}
+
+    def read(self, sha256: str) -> bytes | None:
+        try:
+            return (self.folder / sha256[:2] / sha256).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, sha256: str, content: bytes) -> None:
+        """Stores an image that belongs to the kept ones, whole or not at all."""
+        if sha256 not in self.kept:
+            return
+        path = self.folder / sha256[:2] / sha256
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(part)
+            raise

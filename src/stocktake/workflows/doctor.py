@@ -1,0 +1,232 @@
+"""scripts/doctor.py: what this machine has and lacks, and what to type; it runs where the rest would not."""
+
+import os
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from rich.console import Console
+from rich.text import Text
+
+from stocktake.storage import Folder, StorageOptions
+from stocktake.workflows import packages
+from stocktake.workflows.credentials import aws_source, wandb_key_source
+
+SETUP = "rm -f .venv/.synced && make setup"  # make alone would not see what another pip did
+SMALLEST_DISK_GIB = 5  # a ResNet50's checkpoints, 10,441 images and the report
+SMALLEST_MEMORY_GIB = 4  # torch, two workers and a batch of a ResNet50
+PUBLIC_BUCKET = "s3://aft-vbi-pds"
+WEIGHTS_HUB = "https://huggingface.co"
+PLACES = {  # environment variable: what the tests take from it, and how it is set
+    "ABID_ROOT": ("real bins", "export ABID_ROOT=<folder with bin-images/ and metadata/>"),
+    "ABID_ORIGINAL_ROOT": (
+        "real bins in full size",
+        "export ABID_ORIGINAL_ROOT=<folder with bin-images/ and metadata/>",
+    ),
+    "WEIGHTS": ("ImageNet weights", "export WEIGHTS=<folder>/mobilenetv2_100.imagenet.safetensors"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked for, what is there, and, where `cure` is set, what is missing and what to type.
+
+    Attributes:
+        stops_training: Without it no training starts, so the command ends with exit code 1.
+    """
+
+    subject: str
+    detail: str
+    cure: str | None = None
+    stops_training: bool = False
+
+
+def doctor(repository: Path, network: bool = False) -> int:
+    """Prints a line for everything that a run may need; returns the exit code."""
+    console = Console(soft_wrap=True, highlight=False)  # what is to be typed must stay on one line
+    findings = []
+    for finding in examine(repository, network):
+        findings.append(finding)
+        state = (
+            Text("missing", "bold red" if finding.stops_training else "yellow") if finding.cure else Text("ok", "green")
+        )
+        state.pad_right(9 - len(state))
+        console.print(state + Text(f"{finding.subject}: {finding.detail}"))
+        if finding.cure:
+            console.print(Text(f"         type: {finding.cure}"))
+    stopping = [finding.subject for finding in findings if finding.stops_training and finding.cure]
+    if stopping:
+        console.print(Text(f"\nTraining will not run here without: {', '.join(stopping)}.", "bold red"))
+    return 1 if stopping else 0
+
+
+def examine(repository: Path, network: bool = False) -> Iterator[Finding]:
+    """Yields a finding for everything that a run may need.
+
+    Args:
+        repository: Where pyproject.toml and requirements.lock lie.
+        network: Also ask AWS, the public bucket and the weights' hub.
+    """
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    yield python_version(project["requires-python"])
+    extras = project["optional-dependencies"]
+    for line in (*project["dependencies"], *extras.pop("train")):
+        yield package(Requirement(line))
+    for name, lines in extras.items():
+        yield extra(name, [Requirement(line) for line in lines])
+    yield lock(repository / "requirements.lock")
+    yield from hardware()
+    yield disk(Path.cwd())
+    yield aws(network)
+    yield wandb()
+    yield chromium()
+    yield from named_places()
+    if network:
+        yield public_bucket()
+        yield weights_hub()
+
+
+def python_version(wanted: str) -> Finding:
+    running = ".".join(map(str, sys.version_info[:3]))
+    cure = None if SpecifierSet(wanted).contains(running) else "rm -r .venv && make setup PYTHON=python3.12"
+    return Finding("python", f"{running} (wanted {wanted}), {sys.prefix}", cure, stops_training=True)
+
+
+def package(requirement: Requirement) -> Finding:
+    cure = None if packages.fits(requirement) else SETUP
+    return Finding("package", packages.describe(requirement), cure, stops_training=True)
+
+
+def extra(name: str, requirements: Sequence[Requirement]) -> Finding:
+    """Whether all packages of one of pyproject.toml's other extras fit."""
+    lacking = [packages.describe(requirement) for requirement in requirements if not packages.fits(requirement)]
+    return Finding(f"packages for {name}", ", ".join(lacking) or f"all {len(requirements)}", SETUP if lacking else None)
+
+
+def lock(path: Path) -> Finding:
+    """Whether what is installed is what the lock says."""
+    if not path.is_file():
+        return Finding(path.name, "there is none", "make lock")
+    wanted = packages.locked(path)
+    differing = [packages.describe(requirement) for requirement in wanted if not packages.fits(requirement)]
+    if differing:
+        return Finding(path.name, f"{len(differing)} of {len(wanted)} packages differ: {', '.join(differing)}", SETUP)
+    return Finding(path.name, f"all {len(wanted)} packages as locked")
+
+
+def hardware() -> Iterator[Finding]:
+    memory_gib = _memory_bytes() / 2**30
+    enough = memory_gib >= SMALLEST_MEMORY_GIB
+    cure = None if enough else "python train.py data.batch_size=8 data.num_workers=0"
+    yield Finding("memory", f"{memory_gib:.1f} GiB", cure)
+    try:
+        import torch
+
+        from stocktake.workflows.hardware import describe, suitable_precision
+    except (ImportError, OSError) as error:  # a package, or one of its libraries, is missing
+        yield Finding("processor", f"torch cannot be imported: {error}", SETUP, stops_training=True)
+        return
+    has_bf16 = torch.cpu._is_avx512_bf16_supported()
+    gpu = f"{torch.cuda.device_count()} (CUDA {torch.version.cuda})" if torch.cuda.is_available() else "none"
+    mps = "yes" if torch.backends.mps.is_available() else "no"
+    yield Finding("processor", describe())
+    yield Finding("accelerator", f"GPUs {gpu}, MPS {mps}, AVX-512 BF16 {'yes' if has_bf16 else 'no'}")
+    yield Finding("trainer.precision=auto", f"will be {suitable_precision('auto')}")
+
+
+def disk(folder: Path) -> Finding:
+    free_gib = shutil.disk_usage(folder).free / 2**30
+    enough = free_gib >= SMALLEST_DISK_GIB
+    cure = None if enough else "RUN_DIR=<folder on a larger disk> python train.py data.root=<folder on a larger disk>"
+    return Finding("disk", f"{free_gib:.0f} GiB free in {folder}, {SMALLEST_DISK_GIB} wanted", cure)
+
+
+def aws(network: bool) -> Finding:
+    """By which method AWS credentials would be found; only with `network` whether AWS accepts them."""
+    subject, purpose = "AWS credentials", "only private buckets need any"
+    try:
+        source = aws_source()
+    except ValueError as error:
+        return Finding(subject, str(error), "unset AWS_PROFILE, or: aws configure --profile $AWS_PROFILE")
+    if not network:
+        if source is None:
+            return Finding(
+                subject,
+                f"none found; {purpose}",
+                "aws configure   # or on an EC2 instance: python scripts/doctor.py network=true",
+            )
+        return Finding(subject, f"{source} (not tried: network=true)")
+
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        hurried = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 2})
+        region = boto3.Session().region_name or "us-east-1"
+        identity = boto3.client("sts", region_name=region, config=hurried).get_caller_identity()
+    except (BotoCoreError, ClientError, ValueError) as error:
+        cure = "aws sso login" if source and source.startswith("single sign-on") else "aws configure"
+        return Finding(subject, f"{source or 'none found'}; {purpose}: {error}", cure)
+    return Finding(subject, f"{source or 'the role of this machine'}: {identity['Arn']}")
+
+
+def wandb() -> Finding:
+    source = wandb_key_source()
+    if source is None:
+        return Finding("W&B key", "not found, so runs are kept offline in their folder", "wandb login")
+    return Finding("W&B key", f"found in {source}, so runs go online")
+
+
+def chromium() -> Finding:
+    path = shutil.which("chromium")
+    cure = None if path else "apt-get install --no-install-recommends chromium"
+    return Finding("chromium", path or "not on the PATH; only the report's tests need it", cure)
+
+
+def named_places() -> Iterator[Finding]:
+    for name, (purpose, cure) in PLACES.items():
+        place = os.environ.get(name)
+        if not place:
+            yield Finding(name, f"not set; the tests that want {purpose} skip", cure)
+        elif not Path(place).exists():
+            yield Finding(name, f"{place} does not exist; the tests that want {purpose} fail", cure)
+        else:
+            yield Finding(name, place)
+
+
+def public_bucket() -> Finding:
+    hurried = StorageOptions(max_retries=1, retry_timeout_s=5, request_timeout_s=5)
+    try:
+        Folder(PUBLIC_BUCKET, hurried).exists("metadata/1.json")
+    except OSError as error:
+        cure = "curl -I https://aft-vbi-pds.s3.amazonaws.com/metadata/1.json   # to see what stands between"
+        return Finding(PUBLIC_BUCKET, f"does not answer: {error}", cure)
+    return Finding(PUBLIC_BUCKET, "answers")
+
+
+def weights_hub() -> Finding:
+    import urllib.error
+    import urllib.request
+
+    try:
+        urllib.request.urlopen(urllib.request.Request(WEIGHTS_HUB, method="HEAD"), timeout=5).close()
+    except urllib.error.HTTPError:
+        pass  # it answers, if not with a page
+    except OSError as error:
+        cure = "python train.py model.weights=<a .safetensors file, or none>"
+        return Finding(WEIGHTS_HUB, f"does not answer, so no ImageNet weights: {error}", cure)
+    return Finding(WEIGHTS_HUB, "answers, so model.weights=imagenet can be had")
+
+
+def _memory_bytes() -> int:
+    """Returns what this machine has, or what its container may use (cgroup v2)."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.is_file() else "max"
+    return total if allowed == "max" else min(total, int(allowed))

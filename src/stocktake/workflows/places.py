@@ -1,0 +1,100 @@
+"""Where pictures lie: on the disk, in S3, on the web; found and read one by one."""
+
+import http.client
+import urllib.request
+from functools import cache
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+
+from stocktake.storage import Folder, StorageOptions, is_s3, local_path
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")  # what is taken from a folder
+# What finding, reading and decoding can raise; StorageError is an OSError, UndecodableImage a ValueError.
+READ_ERRORS = (OSError, ValueError, http.client.HTTPException)
+
+
+class Places:
+    """Reads pictures from the disk, from S3 and from the web."""
+
+    def __init__(self, storage: StorageOptions, max_bytes: int, timeout_s: float):
+        """
+        Args:
+            storage: How to reach S3.
+            max_bytes: A larger file is refused before it is read.
+            timeout_s: A web server may take this long to answer.
+        """
+        self.max_bytes, self.timeout_s = max_bytes, timeout_s
+        self._bucket = cache(lambda name: Folder(f"s3://{name}", storage))
+
+    def expand(self, place: str) -> list[str]:
+        """Returns the pictures under a folder, by name and however deep, or else the place itself.
+
+        Raises:
+            ValueError: The folder holds no picture.
+            StorageError: A bucket could not be listed.
+        """
+        scheme = urlsplit(place).scheme
+        if scheme in ("http", "https"):
+            return [place]
+        if is_s3(place):
+            if _is_picture(place):
+                return [place]
+            bucket, prefix = urlsplit(place).netloc, urlsplit(place).path.strip("/")
+            found = [f"s3://{bucket}/{key}" for key, _ in self._bucket(bucket).sizes(prefix) if _is_picture(key)]
+        elif scheme not in ("", "file"):
+            raise ValueError(f"{scheme}:// is no place to read from; use a path, file://, s3://, http:// or https://")
+        elif local_path(place).is_dir():
+            folder = Path(place.removeprefix("file://"))
+            found = [str(path) for path in folder.expanduser().rglob("*") if path.is_file() and _is_picture(path.name)]
+        else:
+            return [place]
+        if not found:
+            raise ValueError(f"there is no {', '.join(SUFFIXES)} under it")
+        return sorted(found)
+
+    def read(self, place: str) -> bytes:
+        """Returns the bytes of one picture.
+
+        Raises:
+            ValueError: It is larger than `max_bytes`.
+            OSError: It could not be read; over the web also an HTTPException.
+        """
+        if is_s3(place):
+            return self._read_s3(urlsplit(place).netloc, urlsplit(place).path.strip("/"))
+        if urlsplit(place).scheme in ("http", "https"):
+            return self._read_web(place)
+        path = local_path(place)
+        self._check_size(path.stat().st_size)
+        return path.read_bytes()
+
+    def _read_s3(self, bucket: str, key: str) -> bytes:
+        folder = self._bucket(bucket)
+        try:
+            response = obstore.get(folder.store, key)
+            self._check_size(response.meta["size"])
+            return bytes(response.bytes())
+        except (BaseError, FileNotFoundError) as error:
+            raise folder.explained(error, f"read {key}") from error
+
+    def _read_web(self, url: str) -> bytes:
+        # Some servers turn Python's own name away.
+        request = urllib.request.Request(url, headers={"User-Agent": "stocktake"})  # noqa: S310 (http or https)
+        with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310
+            self._check_size(int(response.headers.get("Content-Length") or 0))
+            content = response.read(self.max_bytes + 1)  # the header may be missing, or wrong
+        self._check_size(len(content))
+        return content
+
+    def _check_size(self, num_bytes: int) -> None:
+        if num_bytes > self.max_bytes:
+            raise ValueError(
+                f"it has at least {num_bytes / 2**20:.1f} MiB, more than max_mib={self.max_bytes / 2**20:g}; "
+                "type a larger max_mib if that is as it should be"
+            )
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES

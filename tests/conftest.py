@@ -1,0 +1,68 @@
+"""What several tests share: drawn bins, a dataset root made of them, and where the real data lies, if anywhere."""
+
+import os
+import pathlib
+
+# Before torch is imported, which reads it once. Every xdist worker has one core.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+# Nothing listens there: a test that reaches for timm's hub fails at once.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+
+import pytest
+from filelock import FileLock
+
+NUM_BINS = 120
+SIZE_PX = (96, 72)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory, worker_id) -> pathlib.Path:
+    """A folder that all workers of this run see."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def synthetic_source(shared_folder) -> pathlib.Path:
+    """A source bucket of drawn bins, as a folder; nobody may write into it."""
+    from stocktake.data.synthetic import write_synthetic_source
+
+    folder = shared_folder / "synthetic-source"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "file_list.json").exists():
+            write_synthetic_source(folder, NUM_BINS, size_px=SIZE_PX)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(shared_folder, synthetic_source) -> pathlib.Path:
+    """The dataset root that prepare makes of the drawn bins; nobody may write into it."""
+    from stocktake.data.ingest import Ingest
+    from stocktake.data.listing import read_listing
+    from stocktake.data.split import Split
+    from stocktake.storage import Folder
+
+    folder = shared_folder / "synthetic-root"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "manifest.parquet").exists():
+            source = Folder(str(synthetic_source))
+            Ingest(source, Folder(str(folder)), read_listing(source), Split(block=1)).run()
+    return folder
+
+
+def _from_environment(name: str, what: str) -> pathlib.Path:
+    if not os.environ.get(name):
+        pytest.skip(f"{name} is not set: it is the path of {what}")
+    return pathlib.Path(os.environ[name])
+
+
+@pytest.fixture(scope="session")
+def abid_root() -> pathlib.Path:
+    """A source folder of real bins: bin-images/ and metadata/."""
+    return _from_environment("ABID_ROOT", "a folder of real bins with bin-images/ and metadata/")
+
+
+@pytest.fixture(scope="session")
+def weights() -> pathlib.Path:
+    return _from_environment("WEIGHTS", "mobilenetv2_100.imagenet.safetensors")

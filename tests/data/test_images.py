@@ -1,0 +1,52 @@
+"""Images that can be learnt from, and those that cannot, made by Pillow."""
+
+import hashlib
+import io
+
+import numpy
+import pytest
+from PIL import Image
+
+from stocktake.data.images import BadImage, check_image
+
+
+def encoded(mode="RGB", size=(100, 80), form="JPEG", **options) -> bytes:
+    pixels = numpy.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=numpy.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 20, "subsampling": 0}])
+def test_a_sound_jpeg_gives_its_facts(options):
+    content = encoded(**options)
+    facts = check_image(content)
+    assert (facts.width, facts.height, facts.bytes) == (100, 80, len(content))
+    assert facts.sha256 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "image-undecodable"),
+        (b"<html>404</html>", "image-undecodable"),
+        (encoded()[:-200], "image-undecodable"),
+        (encoded()[:40], "image-undecodable"),
+        (encoded(progressive=True)[:-200], "image-undecodable"),
+        (encoded(form="PNG"), "image-undecodable"),  # a PNG that was named .jpg
+        (encoded(mode="L"), "image-colour"),
+        (encoded(mode="CMYK"), "image-colour"),
+        (encoded(size=(100, 63)), "image-size"),
+        (encoded(size=(63, 100)), "image-size"),
+    ],
+    ids=["empty", "html", "cut", "header", "progressive-cut", "png", "grey", "cmyk", "flat", "thin"],
+)
+def test_what_cannot_be_learnt_from_has_a_reason(content, reason):
+    with pytest.raises(BadImage) as caught:
+        check_image(content)
+    assert caught.value.reason == reason
+    assert caught.value.detail
+
+
+def test_the_smallest_side_is_enough():
+    assert check_image(encoded(size=(64, 64))).width == 64
