@@ -45,9 +45,7 @@ class Faults:
 
     slow_down: float = 0.0  # answered 503 SlowDown
     reset: float = 0.0  # half of the body, then RST
-    truncate: float = (
-        0.0  # half of the body, then FIN, though Content-Length promised all of it
-    )
+    truncate: float = 0.0  # half of the body, then FIN, though Content-Length promised all of it
     shorten: float = 0.0  # half of the body under a Content-Length that says so: only a checksum can tell
     seed: int = 0
 
@@ -67,9 +65,7 @@ class LocalS3:
 
     access_key, secret_key, region = ACCESS_KEY, SECRET_KEY, REGION
 
-    def __init__(
-        self, process: subprocess.Popen, url: str, direct_url: str, folder: Path
-    ):
+    def __init__(self, process: subprocess.Popen, url: str, direct_url: str, folder: Path):
         self.url = url  # with latency and faults
         self.direct_url = direct_url  # rclone itself, for filling buckets
         self.folder = folder
@@ -110,9 +106,7 @@ class LocalS3:
 
 
 @contextlib.contextmanager
-def local_s3(
-    folder: Path, latency_ms: float = 0.0, faults: Faults = Faults()
-) -> Iterator[LocalS3]:
+def local_s3(folder: Path, latency_ms: float = 0.0, faults: Faults = Faults()) -> Iterator[LocalS3]:
     """Serves `folder`, whose sub-folders are buckets, until the block ends.
 
     Raises:
@@ -121,16 +115,10 @@ def local_s3(
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder} is no folder, so it holds no buckets to serve.")
-    command = [
-        sys.executable,
-        __file__,
-        "--folder",
-        str(folder),
-        "--latency-ms",
-        str(latency_ms),
-    ]
-    process = subprocess.Popen(
-        [*command, "--faults", json.dumps(dataclasses.asdict(faults))],
+    options = ["--folder", str(folder), "--latency-ms", str(latency_ms)]
+    options += ["--faults", json.dumps(dataclasses.asdict(faults))]
+    process = subprocess.Popen(  # noqa: S603 - words, no shell
+        [sys.executable, __file__, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -138,9 +126,7 @@ def local_s3(
     try:
         first_line = process.stdout.readline()
         if not first_line:
-            raise RuntimeError(
-                f"the local S3 server ended with code {process.wait()}; see its message above"
-            )
+            raise RuntimeError(f"the local S3 server ended with code {process.wait()}; see its message above")
         yield LocalS3(process, folder=Path(folder), **json.loads(first_line))
     finally:
         process.stdin.close()
@@ -160,9 +146,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        transport.get_extra_info("socket").setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.proxy.counters["connections"] += 1
 
     def data_received(self, data: bytes) -> None:
@@ -175,9 +159,7 @@ class Client(asyncio.Protocol):
             self.pass_body()
         elif HEAD_END in self.received:
             self.waiting = True
-            asyncio.get_running_loop().call_later(
-                self.proxy.latency_s, self.start_request
-            )
+            asyncio.get_running_loop().call_later(self.proxy.latency_s, self.start_request)
 
     def start_request(self) -> None:
         if self.transport.is_closing():
@@ -226,9 +208,7 @@ class Client(asyncio.Protocol):
 
         async def open_connection() -> None:
             loop = asyncio.get_running_loop()
-            _, self.server = await loop.create_connection(
-                lambda: Server(self), "127.0.0.1", self.proxy.port
-            )
+            _, self.server = await loop.create_connection(lambda: Server(self), "127.0.0.1", self.proxy.port)
             connected()
 
         self.opening = asyncio.ensure_future(open_connection())
@@ -246,9 +226,7 @@ class Client(asyncio.Protocol):
     def reset(self) -> None:
         """Ends the connection with RST: what SO_LINGER with a time of 0 means."""
         linger = struct.pack("ii", 1, 0)
-        self.transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, linger
-        )
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.transport.abort()
 
 
@@ -264,9 +242,7 @@ class Server(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        transport.get_extra_info("socket").setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def expect(self, fault: str | None) -> None:
         self.fault = fault
@@ -282,9 +258,7 @@ class Server(asyncio.Protocol):
         if HEAD_END not in self.response:
             return
         head, body = self.response.split(HEAD_END, 1)
-        length = int(
-            header_value(bytes(head).lower() + HEAD_END, b"content-length") or 0
-        )
+        length = int(header_value(bytes(head).lower() + HEAD_END, b"content-length") or 0)
         if len(body) < length:
             return
         head, half, fault, self.fault = (
@@ -324,10 +298,7 @@ def header_value(head_lower: bytes, name: bytes) -> bytes | None:
 
 def replace_header(head: bytes, name: bytes, value: bytes) -> bytes:
     """Returns `head` with another value for one header."""
-    lines = [
-        line if not line.lower().startswith(name + b":") else name + b": " + value
-        for line in head.split(b"\r\n")
-    ]
+    lines = [line if not line.lower().startswith(name + b":") else name + b": " + value for line in head.split(b"\r\n")]
     return b"\r\n".join(lines)
 
 
@@ -338,11 +309,7 @@ def whole_chunks(received: bytearray) -> tuple[bytes, bool]:
         size = int(received[end:line_end].split(b";")[0], 16)
         if size == 0:
             trailer_end = received.find(HEAD_END, line_end)
-            return (
-                (bytes(received[: trailer_end + 4]), True)
-                if trailer_end >= 0
-                else (bytes(received[:end]), False)
-            )
+            return (bytes(received[: trailer_end + 4]), True) if trailer_end >= 0 else (bytes(received[:end]), False)
         if len(received) < line_end + 2 + size + 2:
             break
         end = line_end + 2 + size + 2
@@ -361,11 +328,7 @@ class Proxy:
 
     def count(self, method: str, target: str) -> str | None:
         path, _, query = target.partition("?")
-        kind = (
-            "LIST"
-            if method == "GET" and ("list-type" in query or path.count("/") < 2)
-            else method
-        )
+        kind = "LIST" if method == "GET" and ("list-type" in query or path.count("/") < 2) else method
         self.counters[kind] += 1
         if kind != "GET":
             return None
@@ -398,17 +361,10 @@ def rclone(folder: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [
-            program,
-            "serve",
-            "s3",
-            "--addr",
-            f"127.0.0.1:{port}",
-            "--auth-key",
-            f"{ACCESS_KEY},{SECRET_KEY}",
-        ]
-        + ["--dir-cache-time", "1s", "--log-level", "ERROR", str(folder)],
+    options = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
+    options += ["--dir-cache-time", "1s", "--log-level", "ERROR"]
+    process = subprocess.Popen(  # noqa: S603 - words, no shell
+        [program, "serve", "s3", *options, str(folder)],
         env={**os.environ, "RCLONE_CONFIG": "/dev/null"},
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
@@ -421,9 +377,7 @@ def rclone(folder: Path) -> Iterator[int]:
         process.wait(timeout=10)
 
 
-def wait_until_it_answers(
-    process: subprocess.Popen, port: int, timeout_s: float = 30.0
-) -> None:
+def wait_until_it_answers(process: subprocess.Popen, port: int, timeout_s: float = 30.0) -> None:
     """Waits until rclone answers, with 403, a request without a signature."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
@@ -434,18 +388,14 @@ def wait_until_it_answers(
             return
         except OSError:
             time.sleep(0.05)
-    raise SystemExit(
-        f"rclone serve s3 did not answer on port {port} within {timeout_s:.0f} s"
-    )
+    raise SystemExit(f"rclone serve s3 did not answer on port {port} within {timeout_s:.0f} s")
 
 
 async def serve(port: int, latency_ms: float, faults: Faults) -> None:
     """Runs the proxy, and answers the questions that come by stdin, one JSON object a line, until it closes."""
     loop = asyncio.get_running_loop()
     proxy = Proxy(port, latency_ms, faults)
-    server = await loop.create_server(
-        lambda: Client(proxy), "127.0.0.1", 0, backlog=1024
-    )
+    server = await loop.create_server(lambda: Client(proxy), "127.0.0.1", 0, backlog=1024)
     own_port = server.sockets[0].getsockname()[1]
     urls = {
         "url": f"http://127.0.0.1:{own_port}",
@@ -459,12 +409,8 @@ async def serve(port: int, latency_ms: float, faults: Faults) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--folder", type=Path, required=True, help="its sub-folders are the buckets"
-    )
-    parser.add_argument(
-        "--latency-ms", type=float, default=0.0, help="added to every request"
-    )
+    parser.add_argument("--folder", type=Path, required=True, help="its sub-folders are the buckets")
+    parser.add_argument("--latency-ms", type=float, default=0.0, help="added to every request")
     parser.add_argument(
         "--faults",
         type=json.loads,

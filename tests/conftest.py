@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 # Before torch is imported, which reads it once. Every xdist worker has one core.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -12,6 +13,8 @@ os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 import pytest
 from filelock import FileLock
 
+REPOSITORY = pathlib.Path(__file__).parents[1]
+sys.path.append(str(REPOSITORY / "scripts"))  # for the local S3 server
 NUM_BINS = 120
 SIZE_PX = (96, 72)
 
@@ -49,6 +52,26 @@ def synthetic_root(shared_folder, synthetic_source) -> pathlib.Path:
             source = Folder(str(synthetic_source))
             Ingest(source, Folder(str(folder)), read_listing(source), Split(block=1)).run()
     return folder
+
+
+@pytest.fixture(scope="session")
+def compose():
+    """Returns what composes an entry point's configuration from words, without Hydra's own part of it."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    def composed(name: str, *words: str, output_dir: str = "runs/test"):
+        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+            cfg = compose(name, list(words), return_hydra_config=True)
+        with open_dict(cfg):
+            cfg.hydra.runtime.output_dir = str(output_dir)
+            cfg.hydra.job.num = 0
+            HydraConfig.instance().set_config(cfg.copy())  # where ${hydra:...} looks
+            del cfg["hydra"]
+        return cfg
+
+    return composed
 
 
 def _from_environment(name: str, what: str) -> pathlib.Path:

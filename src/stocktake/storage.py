@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import obstore
@@ -83,6 +84,19 @@ def open_store(url: str | os.PathLike, options: StorageOptions | None = None) ->
 
 def _open_s3(url: str, options: StorageOptions) -> S3Store:
     bucket, prefix = urlsplit(url).netloc, urlsplit(url).path.strip("/")
+    return S3Store(bucket, prefix=prefix or None, **_s3_arguments(bucket, options))
+
+
+def let_fsspec_use_obstore(url: str, options: StorageOptions) -> None:
+    """Makes fsspec, through which Lightning writes checkpoints, reach the bucket of `url` as this module does."""
+    import fsspec
+    import obstore.fsspec
+
+    obstore.fsspec.register("s3")
+    fsspec.config.conf["s3"] = _s3_arguments(urlsplit(url).netloc, options)
+
+
+def _s3_arguments(bucket: str, options: StorageOptions) -> dict[str, Any]:
     endpoint = options.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     anonymous = bucket in PUBLIC_BUCKETS and not endpoint if options.anonymous is None else options.anonymous
     region = options.region or PUBLIC_BUCKETS.get(bucket)
@@ -95,20 +109,18 @@ def _open_s3(url: str, options: StorageOptions) -> S3Store:
     else:
         credentials = _credentials(bucket, options)
         region = region or credentials.config.get("region")
-    return S3Store(
-        bucket,
-        prefix=prefix or None,
-        config=config | {"region": region or "us-east-1"},
-        credential_provider=credentials,
-        client_options={
+    return {
+        "config": config | {"region": region or "us-east-1"},
+        "credential_provider": credentials,
+        "client_options": {
             "allow_http": bool(endpoint and endpoint.startswith("http://")),
             "timeout": timedelta(seconds=options.request_timeout_s),
         },
-        retry_config={
+        "retry_config": {
             "max_retries": options.max_retries,
             "retry_timeout": timedelta(seconds=options.retry_timeout_s),
         },
-    )
+    }
 
 
 def _credentials(bucket: str, options: StorageOptions):
@@ -155,7 +167,7 @@ class Folder:
         """
         try:
             return bytes(obstore.get(self.store, key).bytes())
-        except BaseError as error:
+        except (BaseError, FileNotFoundError) as error:  # obstore raises Python's own for an object that is not there
             raise self.explained(error, f"read {key}") from error
 
     def write(self, key: str, content: bytes) -> None:

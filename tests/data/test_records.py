@@ -54,7 +54,10 @@ def test_an_empty_bin_has_a_count_of_0_and_is_like_no_other():
         (payload({}, -1), "record-quantity"),
         (payload({"a": product(quantity=2.0)}, 2), "record-quantity"),
         (payload({"a": product(quantity=None)}, 2), "record-quantity"),
-        (payload({"a": product(quantity=10**12)}, 10**12), "record-quantity"),  # no count of a bin: int32 in the manifest
+        (
+            payload({"a": product(quantity=10**12)}, 10**12),
+            "record-quantity",
+        ),  # no count of a bin: int32 in the manifest
         (payload({"a": product(quantity=2)}, 3), "record-sum"),
         (payload({}, 1), "record-sum"),
     ],
@@ -84,7 +87,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )
-nearly_products = st.fixed_dictionaries({}, optional={"asin": json_values, "name": json_values, "quantity": json_values})
+nearly_products = st.fixed_dictionaries(
+    {}, optional={"asin": json_values, "name": json_values, "quantity": json_values}
+)
 near_records = st.fixed_dictionaries(
     {},
     optional={

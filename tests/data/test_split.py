@@ -100,7 +100,16 @@ def test_crossing_pairs_by_hand():
 
 
 def test_of_equal_bins_the_one_nearest_to_the_test_stays():
-    sides = {"1": "train", "2": "test", "3": "train", "4": "valid", "5": "train", "6": "valid", "7": GUARD, "8": "train"}
+    sides = {
+        "1": "train",
+        "2": "test",
+        "3": "train",
+        "4": "valid",
+        "5": "train",
+        "6": "valid",
+        "7": GUARD,
+        "8": "train",
+    }
     contents = {"1": "a", "2": "a", "3": "b", "4": "b", "5": "c", "6": None, "7": "d", "8": "d"}
     assert set_twins_aside(sides, contents) == sides | {"1": GUARD, "3": GUARD}
 

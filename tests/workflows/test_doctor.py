@@ -2,6 +2,7 @@
 
 import http.server
 import importlib.metadata
+import itertools
 import pathlib
 import runpy
 import shutil
@@ -19,7 +20,7 @@ from stocktake.workflows.hardware import suitable_precision
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "scripts" / "doctor.py"
-SECRET = "a-secret-that-nobody-may-see"  # noqa: S105
+SECRET = "a-secret-that-nobody-may-see"
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +76,7 @@ def test_a_fit_machine_is_told_so_and_what_is_optional(repository, no_network, c
     assert f"ok       trainer.precision=auto: will be {suitable_precision('auto')}" in lines
     assert lines[lines.index("         type: wandb login") - 1].startswith("missing  W&B key: not found")
     # Every line that lacks something is followed by what to type, on one line however narrow the terminal.
-    after = [following for line, following in zip(lines, lines[1:], strict=False) if line.startswith("missing")]
+    after = [following for line, following in itertools.pairwise(lines) if line.startswith("missing")]
     assert after
     assert all(line.startswith("         type: ") for line in after)
 

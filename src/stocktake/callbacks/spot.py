@@ -17,7 +17,10 @@ class Interrupted(Exception):
 
 
 class SpotCheckpoint(ModelCheckpoint):
-    """Writes `last.ckpt` every so many steps, after each validation, and on SIGTERM."""
+    """Writes `step-<number>.ckpt` every so many steps, after each validation, and on SIGTERM.
+
+    The newest two are kept: where a folder is only copied now and then, the newest may have come half.
+    """
 
     def __init__(self, dirpath: str, every_n_train_steps: int):
         """
@@ -27,7 +30,11 @@ class SpotCheckpoint(ModelCheckpoint):
         """
         super().__init__(
             dirpath=dirpath,
-            filename="last",
+            filename="step-{step:08d}",
+            auto_insert_metric_name=False,
+            monitor="step",
+            mode="max",
+            save_top_k=2,
             every_n_train_steps=every_n_train_steps,
             enable_version_counter=False,
         )
@@ -72,4 +79,4 @@ class SpotCheckpoint(ModelCheckpoint):
 
     def _save_last(self, trainer: Trainer) -> None:
         if self._last_global_step_saved != trainer.global_step:
-            self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -4,6 +4,7 @@ import json
 import netrc
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,25 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 from stocktake.callbacks.run_config import RunConfig
 from stocktake.callbacks.spot import Interrupted
 from stocktake.config import build, build_all
+from stocktake.storage import Folder, is_s3, let_fsspec_use_obstore
 from stocktake.workflows.console import quieten
 from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
 METRICS_NAME = "metrics.json"
+INTERRUPTED_NAME = "interrupted"  # a file that tells a launcher an interruption from a failure
 # Where a run is, and on how many machines: none of it changes what is learnt.
-MAY_DIFFER = ["run_dir", "run_name", "logger", "callbacks", "data.root", "data.num_workers", "data.storage"]
+MAY_DIFFER = [
+    "run_dir",
+    "run_name",
+    "checkpoint_dir",
+    "storage",
+    "logger",
+    "callbacks",
+    "data.root",
+    "data.num_workers",
+    "data.storage",
+]
 MAY_DIFFER += ["trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"]
 
 
@@ -42,6 +55,8 @@ def train(cfg: DictConfig) -> float:
     seed_everything(cfg.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
     _settle(cfg)
+    if is_s3(cfg.checkpoint_dir):
+        let_fsspec_use_obstore(cfg.checkpoint_dir, build(cfg.storage))
     datamodule: LightningDataModule = build(cfg.data)
     module: LightningModule = build(cfg.model)
     plain_config = OmegaConf.to_container(cfg, resolve=True)
@@ -51,10 +66,14 @@ def train(cfg: DictConfig) -> float:
     for logger in loggers:
         logger.log_hyperparams(plain_config)
     _write_config(run_dir, cfg)
+    (run_dir / INTERRUPTED_NAME).unlink(missing_ok=True)
 
     try:
-        trainer.fit(module, datamodule, ckpt_path="last" if cfg.resume else None)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = _newest_checkpoint(cfg, Path(folder)) if cfg.resume else None
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as interruption:
+        (run_dir / INTERRUPTED_NAME).touch()
         print(f"Interrupted: {interruption}. Type the same again to go on.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     return _write_metrics(run_dir, trainer, cfg.optimized_metric)
@@ -77,6 +96,25 @@ def _has_wandb_key() -> bool:
         return netrc.netrc().authenticators("api.wandb.ai") is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def _newest_checkpoint(cfg: DictConfig, folder: Path) -> Path | None:
+    """Returns a local copy, in `folder`, of the newest whole checkpoint to go on from, if there is one.
+
+    Lightning would find it in a local folder, but not on S3, and would take a half-written one.
+    """
+    checkpoints = Folder(cfg.checkpoint_dir, build(cfg.storage))
+    keys = sorted((key for key, _ in checkpoints.sizes() if key.startswith("step-")), reverse=True)
+    for key in keys:
+        path = folder / key
+        path.write_bytes(checkpoints.read(key))
+        try:
+            torch.load(path, map_location="meta", weights_only=True)
+        except Exception as error:  # torch raises a dozen different ones for a broken file
+            print(f"{key} is not whole ({str(error).splitlines()[0]}); trying the one before it.", file=sys.stderr)
+        else:
+            return path
+    return None
 
 
 def _finished(run_dir: Path) -> dict[str, Any] | None:

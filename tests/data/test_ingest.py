@@ -1,0 +1,260 @@
+"""From a source to a root: what arrives, what is left out and why, and what a second try costs."""
+
+import asyncio
+import hashlib
+import io
+import json
+import shutil
+
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from stocktake.data.ingest import QUARANTINE_KEY, Ingest, TooManyBad
+from stocktake.data.listing import read_listing
+from stocktake.data.manifest import MANIFEST_KEY, Manifest
+from stocktake.data.split import GUARD, Split
+from stocktake.storage import Folder
+
+IDS = [f"{number:05d}" for number in range(1, 21)]
+
+
+@pytest.fixture
+def source(tmp_path, synthetic_source):
+    """Twenty drawn bins that a test may spoil."""
+    folder = tmp_path / "source"
+    for kind, suffix in (("bin-images", "jpg"), ("metadata", "json")):
+        (folder / kind).mkdir(parents=True)
+        for image_id in IDS:
+            shutil.copy(synthetic_source / kind / f"{image_id}.{suffix}", folder / kind)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "root"
+
+
+def record_of(source, image_id) -> dict:
+    return json.loads((source / "metadata" / f"{image_id}.json").read_text())
+
+
+def count_of(source, image_id) -> int:
+    return record_of(source, image_id)["EXPECTED_QUANTITY"]
+
+
+def ingest(source, root, listing=None, split=None, **options) -> Ingest:
+    if listing is None:
+        listing = [(image_id, count_of(source, image_id)) for image_id in IDS]
+    return Ingest(Folder(str(source)), Folder(str(root)), listing, split or Split(block=1), **options)
+
+
+def quarantine(root) -> dict[str, str]:
+    lines = (root / QUARANTINE_KEY).read_text().splitlines()
+    return {row["image_id"]: row["reason"] for row in map(json.loads, lines)}
+
+
+def kept(root) -> set[str]:
+    return {path.stem for path in root.glob("data/*/*/*.jpg")}
+
+
+def test_every_sound_bin_arrives_as_it_was(source, root):
+    ingest(source, root).run()
+    table = pyarrow.parquet.read_table(root / MANIFEST_KEY)
+    assert table["image_id"].to_pylist() == IDS
+    for row in table.to_pylist():
+        content = (source / "bin-images" / f"{row['image_id']}.jpg").read_bytes()
+        record = record_of(source, row["image_id"])
+        assert row["key"] == f"data/{row['split']}/{row['count']}/{row['image_id']}.jpg"
+        assert (root / row["key"]).read_bytes() == content
+        assert row["split"] == Split(block=1).side(row["image_id"])
+        assert row["count"] == record["EXPECTED_QUANTITY"]
+        assert row["num_products"] == len(record["BIN_FCSKU_DATA"])
+        assert (row["width"], row["height"]) == Image.open(io.BytesIO(content)).size
+        assert (row["bytes"], row["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+        assert row["label_source"] == "record"
+    assert quarantine(root) == {}
+    origin = Manifest.read(Folder(str(root))).origin
+    assert origin["source"] == str(source)
+    assert sum(origin["num_images"].values()) == 20
+
+
+def test_each_reason_to_leave_a_bin_out(source, root):
+    listing = [(image_id, count_of(source, image_id)) for image_id in IDS]
+    (source / "bin-images/00001.jpg").write_bytes((source / "bin-images/00001.jpg").read_bytes()[:-500])
+    (source / "bin-images/00002.jpg").unlink()
+    (source / "metadata/00003.json").write_text('{"BIN_FCSKU_DATA": ')
+    listing[3] = ("00004", listing[3][1] % 5 + 1)
+    listing.append(("00005", listing[4][1] % 5 + 1))
+    (source / "metadata/00006.json").unlink()
+    listing[5] = ("00006", None)
+    ingest(source, root, listing, known_bad=["00007", "99999"], max_bad_fraction=0.5).run()
+    expected = {
+        "00001": "image-undecodable",
+        "00002": "image-missing",
+        "00003": "record-not-json",
+        "00004": "count-contradiction",
+        "00005": "list-contradiction",
+        "00006": "record-missing",
+        "00007": "known-bad",
+    }
+    assert quarantine(root) == expected
+    assert kept(root) == set(IDS) - expected.keys()
+    manifest = Manifest.read(Folder(str(root)))
+    assert manifest.table["image_id"].to_pylist() == sorted(kept(root))
+    assert manifest.origin["num_quarantined"] == 7
+
+
+def test_a_bin_without_a_record_keeps_the_lists_count(source, root):
+    listing = [(image_id, count_of(source, image_id)) for image_id in IDS]
+    (source / "metadata/00003.json").unlink()
+    rows = ingest(source, root, listing).run().table.to_pylist()
+    assert (rows[2]["count"], rows[2]["label_source"], rows[2]["num_products"]) == (listing[2][1], "list", None)
+    assert quarantine(root) == {}
+
+
+def test_a_list_of_every_image_takes_the_records_counts(source, root):
+    table = ingest(source, root, read_listing(Folder(str(source)), "all")).run().table
+    assert table["count"].to_pylist() == [count_of(source, image_id) for image_id in IDS]
+
+
+def test_other_counts_are_not_collected(source, root):
+    ingest(source, root, [(image_id, None) for image_id in IDS], counts=[2, 3]).run()
+    assert kept(root) == {image_id for image_id in IDS if count_of(source, image_id) in (2, 3)}
+    assert quarantine(root) == {}
+
+
+def test_too_many_bad_ones_fail_and_say_where_to_look(source, root):
+    listing = [(image_id, count_of(source, image_id)) for image_id in IDS]
+    for image_id in IDS[:3]:
+        (source / "bin-images" / f"{image_id}.jpg").unlink()
+    with pytest.raises(TooManyBad, match=r"3 of 20 bins \(15\.0%\).*'image-missing': 3.*quarantine.jsonl"):
+        ingest(source, root, listing, max_bad_fraction=0.14).run()
+    assert len(quarantine(root)) == 3
+    assert not (root / MANIFEST_KEY).exists()
+    ingest(source, root, listing, max_bad_fraction=0.15).run()
+    ingest(source, root, listing, known_bad=IDS[:3], max_bad_fraction=0).run()  # known ones do not count
+
+
+def test_a_known_bad_id_is_a_string(source, root):
+    with pytest.raises(ValueError, match="101047"):
+        ingest(source, root, known_bad=[101047]).run()
+
+
+def test_neighbours_of_another_side_and_twins_are_set_aside(source, root):
+    split = Split(block=5, seed=1)
+    sides = {image_id: split.side(image_id) for image_id in IDS}
+    assert GUARD in sides.values()
+    used = {side: [image_id for image_id in IDS if sides[image_id] == side] for side in ("train", "valid", "test")}
+    learnt, measured = used["train"][0], (used["test"] + used["valid"])[0]
+    shutil.copy(source / f"metadata/{measured}.json", source / f"metadata/{learnt}.json")
+    manifest = ingest(source, root, split=split).run()
+    rows = {row["image_id"]: row for row in manifest.table.to_pylist()}
+    expected = sides | {learnt: GUARD}
+    assert {image_id: row["split"] for image_id, row in rows.items()} == expected
+    assert all((row["key"] == "") == (row["split"] == GUARD) for row in rows.values())
+    assert all((row["sha256"] is None) == (row["split"] == GUARD) for row in rows.values())
+    assert kept(root) == {image_id for image_id, side in expected.items() if side != GUARD}
+    assert manifest.origin["num_crossing_pairs"] == 0
+
+
+class PullsThePlug(Ingest):
+    """Ends, as a lost connection would, when the eighth image is to be written."""
+
+    num_written = 0
+
+    async def _put(self, key, content):
+        if self.num_written == 7:
+            raise ConnectionError("gone")
+        self.num_written += 1
+        await super()._put(key, content)
+
+
+def test_interrupted_and_typed_again_is_as_if_nothing_had_happened(source, root, tmp_path):
+    straight = ingest(source, root)
+    interrupted = PullsThePlug(straight.source, straight.root, straight.listing, straight.split)
+    with pytest.raises(ConnectionError, match="gone"):
+        interrupted.run()
+    assert not (root / MANIFEST_KEY).exists()
+    before = {path: path.stat().st_mtime_ns for path in root.glob("data/*/*/*.jpg")}
+    assert len(before) == 7
+
+    ingest(source, root).run()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    ingest(source, tmp_path / "straight").run()
+    for name in (MANIFEST_KEY, QUARANTINE_KEY):
+        assert (root / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+    everything = {path: path.stat().st_mtime_ns for path in root.glob("data/*/*/*.jpg")}
+    manifest = (root / MANIFEST_KEY).read_bytes()
+    ingest(source, root).run()
+    assert {path: path.stat().st_mtime_ns for path in everything} == everything
+    assert (root / MANIFEST_KEY).read_bytes() == manifest
+
+
+def test_typed_again_it_mends_a_damaged_root(source, root):
+    ingest(source, root).run()
+    manifest = (root / MANIFEST_KEY).read_bytes()
+    cut, swapped, other = sorted(root.glob("data/*/*/*.jpg"))[:3]
+    cut.write_bytes(cut.read_bytes()[:100])
+    shutil.copy(other, swapped)
+    ingest(source, root).run()
+    for path in (cut, swapped):
+        assert path.read_bytes() == (source / "bin-images" / path.name).read_bytes()
+    assert (root / MANIFEST_KEY).read_bytes() == manifest
+
+
+def test_a_cut_off_image_is_mended_without_a_manifest_too(source, root):
+    ingest(source, root).run()
+    (root / MANIFEST_KEY).unlink()
+    cut = sorted(root.glob("data/*/*/*.jpg"))[0]
+    cut.write_bytes(cut.read_bytes()[:100])
+    ingest(source, root).run()
+    assert cut.read_bytes() == (source / "bin-images" / cut.name).read_bytes()
+    assert quarantine(root) == {}
+
+
+def test_another_source_is_not_mixed_with_the_first(source, root, tmp_path):
+    ingest(source, root).run()
+    other = tmp_path / "other"
+    shutil.copytree(source, other)
+    shutil.copy(source / "bin-images/00002.jpg", other / "bin-images/00001.jpg")
+    rows = ingest(other, root).run().table.to_pylist()
+    assert rows[0]["sha256"] == rows[1]["sha256"]
+
+
+def test_it_runs_in_a_notebook_too(source, root):
+    async def cell():
+        return ingest(source, root).run()
+
+    assert asyncio.run(cell()).table.num_rows == 20
+
+
+def test_progress_is_told_for_every_bin_of_both_passes(source, root):
+    told = {}
+
+    def progress(name, length):
+        told[name] = [length, 0]
+
+        def advance():
+            told[name][1] += 1
+
+        return advance
+
+    ingest(source, root, progress=progress, num_requests=3).run()
+    assert told == {"records": [20, 20], "images": [20, 20]}
+
+
+@pytest.mark.slow
+def test_real_bins(abid_root, tmp_path):
+    source = Folder(str(abid_root))
+    listing = read_listing(source)
+    manifest = Ingest(
+        source, Folder(str(tmp_path)), listing, Split(), counts=[1, 2, 3, 4, 5], max_bad_fraction=0.02
+    ).run()
+    assert manifest.origin["num_crossing_pairs"] == 0
+    assert manifest.table.num_rows + manifest.origin["num_quarantined"] == len({image_id for image_id, _ in listing})
+    sizes = manifest.origin["num_images"]
+    assert sizes["train"] > sizes["valid"] > 0
+    claimed = dict(listing)
+    assert all(claimed[row["image_id"]] == row["count"] for row in manifest.table.to_pylist())

@@ -1,0 +1,111 @@
+"""Images as they lie in a root, batch by batch."""
+
+import hashlib
+import io
+import shutil
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from stocktake.data.manifest import Manifest
+from stocktake.data.sampler import BatchPlan
+from stocktake.data.stream import ChangedObject, ObjectImages, num_images
+from stocktake.data.transforms import Augment, Resize, UndecodableImage
+from stocktake.storage import Folder
+
+
+class CountingFolder(Folder):
+    """Keeps which objects were read."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.reads = []
+
+    def read(self, key):
+        self.reads.append(key)
+        return super().read(key)
+
+
+@pytest.fixture
+def root(synthetic_root):
+    return CountingFolder(str(synthetic_root))
+
+
+@pytest.fixture
+def rows(root):
+    return Manifest.read(Folder(root.url)).side("train")
+
+
+def test_a_batch_is_the_pictures_of_its_rows(root, rows, synthetic_root):
+    images = ObjectImages(root, rows, Resize(48))
+    batch = images[BatchPlan(0, [5, 0, 2], [])]
+    assert batch["image_ids"] == [rows["image_id"][row].as_py() for row in (5, 0, 2)]
+    assert batch["counts"].tolist() == [rows["count"][row].as_py() for row in (5, 0, 2)]
+    assert batch["counts"].dtype == torch.int64
+    assert batch["images"].shape == (3, 3, 48, 48)
+    assert batch["images"].dtype == torch.uint8
+    assert num_images(batch) == 3
+    for image, row in zip(batch["images"], (5, 0, 2), strict=True):
+        content = (synthetic_root / rows["key"][row].as_py()).read_bytes()
+        expected = Image.open(io.BytesIO(content)).resize((48, 48), Image.Resampling.BILINEAR)
+        difference = image.permute(1, 2, 0).numpy().astype(int) - numpy.array(expected).astype(int)
+        assert numpy.abs(difference).mean() < 1
+
+
+def test_what_was_looked_ahead_for_is_not_read_again(root, rows):
+    images = ObjectImages(root, rows, Resize(32))
+    for plan in (BatchPlan(0, [0, 1], [2, 3]), BatchPlan(0, [2, 3], [4, 5]), BatchPlan(0, [4, 5], [])):
+        images[plan]
+    assert sorted(root.reads) == sorted(rows["key"][row].as_py() for row in range(6))
+
+
+def test_augmentation_depends_on_seed_epoch_and_image_alone(root, rows):
+    def image(seed, epoch, plan_rows):
+        images = ObjectImages(root, rows, Resize(32), Augment(), seed)
+        return images[BatchPlan(epoch, plan_rows, [])]["images"][plan_rows.index(3)]
+
+    first = image(0, 1, [3])
+    assert torch.equal(image(0, 1, [7, 3, 9]), first)
+    assert not torch.equal(image(0, 2, [3]), first)
+    assert not torch.equal(image(1, 1, [3]), first)
+
+
+def spoiled_root(synthetic_root, tmp_path, spoil) -> tuple[Folder, object, str]:
+    folder = Folder(str(tmp_path / "root"))
+    shutil.copytree(synthetic_root, tmp_path / "root")
+    rows = Manifest.read(folder).side("train")
+    key = rows["key"][1].as_py()
+    spoil(tmp_path / "root" / key)
+    return folder, rows, key
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+        lambda path: path.write_bytes(b""),
+    ],
+    ids=["cut", "longer", "empty"],
+)
+def test_a_changed_object_is_named(synthetic_root, tmp_path, spoil):
+    folder, rows, key = spoiled_root(synthetic_root, tmp_path, spoil)
+    images = ObjectImages(folder, rows, Resize(32))
+    with pytest.raises(ChangedObject, match=f"{folder.url}/{key} is not the image that the manifest describes"):
+        images[BatchPlan(0, [0, 1, 2], [])]
+
+
+def test_an_object_that_is_gone_is_named(synthetic_root, tmp_path):
+    folder, rows, key = spoiled_root(synthetic_root, tmp_path, lambda path: path.unlink())
+    with pytest.raises(FileNotFoundError, match=f"{folder.url}/{key} does not exist"):
+        ObjectImages(folder, rows, Resize(32))[BatchPlan(0, [1], [])]
+
+
+def test_an_object_that_is_no_picture_is_named(synthetic_root, tmp_path, monkeypatch):
+    folder, rows, key = spoiled_root(synthetic_root, tmp_path, lambda path: path.write_bytes(b"no picture"))
+    images = ObjectImages(folder, rows, Resize(32))
+    images.sha256[1] = hashlib.sha256(b"no picture").hexdigest()
+    with pytest.raises(UndecodableImage, match=f"{folder.url}/{key}"):
+        images[BatchPlan(0, [1], [])]

@@ -1,0 +1,143 @@
+"""Every experiment composes, and every `_target_` takes exactly the keys that stand beside it."""
+
+import inspect
+import pathlib
+import re
+from typing import Any
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from stocktake.config import build, build_all
+
+CONF = pathlib.Path(__file__).parents[1] / "conf"
+# What hands its **options on to something that is no parent of it.
+HANDED_ON = {"pytorch_lightning.callbacks.ThroughputMonitor": "lightning_fabric.utilities.throughput.Throughput"}
+OWN_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+
+def binding_errors(node: Any, path: str = "") -> list[str]:
+    """Returns what is wrong with the keys of every `_target_` below `node`."""
+    if isinstance(node, list):
+        return [error for i, item in enumerate(node) for error in binding_errors(item, f"{path}[{i}]")]
+    if not isinstance(node, dict):
+        return []
+    errors = [error for key, child in node.items() for error in binding_errors(child, f"{path}.{key}".lstrip("."))]
+    if "_target_" in node:
+        target = get_object(node["_target_"])
+        arguments = {key: value for key, value in node.items() if key not in OWN_KEYS}
+        signature = inspect.signature(target)
+        try:
+            (signature.bind_partial if node.get("_partial_") else signature.bind)(**arguments)
+        except TypeError as error:
+            errors.append(f"{path}: {node['_target_']}: {error}")
+        errors += [
+            f"{path}.{key}: {node['_target_']} does not take it" for key in arguments.keys() - _names(node["_target_"])
+        ]
+    return errors
+
+
+def _names(path: str) -> set[str]:
+    """Every name that a callable takes; where a class takes **options, they are those of the classes it is made of."""
+    target = get_object(path)
+    makers = [target]
+    if inspect.isclass(target):
+        makers = [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
+    if path in HANDED_ON:
+        makers.insert(1, get_object(HANDED_ON[path]))
+    names = set()
+    for maker in makers:
+        parameters = inspect.signature(maker).parameters.values()
+        names |= {parameter.name for parameter in parameters}
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return names
+
+
+def plain(cfg) -> dict:
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_every_experiment_binds(compose, name):
+    cfg = plain(compose("train", f"experiment={name}"))
+    assert cfg["name"] == name
+    assert binding_errors(cfg) == []
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_every_choice_binds(compose, turn):
+    groups = ("data", "model", "head", "trainer", "callbacks", "logger", "storage")
+    words = [f"{group}={names[turn % len(names)]}" for group in groups if (names := choices(group))]
+    assert max(len(choices(group)) for group in groups) <= 3, "raise the number of turns"
+    assert binding_errors(plain(compose("train", "experiment=resnet50", *words))) == []
+
+
+@pytest.mark.parametrize("name", choices("."))
+def test_every_entry_configuration_composes(compose, name):
+    assert binding_errors(plain(compose(name))) == []
+
+
+@pytest.mark.parametrize("name", choices("split"))
+def test_every_split_binds(compose, name):
+    assert binding_errors(plain(compose("prepare", f"split={name}"))) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("+model.drop_rat=0.1", "model: .*drop_rat"),
+        ("+model.optimizer.learning_rate=0.1", "model.optimizer: .*learning_rate"),
+        ("+data.augment.zooom=0.1", "data.augment: .*zooom"),
+        ("+storage.profil=me", "data.storage: .*profil"),
+        ("+callbacks.best.monitr=x", "callbacks.best: .*monitr"),
+        ("~data.root", "data: .*root"),
+    ],
+)
+def test_a_typo_is_found(compose, word, named):
+    errors = binding_errors(plain(compose("train", "experiment=resnet50", word)))
+    assert re.search(named, "; ".join(errors)), errors
+
+
+def test_a_typo_among_the_options_of_a_parent_is_found(compose):
+    errors = binding_errors(plain(compose("train", "experiment=demo", "+data.batchsize=3")))
+    assert errors == ["data.batchsize: stocktake.data.datamodule.SyntheticBinDataModule does not take it"]
+
+
+def test_the_recipe_that_was_asked_for(compose):
+    cfg = compose("train", "experiment=resnet50")
+    assert cfg.model.backbone == "resnet50"
+    assert cfg.model.drop_rate == 0.5
+    assert cfg.model.optimizer["_target_"] == "torch.optim.Adam"
+    assert cfg.model.optimizer.lr == 0.001
+    assert cfg.data.batch_size == 32
+    assert cfg.trainer.max_epochs == 50
+
+
+def test_a_resumable_run_has_a_folder_without_a_time(monkeypatch):
+    from hydra import compose, initialize_config_dir
+
+    monkeypatch.delenv("RUN_DIR", raising=False)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", ["experiment=resnet50_spot", "run_name=second"], return_hydra_config=True)
+    assert cfg.hydra.run.dir == "runs/resnet50_spot/second"
+
+
+def test_build_gives_plain_values_and_runtime_objects():
+    node = OmegaConf.create({"_target_": "builtins.dict", "sizes": [1, 2], "nested": {"a": 1}})
+    marker = object()
+    built = build(node, marker=marker)
+    assert built == {"sizes": [1, 2], "nested": {"a": 1}, "marker": marker}
+    assert type(built["sizes"]) is list
+    assert type(built["nested"]) is dict
+
+
+def test_an_entry_that_is_null_is_switched_off():
+    nodes = OmegaConf.create({"a": {"_target_": "builtins.list"}, "b": None, "c": {"_target_": "builtins.dict"}})
+    assert build_all(nodes) == [[], {}]
+    assert build_all(None) == []

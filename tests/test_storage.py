@@ -1,0 +1,147 @@
+"""One interface to a folder on the disk and to a bucket of a real S3 server."""
+
+import pickle
+
+import pytest
+from local_s3 import Faults, local_s3
+
+from stocktake.storage import Folder, StorageError, StorageOptions, join_url, local_path, open_store, split_url
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "bucket").mkdir()
+    with local_s3(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def in_bucket(server, monkeypatch) -> Folder:
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    server.set_faults(Faults())
+    return Folder("s3://bucket/some/prefix", StorageOptions(max_retries=3, retry_timeout_s=10))
+
+
+@pytest.fixture(params=["file", "s3"])
+def folder(request, tmp_path) -> Folder:
+    return request.getfixturevalue("in_bucket") if request.param == "s3" else Folder(str(tmp_path / "folder"))
+
+
+def test_what_is_written_is_read(folder):
+    content = bytes(range(256)) * 300
+    folder.write("a/b/one.bin", content)
+    folder.write("a/b/one.bin", content + b"!")
+    assert folder.read("a/b/one.bin") == content + b"!"
+    assert folder.exists("a/b/one.bin")
+    assert not folder.exists("a/b/other.bin")
+
+
+def test_sizes_are_those_below_the_prefix(folder):
+    for i in range(3):
+        folder.write(f"sized/{i}.bin", b"x" * i)
+    folder.write("sizedmore/9.bin", b"x")
+    assert sorted(folder.sizes("sized")) == [("sized/0.bin", 0), ("sized/1.bin", 1), ("sized/2.bin", 2)]
+    assert ("sizedmore/9.bin", 1) in list(folder.sizes())
+
+
+def test_what_is_not_there_is_named(folder):
+    with pytest.raises(FileNotFoundError, match="nothing/here.jpg does not exist") as caught:
+        folder.read("nothing/here.jpg")
+    assert folder.url in str(caught.value)
+
+
+def test_a_folder_goes_to_another_process_without_its_connections(folder):
+    folder.write("key", b"content")
+    copy = pickle.loads(pickle.dumps(folder))
+    assert copy._store is None
+    assert copy.read("key") == b"content"
+
+
+def test_files_lie_where_the_path_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Folder("data/bins").write("x.txt", b"1")
+    Folder(f"file://{tmp_path}/data/bins").write("y.txt", b"2")
+    assert (tmp_path / "data/bins/x.txt").read_bytes() == b"1"
+    assert (tmp_path / "data/bins/y.txt").read_bytes() == b"2"
+    monkeypatch.chdir("/")
+    assert local_path(f"file://{tmp_path}/data") == tmp_path / "data"
+
+
+def test_a_wrong_secret_names_the_bucket_and_the_cure(in_bucket, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    folder = Folder("s3://bucket/some/prefix", in_bucket.options)
+    for attempt in (
+        lambda: folder.read("key"),
+        lambda: folder.write("key", b""),
+        lambda: folder.exists("key"),
+        lambda: list(folder.sizes()),
+    ):
+        with pytest.raises(StorageError, match="s3://bucket/some/prefix") as caught:
+            attempt()
+        assert "storage.profile" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_is_named(in_bucket):
+    with pytest.raises(OSError, match="s3://no-such-bucket"):
+        Folder("s3://no-such-bucket", in_bucket.options).read("key")
+
+
+def test_a_busy_server_is_asked_again(in_bucket, server):
+    in_bucket.write("key", b"content")
+    server.reset_requests()
+    server.set_faults(Faults(slow_down=0.5, seed=1))
+    for _ in range(5):
+        assert in_bucket.read("key") == b"content"
+    assert server.requests()["slow_down"] >= 1
+
+
+def test_a_server_that_stays_busy_is_given_up_with_the_budget_named(in_bucket, server):
+    in_bucket.write("key", b"content")
+    server.set_faults(Faults(slow_down=1.0))
+    folder = Folder(in_bucket.url, StorageOptions(max_retries=1, retry_timeout_s=3))
+    with pytest.raises(StorageError, match=r"up to 3 s .*at most 2 times \(storage.max_retries\)"):
+        folder.read("key")
+
+
+def test_an_endpoint_can_be_an_option(server, in_bucket, monkeypatch):
+    in_bucket.write("key", b"content")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    assert Folder(in_bucket.url, StorageOptions(endpoint=server.url)).read("key") == b"content"
+
+
+def test_without_credentials_the_message_says_what_to_type(monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StorageError, match=r"s3://private-bucket.*storage\.anonymous=true"):
+        open_store("s3://private-bucket/data")
+    with pytest.raises(StorageError, match="profile=nobody"):
+        open_store("s3://private-bucket/data", StorageOptions(profile="nobody"))
+    open_store("s3://aft-vbi-pds")  # known to be public
+
+
+def test_a_place_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="'ftp://host/x' is not a place"):
+        Folder("ftp://host/x").read("y")
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("s3://bucket/a/b.pt", ("s3://bucket/a", "b.pt")),
+        ("/a/b.pt", ("/a", "b.pt")),
+        ("/b.pt", ("/", "b.pt")),
+        ("b.pt", (".", "b.pt")),
+    ],
+)
+def test_an_objects_url_is_a_folder_and_a_name(url, parts):
+    assert split_url(url) == parts
+
+
+def test_urls_are_joined_with_one_slash():
+    assert join_url("s3://bucket/a/", "b", "c.jpg") == "s3://bucket/a/b/c.jpg"
