@@ -1,8 +1,8 @@
 """Trains a model that counts the items in a photo of a bin.
 
-python train.py                                                        # a small net on synthetic bins: no network, no account
+python train.py                                                        # a small net on drawn bins: no network needed
 python train.py experiment=resnet50 data.root=data/abid                # the recipe that was asked for, on real bins
-python train.py experiment=resnet50_spot data.root=s3://my-bucket/abid # the same, resumable: typed again it goes on
+python train.py experiment=resnet50_spot data.root=s3://bucket/abid    # the same, resumable: typed again it goes on
 python train.py experiment=mobilenet_transfer data.root=data/abid model.weights=mobilenetv2_100.safetensors
 python train.py -m experiment=resnet50 model.optimizer.lr=1e-4,1e-3    # a sweep
 python train.py experiment=resnet50 --cfg job                          # what a run would do

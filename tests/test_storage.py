@@ -47,7 +47,7 @@ def test_sizes_are_those_below_the_prefix(folder):
 
 
 def test_what_is_not_there_is_named(folder):
-    with pytest.raises(FileNotFoundError, match="nothing/here.jpg does not exist") as caught:
+    with pytest.raises(FileNotFoundError, match=r"nothing/here\.jpg does not exist") as caught:
         folder.read("nothing/here.jpg")
     assert folder.url in str(caught.value)
 

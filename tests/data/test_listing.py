@@ -76,7 +76,7 @@ def test_a_source_without_anything_names_what_to_type(source):
 )
 def test_what_is_no_list_is_said_with_its_place(source, content):
     source.write("file_list.json", content)
-    with pytest.raises(ListError, match="file_list.json is not a list of the form"):
+    with pytest.raises(ListError, match=r"file_list\.json is not a list of the form"):
         read_listing(source)
 
 

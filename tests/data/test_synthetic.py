@@ -128,7 +128,7 @@ def test_visible_fractions_are_those_of_the_picture(monkeypatch):
     assert scene.visible_fractions == pytest.approx(np.array(seen) / areas, abs=1e-9)
 
 
-def test_a_bin_looks_the_same_at_every_size():
+def test_a_bin_looks_much_the_same_at_another_size():
     small = draw_bin("00042", 4, seed=0, size_px=(128, 96))[0]
     large = draw_bin("00042", 4, seed=0, size_px=(384, 288))[0].resize(small.size, Image.Resampling.BOX)
     difference = np.abs(np.asarray(small, float) - np.asarray(large, float)).mean()

@@ -26,7 +26,15 @@ class RunConfig(Callback):
         checkpoint[CONFIG_KEY] = self.config
 
     def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        before, now = _flat(checkpoint[CONFIG_KEY]), _flat(self.config)
+        self.check(checkpoint[CONFIG_KEY])
+
+    def check(self, before: dict[str, Any]) -> None:
+        """Refuses to go on with a run that another configuration began.
+
+        Raises:
+            OtherConfig: It differs in what is learnt; the message names the keys.
+        """
+        before, now = _flat(before), _flat(self.config)
         differing = [
             f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
@@ -34,7 +42,7 @@ class RunConfig(Callback):
         ]
         if differing:
             raise OtherConfig(
-                "This run folder holds a checkpoint of another configuration: " + "; ".join(differing) + ". "
+                "This run folder holds a run of another configuration: " + "; ".join(differing) + ". "
                 "Type the old words to go on with it, or run_name=<new> to start another run beside it."
             )
 

@@ -43,11 +43,20 @@ class SpotCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         super().on_train_start(trainer, module)
+        self._is_told_to_stop = False
         # In the place of Lightning's own handler, which broadcasts inside the signal and may cross other collectives.
         self._handler_before = signal.signal(signal.SIGTERM, self._take_note)
 
-    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        super().teardown(trainer, module, stage)
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        super().on_train_end(trainer, module)
+        self._give_back_signal()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, module, exception)
+        self._give_back_signal()
+
+    def _give_back_signal(self) -> None:
+        # Not in teardown, which comes after Lightning has put back the handler that it found.
         if self._handler_before is not None:
             signal.signal(signal.SIGTERM, self._handler_before)
             self._handler_before = None

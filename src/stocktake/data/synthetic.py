@@ -1,8 +1,8 @@
 """Draws warehouse bins with a known count, in the layout of the source bucket.
 
 Items stand on the floor of a fabric bin, from the back to the front, each placed so that it stays visible, and are
-photographed through the elastic net. Lengths are fractions of the picture's width, so a bin looks the same at every
-size.
+photographed through the elastic net. Lengths are fractions of the picture's width, so a bin holds the same
+products at every size and mostly in the same places (rounding can turn an item's first place into a retry).
 """
 
 import hashlib

@@ -69,7 +69,8 @@ def read_state_dict(place: str) -> dict[str, Tensor]:
             return safetensors.torch.load(content)
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # each format has errors of its own for a file that is not of it
-        raise WeightsError(f"model.weights={place} is not a file of weights: {str(error).splitlines()[0]}") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"model.weights={place} is not a file of weights: {reason}") from None
     if not isinstance(loaded, dict):
         raise WeightsError(f"model.weights={place} holds a {type(loaded).__name__}, not a dict of tensors.")
     return loaded.get("state_dict", loaded)

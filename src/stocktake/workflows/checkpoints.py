@@ -31,7 +31,7 @@ def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tupl
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen different ones for a broken file
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise CheckpointError(
             f"checkpoint={checkpoint} is broken or cut off ({len(content)} bytes): {reason}"
         ) from None

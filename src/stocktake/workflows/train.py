@@ -22,7 +22,9 @@ from stocktake.workflows.hardware import suitable_channels_last, suitable_precis
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
 METRICS_NAME = "metrics.json"
+CONFIG_NAME = "config.yaml"
 INTERRUPTED_NAME = "interrupted"  # a file that tells a launcher an interruption from a failure
+ERRORS = ("loss", "mae", "rmse", "rmse_mean")  # metrics whose best value is the smallest
 # Where a run is, and on how many machines: none of it changes what is learnt.
 MAY_DIFFER = [
     "run_dir",
@@ -33,6 +35,8 @@ MAY_DIFFER = [
     "callbacks",
     "data.root",
     "data.num_workers",
+    "data.cache_dir",
+    "data.cache_limit_mib",
     "data.storage",
 ]
 MAY_DIFFER += ["trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"]
@@ -46,7 +50,11 @@ def train(cfg: DictConfig) -> float:
     """
     quieten()
     run_dir = Path(cfg.run_dir)
+    _settle(cfg)
+    plain_config = OmegaConf.to_container(cfg, resolve=True)
+    run_config = RunConfig(plain_config, MAY_DIFFER)
     if cfg.resume and (finished := _finished(run_dir)) is not None:
+        run_config.check(OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG_NAME)))
         value = finished[cfg.optimized_metric]
         print(f"The run in {run_dir} is finished ({cfg.optimized_metric} {value:.4f}).")
         print(f"To start anew, type run_name=<new>, or remove that folder first: rm -r {run_dir}")
@@ -54,23 +62,22 @@ def train(cfg: DictConfig) -> float:
 
     seed_everything(cfg.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
-    _settle(cfg)
     if is_s3(cfg.checkpoint_dir):
         let_fsspec_use_obstore(cfg.checkpoint_dir, build(cfg.storage))
     datamodule: LightningDataModule = build(cfg.data)
     module: LightningModule = build(cfg.model)
-    plain_config = OmegaConf.to_container(cfg, resolve=True)
-    callbacks = [*build_all(cfg.callbacks), RunConfig(plain_config, MAY_DIFFER)]
+    callbacks = [*build_all(cfg.callbacks), run_config]
     loggers = build_all(cfg.logger)
     trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers)
     for logger in loggers:
         logger.log_hyperparams(plain_config)
-    _write_config(run_dir, cfg)
     (run_dir / INTERRUPTED_NAME).unlink(missing_ok=True)
 
     try:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = _newest_checkpoint(cfg, Path(folder)) if cfg.resume else None
+            if checkpoint is None:  # else what began the run stays beside it
+                _write_config(run_dir, cfg)
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as interruption:
         (run_dir / INTERRUPTED_NAME).touch()
@@ -84,6 +91,8 @@ def _settle(cfg: DictConfig) -> None:
     with open_dict(cfg):
         cfg.trainer.precision = suitable_precision(cfg.trainer.precision)
         cfg.model.channels_last = suitable_channels_last(cfg.model.channels_last)
+        if (best := cfg.callbacks.get("best")) and best.mode == "auto":
+            best.mode = "min" if cfg.optimized_metric.split("/")[-1] in ERRORS else "max"
         if (wandb := cfg.logger.get("wandb")) and wandb.offline == "auto":
             wandb.offline = not _has_wandb_key()
 
@@ -111,7 +120,8 @@ def _newest_checkpoint(cfg: DictConfig, folder: Path) -> Path | None:
         try:
             torch.load(path, map_location="meta", weights_only=True)
         except Exception as error:  # torch raises a dozen different ones for a broken file
-            print(f"{key} is not whole ({str(error).splitlines()[0]}); trying the one before it.", file=sys.stderr)
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            print(f"{key} is not whole ({reason}); trying the one before it.", file=sys.stderr)
         else:
             return path
     return None
@@ -125,7 +135,7 @@ def _finished(run_dir: Path) -> dict[str, Any] | None:
 @rank_zero_only
 def _write_config(run_dir: Path, cfg: DictConfig) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    (run_dir / CONFIG_NAME).write_text(OmegaConf.to_yaml(cfg, resolve=True))
 
 
 def _write_metrics(run_dir: Path, trainer: Trainer, optimized_metric: str) -> float:

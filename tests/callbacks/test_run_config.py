@@ -1,0 +1,42 @@
+"""A checkpoint knows the words that made it, and goes on under no others."""
+
+import pytest
+
+from stocktake.callbacks.run_config import CONFIG_KEY, OtherConfig, RunConfig
+
+CONFIG = {"seed": 0, "data": {"root": "a", "counts": [1, 2]}, "model": {"optimizer": {"lr": 0.1}, "scheduler": None}}
+
+
+def resume(before: dict, now: dict, may_differ: list[str] | None = None) -> None:
+    checkpoint = {}
+    RunConfig(before, []).on_save_checkpoint(None, None, checkpoint)
+    assert checkpoint == {CONFIG_KEY: before}
+    RunConfig(now, may_differ or []).on_load_checkpoint(None, None, checkpoint)
+
+
+def test_the_same_words_go_on():
+    resume(CONFIG, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model": {"optimizer": {"lr": 0.2}, "scheduler": None}}, r"model\.optimizer\.lr was 0\.1, is 0\.2"),
+        ({"data": {"root": "a", "counts": [1, 2, 3]}}, r"data\.counts was \[1, 2\], is \[1, 2, 3\]"),
+        ({"model": {"optimizer": {"lr": 0.1}}, "more": 3}, r"more was None, is 3"),
+        ({"model": {"optimizer": {"lr": 0.1}, "scheduler": {"step": 3}}}, r"model\.scheduler\.step was None, is 3"),
+        ({"seed": 1, "data": {"root": "b", "counts": [1, 2]}}, r"seed was 0, is 1"),
+    ],
+)
+def test_other_words_are_refused_with_the_key_that_differs(change, named):
+    with pytest.raises(OtherConfig, match=named) as caught:
+        resume(CONFIG, CONFIG | change, ["data.root"])
+    assert "run_name=<new>" in str(caught.value)
+    assert "data.root" not in str(caught.value)
+
+
+def test_what_does_not_change_the_result_may_differ():
+    resume(CONFIG, CONFIG | {"data": {"root": "b", "counts": [1, 2]}}, ["data.root"])
+    resume(CONFIG, CONFIG | {"data": {"root": "b", "counts": [3]}}, ["data"])
+    with pytest.raises(OtherConfig, match=r"data\.root_2"):
+        resume(CONFIG, CONFIG | {"data": {"root": "a", "counts": [1, 2], "root_2": 1}}, ["data.root"])

@@ -1,0 +1,107 @@
+"""Checkpoints of a run that may be taken away at any step."""
+
+import os
+import signal
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from stocktake.callbacks.spot import Interrupted, SpotCheckpoint
+
+NUM_BATCHES = 6
+
+
+class Line(LightningModule):
+    """A straight line that can be told to send itself SIGTERM."""
+
+    def __init__(self, training_at=None, validation_at=None):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.training_at, self.validation_at = training_at, validation_at
+
+    def training_step(self, batch, batch_index):
+        if (self.current_epoch, batch_index) == self.training_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.layer(batch[0]).square().mean()
+
+    def validation_step(self, batch, batch_index):
+        if (self.current_epoch, batch_index) == self.validation_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def fit(tmp_path, module, every_n_train_steps=100, **options):
+    loader = DataLoader(TensorDataset(torch.ones(NUM_BATCHES * 2, 1)), batch_size=2)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        callbacks=[SpotCheckpoint(str(tmp_path), every_n_train_steps)],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        **options,
+    )
+    trainer.fit(module, loader, loader)
+    return trainer
+
+
+def steps(tmp_path) -> int:
+    newest = max(tmp_path.glob("*.ckpt"))
+    step = torch.load(newest, weights_only=True)["global_step"]
+    assert newest.name == f"step-{step:08d}.ckpt"
+    return step
+
+
+@pytest.fixture(autouse=True)
+def handlers_are_left_as_they_were():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    assert signal.getsignal(signal.SIGTERM) == before
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_whole_run_ends_with_its_last_step(tmp_path):
+    fit(tmp_path, Line())
+    assert steps(tmp_path) == 2 * NUM_BATCHES
+
+
+@pytest.mark.parametrize("at", [(0, 0), (0, 2), (1, 3)])
+def test_a_signal_in_a_step_saves_that_step(tmp_path, at):
+    with pytest.raises(Interrupted, match=f"after step {at[0] * NUM_BATCHES + at[1] + 1}, saved .*step-[0-9]*.ckpt"):
+        fit(tmp_path, Line(training_at=at))
+    assert steps(tmp_path) == at[0] * NUM_BATCHES + at[1] + 1
+
+
+def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_validation(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(tmp_path, Line(training_at=(0, NUM_BATCHES - 1)))
+    assert steps(tmp_path) == NUM_BATCHES
+
+
+def test_a_signal_in_a_validation_saves_at_its_end(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(tmp_path, Line(validation_at=(0, 1)))
+    assert steps(tmp_path) == NUM_BATCHES
+
+
+def test_gradients_under_way_are_finished_first(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(tmp_path, Line(training_at=(0, 2)), accumulate_grad_batches=2)
+    assert steps(tmp_path) == 2  # batches 2 and 3 are the second step
+
+
+def test_steps_are_saved_on_the_way(tmp_path):
+    class Vanishes(Line):
+        def training_step(self, batch, batch_index):
+            if batch_index == 5:
+                raise RuntimeError("gone without notice")
+            return super().training_step(batch, batch_index)
+
+    with pytest.raises(RuntimeError, match="gone"):
+        fit(tmp_path, Vanishes(), every_n_train_steps=1)
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["step-00000004.ckpt", "step-00000005.ckpt"]

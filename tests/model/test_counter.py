@@ -1,0 +1,118 @@
+"""The model: constructed, compared with stored numbers, loaded again, and fed what the weights were trained with."""
+
+import io
+from functools import partial
+
+import numpy
+import pytest
+import timm
+import torch
+
+from stocktake.model.counter import BinCounter
+from stocktake.model.heads import SoftmaxHead
+
+NET = "test_convnext"
+COUNTS = [1, 2, 3, 4, 5]
+
+
+def counter(seed: int = 0, **options) -> BinCounter:
+    torch.manual_seed(seed)
+    return BinCounter(NET, options.pop("counts", COUNTS), SoftmaxHead(), weights="none", **options).eval()
+
+
+@pytest.fixture(scope="module")
+def images_BCHW():
+    """A fixed pattern, uint8."""
+    values = numpy.arange(2 * 3 * 32 * 32, dtype=numpy.int64) * 37 % 256
+    return torch.from_numpy(values.astype(numpy.uint8)).view(2, 3, 32, 32)
+
+
+def test_it_is_made_of_a_timm_model_with_a_new_last_layer():
+    model = counter(drop_rate=0.3)
+    assert model.backbone.get_classifier().out_features == 5
+    expected = sum(p.numel() for p in timm.create_model(NET, num_classes=5).parameters())
+    assert sum(p.numel() for p in model.parameters()) == expected
+    assert model.backbone.drop_rate == 0.3
+
+
+def test_the_same_seed_gives_the_stored_logits(images_BCHW):
+    with torch.no_grad():
+        logits_BK = counter()(images_BCHW)
+    torch.testing.assert_close(logits_BK, torch.tensor(STORED_LOGITS), atol=2e-3, rtol=0)
+
+
+STORED_LOGITS = [[0.0] * 5, [0.0] * 5]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_pixels_are_normalised_as_by_hand(images_BCHW, channels_last):
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    model = counter(mean=mean, std=std, channels_last=channels_last)
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model(images_BCHW)
+    by_hand = (images_BCHW.numpy() / 255 - numpy.array(mean)[:, None, None]) / numpy.array(std)[:, None, None]
+    numpy.testing.assert_allclose(seen[0].numpy(), by_hand, atol=1e-5)
+    assert seen[0].dtype == torch.float32
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+@pytest.mark.parametrize("backbone", ["test_convnext", "test_efficientnet"])
+def test_the_weights_own_mean_and_std_are_used(backbone):
+    model = BinCounter(backbone, COUNTS, SoftmaxHead(), weights="none")
+    own = timm.get_pretrained_cfg(backbone)
+    torch.testing.assert_close(model.mean_C11.flatten(), 255 * torch.tensor(own.mean))
+    torch.testing.assert_close(model.std_C11.flatten(), 255 * torch.tensor(own.std))
+
+
+def test_a_checkpoint_loads_under_torchs_safe_default(images_BCHW):
+    model, buffer = counter(mean=[0.1, 0.2, 0.3], std=[0.3, 0.3, 0.3]), io.BytesIO()
+    torch.save({"state_dict": model.state_dict()}, buffer)
+    buffer.seek(0)
+    other = counter(seed=1)
+    assert not torch.equal(other(images_BCHW), model(images_BCHW))
+    other.load_state_dict(torch.load(buffer, weights_only=True)["state_dict"])
+    assert torch.equal(other(images_BCHW), model(images_BCHW))
+
+
+def test_counts_are_told_apart_in_rising_order(images_BCHW):
+    model = counter(counts=[8, 2, 5])
+    assert model.counts == [2, 5, 8]
+    assert model.classes(torch.tensor([8, 2, 5, 2])).tolist() == [2, 0, 1, 0]
+
+
+def test_a_prediction_names_its_images(images_BCHW):
+    with torch.no_grad():
+        said = counter().predict_step({"image_ids": ["00001", "1"], "images": images_BCHW})
+    assert said["image_ids"] == ["00001", "1"]
+    torch.testing.assert_close(said["probabilities"].sum(1), torch.ones(2))
+
+
+def test_a_training_step_is_the_heads_loss(images_BCHW):
+    model = counter()
+    model.log = lambda *_args, **_options: None
+    loss = model.training_step({"images": images_BCHW, "counts": torch.tensor([5, 1])}, 0)
+    expected = torch.nn.functional.cross_entropy(model(images_BCHW), torch.tensor([4, 0]))
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_optimizer_and_its_schedule():
+    class Fitting:
+        estimated_stepping_batches = 40
+
+    plain = counter(optimizer=partial(torch.optim.SGD, lr=0.1)).configure_optimizers()
+    assert plain.keys() == {"optimizer"}
+    assert plain["optimizer"].defaults["lr"] == 0.1
+    model = counter(
+        optimizer=partial(torch.optim.AdamW, lr=0.1),
+        scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1),
+    )
+    model._trainer = Fitting()
+    made = model.configure_optimizers()["lr_scheduler"]
+    assert made["interval"] == "step"
+    assert made["scheduler"].total_steps == 40
+    model.scheduler = partial(torch.optim.lr_scheduler.StepLR, step_size=3)
+    model.scheduler_interval = "epoch"
+    made = model.configure_optimizers()["lr_scheduler"]
+    assert (made["interval"], made["scheduler"].step_size) == ("epoch", 3)

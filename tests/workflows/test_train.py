@@ -1,0 +1,171 @@
+"""A run from its first step to its last: what it leaves, how it goes on, and what ranks change, which is nothing."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from stocktake.callbacks.run_config import OtherConfig
+from stocktake.model.counter import BinCounter
+from stocktake.workflows.train import EXIT_INTERRUPTED, train
+
+TINY = [
+    "model=small",
+    "model.weights=none",
+    "data.image_size_px=32",
+    "data.num_workers=0",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.log_every_n_steps=1",
+    "+trainer.enable_model_summary=false",
+    "model.channels_last=false",
+    "callbacks.progress=null",
+    "logger=csv",
+]
+SPOT = ["experiment=resnet50_spot", *TINY, "data.batch_size=8", "data.limit=40", "trainer.max_epochs=2"]
+
+
+@pytest.fixture
+def configured(compose, synthetic_root):
+    def made(run_dir, *words):
+        return compose("train", *words, f"data.root={synthetic_root}", output_dir=run_dir)
+
+    return made
+
+
+def state_of(path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def assert_same_weights(one, other):
+    one, other = state_of(one), state_of(other)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert torch.equal(value, other[key]), key
+
+
+def test_a_run_leaves_what_a_person_needs_to_judge_it(configured, tmp_path):
+    words = ["experiment=resnet50", *TINY, "model.backbone=test_resnet", "data.batch_size=16", "trainer.max_epochs=2"]
+    value = train(configured(tmp_path, *words))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert value == metrics["valid/accuracy"]
+    assert metrics["checkpoint"] == str(tmp_path / "checkpoints/best.ckpt")
+    checkpoint = torch.load(metrics["checkpoint"], weights_only=True)
+    assert checkpoint["stocktake_config"]["model"]["backbone"] == "test_resnet"
+    assert "trainer" in (tmp_path / "config.yaml").read_text()
+    with open(next(tmp_path.glob("csv/*/metrics.csv"))) as file:
+        rows = list(csv.DictReader(file))
+    accuracies = [float(row["valid/accuracy"]) for row in rows if row["valid/accuracy"]]
+    assert len(accuracies) == 2
+    assert value == pytest.approx(max(accuracies))
+    assert sum(bool(row["train/loss"]) for row in rows) == metrics["steps"]
+
+
+def interrupt_at(monkeypatch, step: int) -> None:
+    """The run sends itself SIGTERM in the training step that makes `step` steps."""
+    original = BinCounter.training_step
+
+    def training_step(module, batch, batch_index):
+        if module.global_step + 1 == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(module, batch, batch_index)
+
+    monkeypatch.setattr(BinCounter, "training_step", training_step)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(compose, synthetic_root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    words = [*SPOT, "model.backbone=test_resnet", f"data.root={synthetic_root}"]
+    train(compose("train", *words, output_dir=folder))
+    return folder
+
+
+@pytest.mark.parametrize("step", [2, 5, 8])  # within an epoch, at its end, in the next one
+def test_interrupted_and_typed_again_ends_with_the_same_weights(
+    configured, tmp_path, monkeypatch, uninterrupted, step, capsys
+):
+    words = [*SPOT, "model.backbone=test_resnet"]
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, step)
+        with pytest.raises(SystemExit) as caught:
+            train(configured(tmp_path, *words))
+    assert caught.value.code == EXIT_INTERRUPTED
+    assert f"after step {step}" in capsys.readouterr().err
+    assert not (tmp_path / "metrics.json").exists()
+    torch.rand(10)
+
+    value = train(configured(tmp_path, *words))
+    assert_same_weights(*(max((run / "checkpoints").glob("step-*.ckpt")) for run in (tmp_path, uninterrupted)))
+    assert_same_weights(tmp_path / "checkpoints/best.ckpt", uninterrupted / "checkpoints/best.ckpt")
+    before = json.loads((uninterrupted / "metrics.json").read_text())
+    after = json.loads((tmp_path / "metrics.json").read_text())
+    for name in before.keys() - {"checkpoint"}:
+        if name.startswith(("valid/", "steps")):
+            assert after[name] == before[name], name
+
+    assert train(configured(tmp_path, *words)) == value
+    assert f"The run in {tmp_path} is finished" in capsys.readouterr().out
+
+
+def test_other_words_are_refused_and_leave_the_folder_as_it_was(configured, tmp_path, monkeypatch):
+    words = [*SPOT, "model.backbone=test_resnet"]
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 2)
+        with pytest.raises(SystemExit):
+            train(configured(tmp_path, *words))
+    kept = (tmp_path / "config.yaml").read_text()
+    with pytest.raises(OtherConfig, match=r"model\.optimizer\.lr was 0\.001, is 0\.5"):
+        train(configured(tmp_path, *words, "model.optimizer.lr=0.5"))
+    assert (tmp_path / "config.yaml").read_text() == kept
+
+
+def test_a_finished_run_under_other_words_is_refused_too(configured, uninterrupted):
+    with pytest.raises(OtherConfig, match=r"model\.optimizer\.lr"):
+        train(configured(uninterrupted, *SPOT, "model.backbone=test_resnet", "model.optimizer.lr=0.5"))
+
+
+def test_a_run_without_a_logger(configured, tmp_path):
+    words = ["experiment=resnet50", *TINY, "logger=none", "model.backbone=test_resnet", "trainer.max_epochs=1"]
+    train(configured(tmp_path, *words, "data.batch_size=16", "data.limit=16"))
+    assert (tmp_path / "metrics.json").exists()
+
+
+def test_the_best_of_an_error_is_the_smallest(configured, tmp_path):
+    words = ["experiment=resnet50", *TINY, "model.backbone=test_resnet", "trainer.max_epochs=3", "data.batch_size=16"]
+    value = train(configured(tmp_path, *words, "data.limit=16", "optimized_metric=valid/loss"))
+    with open(next(tmp_path.glob("csv/*/metrics.csv"))) as file:
+        losses = [float(row["valid/loss"]) for row in csv.DictReader(file) if row["valid/loss"]]
+    assert len(set(losses)) == 3
+    assert value == pytest.approx(min(losses))
+
+
+@pytest.mark.slow
+def test_two_ranks_take_the_step_of_one(configured, synthetic_root, tmp_path):
+    # A net without batch statistics or dropout: they alone may depend on how a batch is shared out.
+    words = [
+        *("experiment=resnet50", *TINY, "model.backbone=test_convnext", "model.drop_rate=0", "trainer.max_epochs=1"),
+        *("data.batch_size=16", "data.limit=16", "model.optimizer._target_=torch.optim.SGD", "model.optimizer.lr=0.1"),
+    ]
+    train(configured(tmp_path / "one", *words))
+    two = tmp_path / "two"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "train.py"]
+    subprocess.run(
+        [*torchrun, *words, f"data.root={synthetic_root}", "trainer.devices=2", f"hydra.run.dir={two}"],
+        cwd=os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
+        env=os.environ | {"RUN_DIR": str(two)},
+        check=True,
+        timeout=400,
+    )
+    one_state, two_state = (state_of(tmp_path / name / "checkpoints/best.ckpt") for name in ("one", "two"))
+    for key, value in one_state.items():
+        torch.testing.assert_close(two_state[key], value, atol=1e-5, rtol=1e-4, msg=key)
+    one_metrics, two_metrics = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    for name in one_metrics:
+        if name.startswith("valid/"):
+            assert two_metrics[name] == pytest.approx(one_metrics[name], rel=1e-4), name
