@@ -88,10 +88,6 @@ def _family(process) -> list:
     return [process, *process.children(recursive=True)]
 
 
-def busy_share() -> "Busy":
-    return Busy()
-
-
 class Busy:
     """How busy all cores of the machine were since this was made: what others ran beside the benchmark shows here."""
 
@@ -113,6 +109,11 @@ def summary(results: Sequence[dict]) -> dict[str, float]:
     medians = {key: statistics.median(result[key] for result in results) for key in results[0]}
     rates = [result["images_per_s"] for result in results]
     return medians | {"images_per_s_min": min(rates), "images_per_s_max": max(rates), "repeats": len(results)}
+
+
+def ratio(figures: dict, name, other, key: str = "images_per_s") -> float | None:
+    """Returns the ratio of two candidates' medians, None where one did not run."""
+    return figures[name][key] / figures[other][key] if name in figures and other in figures else None
 
 
 def circumstances(packages: Sequence[str]) -> dict[str, str]:

@@ -181,14 +181,17 @@ class Folder:
         except BaseError as error:
             raise self.explained(error, f"write {key}") from error
 
-    def exists(self, key: str) -> bool:
+    def size(self, key: str) -> int | None:
+        """Returns the size of one object in bytes, `None` if there is no such object."""
         try:
-            obstore.head(self.store, key)
+            return obstore.head(self.store, key)["size"]
         except FileNotFoundError:
-            return False
+            return None
         except BaseError as error:
             raise self.explained(error, f"look for {key}") from error
-        return True
+
+    def exists(self, key: str) -> bool:
+        return self.size(key) is not None
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yields the key and the size in bytes of every object under `prefix`, page by page."""

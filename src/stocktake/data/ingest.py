@@ -8,20 +8,20 @@ checked there and not fetched again; the manifest is written last, so a root wit
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import obstore
 import pyarrow
-from obstore.exceptions import BaseError
 
+from stocktake.data.duplicates import near_pairs, repeated
 from stocktake.data.images import BadImage, ImageFacts, check_image
 from stocktake.data.listing import by_id
 from stocktake.data.manifest import SCHEMA, Manifest, ManifestError
 from stocktake.data.records import InvalidRecord, parse_record
-from stocktake.data.split import GUARD, SIDES, Split, crossing_pairs, set_twins_aside
+from stocktake.data.split import GUARD, SIDES, Split, crossing_pairs, set_pairs_aside, set_twins_aside
+from stocktake.data.transfer import fetch, finish, in_turn, remove, store
 from stocktake.storage import Folder
 
 QUARANTINE_KEY = "quarantine.jsonl"
@@ -70,6 +70,8 @@ class Ingest:
     progress: Progress = lambda _name, _length: lambda: None
     quarantine: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     bins: dict[str, Bin] = field(default_factory=dict, init=False)
+    num_guards: dict[str, int] = field(default_factory=dict, init=False)
+    _written: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> Manifest:
         """Collects, splits and writes.
@@ -81,54 +83,68 @@ class Ingest:
             TooManyBad: More than `max_bad_fraction` of the bins had to be left out; `quarantine.jsonl` says which.
             StorageError: Source or root could not be reached within the retry budget.
         """
-        known_bad = set(self.known_bad)
-        if numbers := [image_id for image_id in known_bad if not isinstance(image_id, str)]:
-            raise ValueError(
-                f"known_bad={numbers} are numbers and image ids are strings (242 and 00242 are two bins); "
-                "quote each: known_bad='[\"101047\"]'"
-            )
-        wanted = []
-        for image_id, claims in sorted(by_id(self.listing).items()):
-            if image_id in known_bad:
-                self._leave_out(image_id, "known-bad", "it stands in the list of known bad ids")
-            elif len(claims) > 1:
-                self._leave_out(image_id, "list-contradiction", f"the list names it under {sorted(map(str, claims))}")
-            else:
-                wanted.append((image_id, claims.pop()))
-        _finish(self._each("records", wanted, self._take_record))
-
-        sides = {image_id: self.split.side(image_id) for image_id in sorted(self.bins)}
-        if self.split.rule == "grouped":
-            sides = set_twins_aside(sides, {image_id: item.contents for image_id, item in self.bins.items()})
+        self._each("records", self._choose(), self._take_record)
+        sides = self._sides_by_record()
         used = [image_id for image_id, side in sides.items() if side != GUARD]
         present = self._present() if used else {}
-        _finish(self._each("images", used, lambda name: self._take_image(name, sides[name], present)))
+        self._each("images", used, lambda image_id: self._take_image(image_id, sides[image_id], present))
+        sides = self._sides_by_picture(sides)
 
         self._write_quarantine()
         manifest = Manifest(self._table(sides), self._origin(sides))
         manifest.write(self.root)
         return manifest
 
-    async def _each(self, name: str, items: Sequence, work: Callable) -> None:
-        """Runs `work` on every item, `num_requests` at a time."""
-        advance, waiting = self.progress(name, len(items)), iter(items)
+    def _choose(self) -> list[tuple[str, int | None]]:
+        """Returns the listed bins that are neither known to be bad nor listed under two counts."""
+        known_bad = set(self.known_bad)
+        if numbers := [image_id for image_id in known_bad if not isinstance(image_id, str)]:
+            raise ValueError(
+                f"known_bad={numbers} are numbers and image ids are strings (242 and 00242 are two bins); "
+                "quote each: known_bad='[\"101047\"]'"
+            )
+        chosen = []
+        for image_id, claims in sorted(by_id(self.listing).items()):
+            if image_id in known_bad:
+                self._leave_out(image_id, "known-bad", "it stands in the list of known bad ids")
+            elif len(claims) > 1:
+                self._leave_out(image_id, "list-contradiction", f"the list names it under {sorted(map(str, claims))}")
+            else:
+                chosen.append((image_id, claims.pop()))
+        return chosen
 
-        async def take_turns() -> None:
-            for item in waiting:
-                await work(item)
-                advance()
+    def _sides_by_record(self) -> dict[str, str]:
+        """Returns each bin's side by its id, less the bins whose contents also stand nearer to the test."""
+        sides = {image_id: self.split.side(image_id) for image_id in sorted(self.bins)}
+        self.num_guards["near a border"] = _count_guards(sides)
+        if self.split.rule == "grouped":
+            sides = set_twins_aside(sides, {image_id: item.contents for image_id, item in self.bins.items()})
+            self.num_guards["of equal contents"] = _count_guards(sides) - self.num_guards["near a border"]
+        return sides
 
+    def _sides_by_picture(self, sides: dict[str, str]) -> dict[str, str]:
+        """Leaves out repeated pictures, sets nearly equal ones on two sides aside, and removes both from the root."""
+        facts = {image_id: item.facts for image_id, item in self.bins.items() if item.facts}
+        for image_id, first in repeated({image_id: fact.sha256 for image_id, fact in facts.items()}).items():
+            self._leave_out(image_id, "image-repeated", f"byte for byte the picture of {first}")
+        before = {image_id: sides[image_id] for image_id in sorted(self.bins)}
+        after = before
+        if self.split.rule == "grouped":
+            looks = {image_id: facts[image_id].look for image_id, side in before.items() if side != GUARD}
+            after = set_pairs_aside(before, near_pairs(looks))
+            self.num_guards["of nearly equal picture"] = _count_guards(after) - _count_guards(before)
+        unused = [key for image_id, key in self._written.items() if after.get(image_id, GUARD) == GUARD]
+        self._each("removals", unused, lambda key: remove(self.root, key))
+        return after
+
+    def _each(self, name: str, items: Sequence, work: Callable) -> None:
         with ThreadPoolExecutor(NUM_DECODERS, "decode") as self._decoders:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(min(self.num_requests, len(items))):
-                        group.create_task(take_turns())
-            except* Exception as failures:  # one reason is enough; the others failed with it
-                raise failures.exceptions[0] from None
+            if items:
+                finish(in_turn(items, work, self.num_requests, self.progress(name, len(items))))
 
     async def _take_record(self, listed: tuple[str, int | None]) -> None:
         image_id, count = listed
-        content = await self._get(self.source, f"metadata/{image_id}.json")
+        content = await fetch(self.source, f"metadata/{image_id}.json")
         if content is None:  # never a count of 0: only the list knows it then
             if count is None:
                 self._leave_out(image_id, "record-missing", "there is no record, and no list that gives a count")
@@ -164,7 +180,7 @@ class Ingest:
         key = f"data/{side}/{self.bins[image_id].count}/{image_id}.jpg"
         if key in present and await self._is_sound(image_id, key, present[key]):
             return
-        content = await self._get(self.source, f"bin-images/{image_id}.jpg")
+        content = await fetch(self.source, f"bin-images/{image_id}.jpg")
         if content is None:
             self._leave_out(image_id, "image-missing", f"bin-images/{image_id}.jpg does not exist")
             return
@@ -173,12 +189,13 @@ class Ingest:
         except BadImage as error:
             self._leave_out(image_id, error.reason, error.detail)
         else:
-            await self._put(key, content)
+            await store(self.root, key, content)
+            self._written[image_id] = key
 
     async def _is_sound(self, image_id: str, key: str, sha256: str | None) -> bool:
         """Takes the facts of an image in the root; False if it was damaged there, so that it is fetched anew."""
         try:
-            facts = await self._check(await self._get(self.root, key) or b"")
+            facts = await self._check(await fetch(self.root, key) or b"")
         except BadImage:
             return False
         self.bins[image_id].facts = facts
@@ -186,21 +203,6 @@ class Ingest:
 
     async def _check(self, content: bytes) -> ImageFacts:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, check_image, content)
-
-    async def _get(self, folder: Folder, key: str) -> bytes | None:
-        try:
-            response = await obstore.get_async(folder.store, key)
-            return bytes(await response.bytes_async())
-        except FileNotFoundError:
-            return None
-        except BaseError as error:
-            raise folder.explained(error, f"read {key}") from error
-
-    async def _put(self, key: str, content: bytes) -> None:
-        try:
-            await obstore.put_async(self.root.store, key, content)
-        except BaseError as error:
-            raise self.root.explained(error, f"write {key}") from error
 
     def _is_wanted(self, count: int) -> bool:
         return self.counts is None or count in self.counts
@@ -226,7 +228,7 @@ class Ingest:
         rows = []
         for image_id, item in sorted(self.bins.items()):
             side = sides[image_id]
-            facts = vars(item.facts) if item.facts else dict.fromkeys(("width", "height", "bytes", "sha256"))
+            facts = vars(item.facts) if item.facts else {}
             rows.append(
                 {
                     "image_id": image_id,
@@ -249,17 +251,11 @@ class Ingest:
             "split": {"rule": self.split.rule, "block": self.split.block, "seed": self.split.seed}
             | {"fractions": dict(self.split.fractions)},
             "num_images": {side: sizes[side] for side in (*SIDES, GUARD)},
+            "num_guards": self.num_guards,
             "num_quarantined": len(self.quarantine),
             "num_crossing_pairs": crossing_pairs(kept),
         }
 
 
-def _finish(work: Coroutine) -> None:
-    """Runs `work` to its end, also in a notebook, whose thread has a running loop already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(work)
-        return
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, work).result()
+def _count_guards(sides: dict[str, str]) -> int:
+    return Counter(sides.values())[GUARD]

@@ -104,6 +104,16 @@ def set_twins_aside(sides: dict[str, str], contents: Mapping[str, str | None]) -
     }
 
 
+def set_pairs_aside(sides: dict[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Guards, of each pair that is used on two sides, the bin that is further from the test; as `set_twins_aside`."""
+    sides = dict(sides)
+    for pair in pairs:
+        used = [(SIDES.index(sides[image_id]), image_id) for image_id in pair if sides[image_id] != GUARD]
+        if len({rank for rank, _ in used}) == 2:
+            sides[min(used)[1]] = GUARD
+    return sides
+
+
 def crossing_pairs(sides: Mapping[str, str], distance: int = GUARD_WIDTH) -> int:
     """Counts pairs of ids at most `distance` apart, of one key length, that are used on two sides."""
     return sum(

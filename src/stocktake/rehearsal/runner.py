@@ -82,6 +82,9 @@ class LocalRunner:
             if fault.host is not None and fault.host not in hosts:
                 raise ValueError(f"faults: {fault} names a host that is not there: there are {', '.join(hosts)}.")
 
+    def log_folder(self, job_name: str) -> Path:
+        return self.folder / job_name / "logs"
+
     def start(self, job: Job) -> None:
         play = Play(
             job,

@@ -10,9 +10,11 @@ import threading
 import uuid
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Protocol, Self
 
 from stocktake.cloud.checks import RequestError, check_request
+from stocktake.rehearsal import logs
 from stocktake.rehearsal.jobs import Job, JobStore, RequestRefused
 
 TARGET_PREFIX = "SageMaker."
@@ -27,9 +29,12 @@ class Runner(Protocol):
     def start(self, job: Job) -> None:
         """Begins to play a job and returns at once."""
 
+    def log_folder(self, job_name: str) -> Path:
+        """Returns the folder of a job's logs, one `<host>.log` for each instance."""
+
 
 class RehearsalServer:
-    """Answers the training-job calls of SageMaker's API on 127.0.0.1; a context manager.
+    """SageMaker's API for training jobs and CloudWatch's for their logs, on 127.0.0.1; a context manager.
 
     Args:
         port: 0 takes a free one; `url` tells which.
@@ -38,6 +43,7 @@ class RehearsalServer:
     def __init__(self, runner: Runner, jobs: JobStore | None = None, port: int = 0):
         self.runner = runner
         self.jobs = jobs or JobStore()
+        self.logs = logs.LogStreams(runner.log_folder)
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -119,9 +125,12 @@ def _handler(server: RehearsalServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            operation = self.headers.get("X-Amz-Target", "").removeprefix(TARGET_PREFIX)
+            target = self.headers.get("X-Amz-Target", "")
+            service, prefix = server, TARGET_PREFIX
+            if target.startswith(logs.TARGET_PREFIX):
+                service, prefix = server.logs, logs.TARGET_PREFIX
             try:
-                self._reply(200, server.answer(operation, json.loads(body or b"{}")))
+                self._reply(200, service.answer(target.removeprefix(prefix), json.loads(body or b"{}")))
             except json.JSONDecodeError as error:
                 self._reply(400, {"__type": "SerializationException", "message": str(error)})
             except RequestRefused as error:

@@ -13,6 +13,8 @@ from stocktake.data.listing import read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
 from stocktake.storage import Folder, join_url
 
+NUM_SAMPLES = 20  # images whose size a forecast asks for
+
 
 def prepare(cfg: DictConfig) -> Manifest | None:
     """Runs what conf/prepare.yaml describes; returns the manifest, or `None` for a dry run."""
@@ -25,7 +27,7 @@ def prepare(cfg: DictConfig) -> Manifest | None:
     listing = listing[: cfg.limit]
     split = build(cfg.split)
     if cfg.dry_run:
-        console.print(_forecast(source, root, len(listing)))
+        console.print(_forecast(source, root, listing))
         return None
 
     started = time.monotonic()
@@ -64,10 +66,18 @@ def prepare(cfg: DictConfig) -> Manifest | None:
     return manifest
 
 
-def _forecast(source: Folder, root: Folder, num_bins: int) -> str:
+def _forecast(source: Folder, root: Folder, listing: list[tuple[str, int | None]]) -> str:
+    """Says what a run would read and write, from the sizes of a few images spread over the list."""
+    sample = listing[:: max(1, len(listing) // NUM_SAMPLES)][:NUM_SAMPLES]
+    sizes = [size for image_id, _ in sample if (size := source.size(f"bin-images/{image_id}.jpg")) is not None]
+    if not sizes:
+        return f"None of {len(sample)} images of the list is in {source.url}: check source and list."
+    gib = sum(sizes) / len(sizes) * len(listing) / 2**30
     return (
-        f"Would read up to {num_bins:,} records and {num_bins:,} images from {source.url}\n"
-        f"and write the images, {MANIFEST_KEY} and {QUARANTINE_KEY} to {root.url}."
+        f"Would send {2 * len(listing):,} GET requests to {source.url} (a record and an image for each of "
+        f"{len(listing):,} bins)\nand read about {gib:.2f} GiB ({len(sizes)} images were asked for their size), "
+        f"then write up to {len(listing):,} images\nof the same size, {MANIFEST_KEY} and {QUARANTINE_KEY} to {root.url}. "
+        "Images that lie there already are not fetched again."
     )
 
 
@@ -80,8 +90,11 @@ def _summary(manifest: Manifest, root: Folder) -> Table:
     for side, size in manifest.origin["num_images"].items():
         per_count = (f"{sum(pair == (side, count) for pair in pairs):,}" for count in counts)
         table.add_row(side, f"{size:,}", f"{size / max(1, len(pairs)):.1%}", *per_count)
+    guards = ", ".join(f"{number} {reason}" for reason, number in manifest.origin["num_guards"].items())
     table.caption = (
-        f"{manifest.origin['num_quarantined']} left out (quarantine.jsonl); "
-        f"{manifest.origin['num_crossing_pairs']} pairs of neighbouring bins on two sides; guard: set aside, unused"
+        f"guard: set aside, unused ({guards})\n"
+        f"{manifest.origin['num_crossing_pairs']} pairs of neighbouring bins stand on two sides\n"
+        f"{manifest.origin['num_quarantined']} left out, with their reasons in {QUARANTINE_KEY}"
     )
+    table.caption_justify = "left"
     return table

@@ -33,6 +33,7 @@ MAY_DIFFER = [
     "storage",
     "logger",
     "callbacks",
+    "compute",
     "data.root",
     "data.num_workers",
     "data.cache_dir",

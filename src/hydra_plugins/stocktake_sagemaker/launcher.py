@@ -1,0 +1,235 @@
+"""Sends Hydra's jobs to SageMaker and brings their metrics back: `hydra/launcher=sagemaker`."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict, read_write
+
+from hydra_plugins.stocktake_sagemaker.plan import (
+    Plan,
+    job_name,
+    refuse_words,
+    resolved_compute,
+    training_requests,
+)
+
+LEFT_RUNNING = 130  # what a shell gives for Ctrl-C
+
+
+class LaunchError(CompactHydraException):
+    """Jobs could not be sent, or ended without a result; Hydra prints its message without a traceback."""
+
+
+class SageMakerLauncher(Launcher):
+    """One training job for each Hydra job, all at once."""
+
+    words_for = "sagemaker"
+
+    def __init__(self, **options: Any):
+        """
+        Args:
+            options: The fields of `SageMakerOptions`.
+        """
+        self.options = SimpleNamespace(**options)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.started_at = datetime.now(UTC).strftime("%m%d-%H%M%S")
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        # Not at the top: Hydra imports this module at every start.
+        from stocktake.cloud.jobs import JobError
+        from stocktake.storage import StorageError
+
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        try:
+            return self._launch(job_overrides, initial_job_idx)
+        except (ValueError, JobError, StorageError) as error:
+            raise LaunchError(str(error)) from error
+
+    def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
+        from stocktake.cloud.board import board
+        from stocktake.cloud.following import follow
+        from stocktake.cloud.packing import tracked_code
+
+        code = tracked_code()
+        tags = {"commit": code.commit, "dirty": str(code.dirty).lower()}
+        is_single = len(job_overrides) == 1 and first_number == 0
+        plans = [
+            self._plan(list(words), first_number + index, is_single, tags) for index, words in enumerate(job_overrides)
+        ]
+        self._check(plans, code)
+        if self.options.dry_run:
+            self._show(plans, code)
+            sys.exit(0)
+        with self._service(plans) as jobs:
+            with board() as screen:
+                screen.say(f"Code: {code.describe()}.")
+                followed = self._submit(jobs, plans, code, screen)
+                try:
+                    follow(jobs, followed, screen, self.options.poll_s, self.options.capacity_wait_s)
+                except KeyboardInterrupt:
+                    pass_on = True
+                else:
+                    pass_on = False
+            if pass_on:
+                self._interrupted(jobs, followed)
+            return self._returns(jobs, plans, followed)
+
+    def _plan(self, words: list[str], number: int, is_single: bool, tags: dict[str, str]) -> Plan:
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, words)
+        with open_dict(cfg):
+            cfg.hydra.job.id = cfg.hydra.job.num = number
+        HydraConfig.instance().set_config(cfg)
+        self.launch_name = self.options.job_name or job_name(str(cfg.get("name", "job")), self.started_at)
+        name = self.launch_name if is_single else f"{self.launch_name}-{number}"
+        folder = Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir) / name
+        with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
+            cfg.hydra.runtime.output_dir = str(folder.absolute())
+        refuse_words(words)
+        compute, added, environment, region = self._settings(cfg)
+        output_url = compute["output_url"].rstrip("/")
+        config_url = f"{output_url}/{name}/config"
+        requests = training_requests(
+            compute,
+            name,
+            number,
+            self._code_url(output_url),
+            config_url,
+            region,
+            environment | {"STOCKTAKE_COMMIT": tags["commit"], "STOCKTAKE_DIRTY": tags["dirty"]},
+            tags,
+        )
+        return Plan(number, name, words, added, cfg, folder, config_url, requests)
+
+    def _code_url(self, output_url: str) -> str:
+        return f"{output_url}/code/{self.started_at}"
+
+    def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str], str]:
+        """Returns the resolved group `compute`, words to add, variables of the container, and the region."""
+        from stocktake.cloud.preflight import find_region
+
+        compute = resolved_compute(cfg)
+        environment = {}
+        if self.options.send_wandb_key:
+            environment["WANDB_API_KEY"] = os.environ.get("WANDB_API_KEY", "")
+        return compute, [], environment, find_region(self.options.profile, self.options.region)
+
+    def _check(self, plans: Sequence[Plan], code: Any) -> None:
+        from stocktake.cloud.checks import check_request
+        from stocktake.cloud.requests import training_job_keys
+
+        for plan in plans:
+            for request in plan.requests:
+                check_request("CreateTrainingJob", request, training_job_keys())
+
+    @contextmanager
+    def _service(self, plans: Sequence[Plan]) -> Iterator[Any]:
+        """Yields the jobs of the account, once it is clear that these can be sent."""
+        from stocktake.cloud.preflight import account_jobs
+
+        yield account_jobs(
+            self.options.profile, self.options.region, [request for plan in plans for request in plan.requests[:1]]
+        )
+
+    def _submit(self, jobs: Any, plans: Sequence[Plan], code: Any, screen: Any) -> list[Any]:
+        """Uploads and sends what does not run yet."""
+        from stocktake.cloud import container
+        from stocktake.cloud.following import FollowedJob
+
+        followed, code_url = [], None
+        for plan in plans:
+            job = FollowedJob(plan.name, plan.requests[1:])
+            followed.append(job)
+            if self.options.job_name and jobs.exists(plan.name):
+                screen.say(f"{plan.name}: is there already; attached to it.")
+                continue
+            request = plan.requests[0]
+            if code_url is None:
+                code_url = request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
+                folder = jobs.open_folder(code_url)
+                folder.write("code.tar.gz", code.archive())
+                folder.write("container.py", Path(container.__file__).read_bytes())
+            jobs.open_folder(plan.config_url).write("overrides.json", plan.config_file(self.options.script))
+            jobs.submit(request)
+            screen.say(f"{plan.name}: sent; {' '.join(plan.words)}")
+        return followed
+
+    def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:
+        """Asks what shall become of the jobs, and ends this program."""
+        running = [job.name for job in followed if not job.ended]
+        answer = ""
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            answer = input(f"\n{len(running)} job(s) running. Leave them running, or stop them? [leave/stop] ")
+        if answer.strip().lower().startswith("s"):
+            for name in running:
+                jobs.stop(name)
+            print(f"Stopping: {', '.join(running)}. What they saved stays.")
+        else:
+            print(f"Left running, and billed: {', '.join(running)}.")
+            print(f"To see them again, type the same words and hydra.launcher.job_name={self.launch_name}")
+        sys.exit(LEFT_RUNNING)
+
+    def _returns(self, jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> list[JobReturn]:
+        from stocktake.cloud.jobs import JobError
+
+        returns = []
+        for plan, job in zip(plans, followed, strict=True):
+            cfg = plan.cfg.copy()
+            result = JobReturn(
+                overrides=plan.words,
+                hydra_cfg=plan.cfg,
+                working_dir=str(plan.folder),
+                task_name=plan.cfg.hydra.job.name,
+                status=JobStatus.COMPLETED,
+            )
+            with open_dict(cfg):
+                del cfg["hydra"]
+            result.cfg = cfg
+            try:
+                if job.status != "Completed":
+                    raise JobError(
+                        f"{job.name} {job.status.lower()} ({job.secondary_status}): {job.reason or job.message}"
+                    )
+                metrics = jobs.results(job.name, plan.folder)
+                result.return_value = metrics[plan.cfg.optimized_metric]
+            except JobError as error:
+                result.status, result.return_value = JobStatus.FAILED, LaunchError(str(error))
+            returns.append(result)
+        self._tell(returns, plans)
+        return returns
+
+    def _tell(self, returns: Sequence[JobReturn], plans: Sequence[Plan]) -> None:
+        for result, plan in zip(returns, plans, strict=True):
+            told = "failed"
+            if result.status is JobStatus.COMPLETED:
+                told = f"{plan.cfg.optimized_metric} {result._return_value:.4f}; results in {plan.folder}"
+            print(f"{plan.name}: {told}")
+
+    def _show(self, plans: Sequence[Plan], code: Any) -> None:
+        """Prints what would be sent."""
+        for plan in plans:
+            for request in plan.requests:
+                shown = request | {"Environment": _masked(request["Environment"])}
+                print(f"CreateTrainingJob {plan.name}:\n{json.dumps(shown, indent=2)}")
+            print(f"{plan.config_url}/overrides.json: {plan.config_file(self.options.script).decode()}")
+            print(f"{plan.name}: checked against AWS's service model and the rules across its fields: all right.")
+        print("\n".join(code.files))
+        print(f"Code: {code.describe()}. Nothing was sent (hydra.launcher.dry_run=true).")
+
+
+def _masked(environment: dict[str, str]) -> dict[str, str]:
+    return {name: "***" if name == "WANDB_API_KEY" else value for name, value in environment.items()}

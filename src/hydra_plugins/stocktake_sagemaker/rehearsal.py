@@ -1,0 +1,78 @@
+"""Plays Hydra's jobs through on this machine as SageMaker would: `hydra/launcher=rehearsal`."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from hydra_plugins.stocktake_sagemaker.launcher import SageMakerLauncher
+from hydra_plugins.stocktake_sagemaker.plan import Plan, resolved_compute
+
+# Stand-ins for what an account would have.
+ACCOUNT = {
+    "bucket": "rehearsal",
+    "role_arn": "arn:aws:iam::123456789012:role/Rehearsal",
+    "requirements": None,  # the instances run in this Python's environment
+    "wandb_secret": None,
+}
+
+
+class RehearsalLauncher(SageMakerLauncher):
+    """As `SageMakerLauncher`, without AWS; the options are the fields of `RehearsalOptions`."""
+
+    def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str], str]:
+        compute = resolved_compute(cfg, **ACCOUNT)
+        num_processes = compute["num_instances"]
+        environment = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // num_processes))}
+        if num_processes > 1:
+            # Several hosts cannot share this machine's GPUs as they would have their own.
+            environment |= {"CUDA_VISIBLE_DEVICES": "", "NPROC_PER_NODE": "1"}
+        # An instance has no such folder; this machine has.
+        added = [f"{key}={os.path.abspath(path)}" for key, path in _local_paths(cfg)]
+        return compute, added, environment, "us-east-1"
+
+    @contextmanager
+    def _service(self, plans: Sequence[Plan]) -> Iterator[Any]:
+        import boto3
+
+        from stocktake.cloud.jobs import Jobs
+        from stocktake.rehearsal.runner import LocalRunner
+        from stocktake.rehearsal.server import RehearsalServer
+        from stocktake.rehearsal.summary import write_summaries
+        from stocktake.rehearsal.transfer import opener
+
+        folder = Path(
+            self.options.folder, f"{plans[0].name}-{self.started_at}" if self.options.job_name else plans[0].name
+        )
+        options = self.options
+        session = boto3.Session("rehearsal", "rehearsal", region_name="us-east-1")
+        with (
+            LocalRunner(
+                folder,
+                options.faults,
+                s3_folder=folder / "s3",
+                grace_s=options.grace_s,
+                upload_interval_s=options.upload_interval_s,
+            ) as runner,
+            RehearsalServer(runner) as server,
+        ):
+            clients = [session.client(name, endpoint_url=server.url) for name in ("sagemaker", "logs")]
+            yield Jobs(*clients, opener(folder / "s3"))
+            write_summaries(folder, server.jobs.all())
+
+    def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:
+        print("The rehearsal ends with this program.")
+        raise KeyboardInterrupt
+
+
+def _local_paths(cfg: DictConfig) -> list[tuple[str, str]]:
+    paths = []
+    if (root := cfg.data.root) and "://" not in root:
+        paths.append(("data.root", root))
+    weights = cfg.model.get("weights")
+    if weights and os.path.isfile(weights):
+        paths.append(("model.weights", weights))
+    return paths

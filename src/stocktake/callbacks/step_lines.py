@@ -1,0 +1,38 @@
+"""Progress for those who read a log: a line for each step and each validation."""
+
+import sys
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+class StepLines(Callback):
+    """Prints `step=12/300 train/loss=1.2` and `step=12/300 valid/accuracy=0.5` where no terminal shows a bar.
+
+    The first rank prints; SageMaker's metric definitions and the launcher's table read these lines.
+    """
+
+    def __init__(self, every_n_steps: int = 1):
+        """
+        Args:
+            every_n_steps: Steps from one line to the next.
+        """
+        self.every_n_steps = every_n_steps
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
+        if trainer.global_step % self.every_n_steps == 0:
+            self._tell(trainer, "train/")
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._tell(trainer, "valid/")
+
+    def _tell(self, trainer: Trainer, prefix: str) -> None:
+        if not trainer.is_global_zero or sys.stdout.isatty():
+            return
+        total = trainer.estimated_stepping_batches
+        metrics = [
+            f"{name}={float(value):.6g}"
+            for name, value in sorted(trainer.callback_metrics.items())
+            if name.startswith(prefix)
+        ]
+        print(" ".join([f"step={trainer.global_step}/{total:.0f}", *metrics]), flush=True)

@@ -1,0 +1,96 @@
+"""What a person sees of running jobs: a live table with the log above it; plain lines where there is no terminal."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Self
+
+from stocktake.cloud.following import FollowedJob
+
+PLAIN_INTERVAL_S = 10.0  # between two lines that tell a job's step
+
+
+class PlainBoard:
+    """Prints a line for everything that happens, and now and then where each job stands; a context manager."""
+
+    def __init__(self):
+        self._told: dict[str, tuple[float, str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def log(self, job: FollowedJob, host: str, line: str) -> None:
+        self.say(f"[{job.name} {host}] {line}")
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def show(self, jobs: Sequence[FollowedJob]) -> None:
+        for job in jobs:
+            told_at, told = self._told.get(job.name, (float("-inf"), ""))
+            text = f"{job.name}: {job.secondary_status}, {progress(job)}"
+            due = job.ended or time.monotonic() - told_at >= PLAIN_INTERVAL_S
+            if job.step is not None and due and text != told:
+                self.say(text)
+                self._told[job.name] = time.monotonic(), text
+
+
+class LiveBoard:
+    """Keeps one table of all jobs at the bottom of the terminal; a context manager."""
+
+    def __init__(self):
+        from rich.live import Live
+
+        self._live = Live(auto_refresh=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._live.stop()
+
+    def log(self, job: FollowedJob, host: str, line: str) -> None:
+        self._print(f"[{job.name} {host}] {line}")
+
+    def say(self, text: str) -> None:
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        # What a job prints is no markup.
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, jobs: Sequence[FollowedJob]) -> None:
+        self._live.update(table(jobs), refresh=True)
+
+
+def board() -> PlainBoard | LiveBoard:
+    return LiveBoard() if sys.stdout.isatty() else PlainBoard()
+
+
+def table(jobs: Sequence[FollowedJob]):
+    """Returns a rich table with a row for each job."""
+    from rich.table import Table
+
+    drawn = Table("job", "instances", "state", "progress", "billed")
+    for job in jobs:
+        billed_s = job.description.get("BillableTimeInSeconds")
+        drawn.add_row(
+            job.name,
+            job.instances,
+            job.secondary_status,
+            progress(job),
+            "" if billed_s is None else f"{billed_s} s",
+        )
+    return drawn
+
+
+def progress(job: FollowedJob) -> str:
+    parts = []
+    if job.step is not None:
+        parts.append(f"step {job.step}" + (f" of {job.num_steps}" if job.num_steps else ""))
+    parts += [f"{name} {value:.4g}" for name, value in sorted(job.metrics.items()) if name.startswith("valid/")]
+    return ", ".join(parts)

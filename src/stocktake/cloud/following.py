@@ -1,0 +1,156 @@
+"""Follows running jobs together until they end: states, log lines, steps, metrics, other instance types."""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stocktake.cloud.checks import check_request
+from stocktake.cloud.jobs import ENDED, JobError, Jobs, LogPosition
+
+STEP = re.compile(r"\bstep=(\d+)(?:/(\d+))?")
+METRIC = re.compile(r"(?<!\S)([a-z_]+/[a-z_0-9]+)=([-+.0-9e]+)(?!\S)")
+# What AWS says while a spot job waits (StatusMessage), and of a job that it gave up (FailureReason).
+NO_CAPACITY = re.compile(r"insufficient capacity|CapacityError|capacity", re.IGNORECASE)
+MAX_POLL_FAILURES = 20  # in a row, before a network that is gone ends the following
+
+
+@dataclass
+class FollowedJob:
+    """A job and what is known of it.
+
+    Attributes:
+        name: Of the job that runs now; another instance type makes another job.
+        others: Requests to send in turn when instances are missing; they go on from the same checkpoints.
+        metrics: The last value of each metric that the log told.
+        reason: Of a failure.
+        waits_since: When the waiting for instances was first seen, on the monotonic clock.
+    """
+
+    name: str
+    others: list[dict[str, Any]] = field(default_factory=list)
+    instances: str = ""
+    status: str = "InProgress"
+    secondary_status: str = "Starting"
+    message: str = ""
+    step: int | None = None
+    num_steps: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+    description: dict[str, Any] = field(default_factory=dict)
+    position: LogPosition = field(default_factory=LogPosition)
+    waits_since: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    def see(self, described: dict[str, Any]) -> None:
+        self.description = described
+        self.status, self.secondary_status = described["TrainingJobStatus"], described["SecondaryStatus"]
+        self.message = next(
+            (change["StatusMessage"] for change in described.get("SecondaryStatusTransitions", [])[-1:]), ""
+        )
+        self.reason = described.get("FailureReason", "")
+        resources = described["ResourceConfig"]
+        chosen = resources if "InstanceType" in resources else resources["InstancePreferences"][0]
+        self.instances = f"{chosen['InstanceCount']} × {chosen['InstanceType']}"
+
+    def read(self, line: str) -> bool:
+        """Takes step and metrics from a log line; returns whether the line told a step and nothing else is lost."""
+        found = STEP.search(line)
+        if found:
+            self.step = int(found[1])
+            self.num_steps = int(found[2]) if found[2] else self.num_steps
+        self.metrics |= {name: float(value) for name, value in METRIC.findall(line) if _is_number(value)}
+        return bool(found)
+
+
+class Screen(Protocol):
+    """Where a person sees it, see `stocktake.cloud.board`."""
+
+    def log(self, job: FollowedJob, host: str, line: str) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def show(self, jobs: Sequence[FollowedJob]) -> None: ...
+
+
+def follow(jobs: Jobs, followed: Sequence[FollowedJob], screen: Screen, poll_s: float, capacity_wait_s: float) -> None:
+    """Returns when all jobs have ended; who is interrupted by Ctrl-C leaves them running.
+
+    Args:
+        poll_s: Between two looks.
+        capacity_wait_s: A job that waits so long for instances is stopped where another type may be tried.
+
+    Raises:
+        JobError: AWS could not be reached, many times in a row.
+    """
+    failures = 0
+    while True:
+        try:
+            for job in followed:
+                if not job.ended or not job.description:
+                    _look(jobs, job, screen, capacity_wait_s)
+            failures = 0
+        except JobError as error:
+            failures += 1
+            if failures >= MAX_POLL_FAILURES:
+                raise
+            screen.say(f"{error} Trying again.")
+        screen.show(followed)
+        if all(job.ended for job in followed):
+            return
+        time.sleep(poll_s)
+
+
+def _look(jobs: Jobs, job: FollowedJob, screen: Screen, capacity_wait_s: float) -> None:
+    before = job.secondary_status, job.message
+    job.see(jobs.describe(job.name))
+    for host, line in jobs.new_log_lines(job.name, job.position):
+        is_step = job.read(line)
+        if not is_step:
+            screen.log(job, host, line)
+    if (job.secondary_status, job.message) != before:
+        screen.say(f"{job.name}: {job.secondary_status}: {job.message}")
+    if job.others and _lacks_instances(job, capacity_wait_s):
+        _try_another_type(jobs, job, screen)
+
+
+def _lacks_instances(job: FollowedJob, capacity_wait_s: float) -> bool:
+    if job.ended:
+        return job.status == "Failed" and bool(NO_CAPACITY.search(job.reason))
+    if job.secondary_status != "Starting" or not NO_CAPACITY.search(job.message):
+        job.waits_since = None
+        return False
+    if job.waits_since is None:
+        job.waits_since = time.monotonic()
+    return time.monotonic() - job.waits_since >= capacity_wait_s
+
+
+def _try_another_type(jobs: Jobs, job: FollowedJob, screen: Screen) -> None:
+    """Ends a job that gets no instances and sends the next one, whose checkpoints are the same."""
+    if not job.ended:
+        jobs.stop(job.name)
+        while not job.ended:  # two jobs must not write the same checkpoints
+            time.sleep(1)
+            job.see(jobs.describe(job.name))
+    request = job.others[0]
+    check_request("CreateTrainingJob", request)
+    jobs.submit(request)
+    screen.say(
+        f"{job.name}: no {job.instances.split()[-1]} to be had; {request['TrainingJobName']} tries "
+        f"{request['ResourceConfig']['InstanceType']}."
+    )
+    job.name, job.others = request["TrainingJobName"], job.others[1:]
+    job.status, job.secondary_status, job.description = "InProgress", "Starting", {}
+    job.position, job.waits_since = LogPosition(), None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

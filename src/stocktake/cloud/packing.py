@@ -1,0 +1,97 @@
+"""Packs the code that a job runs: the files that git tracks, as they stand on the disk."""
+
+import io
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+# Whoever adds a file here and forgets `git add` would find out on paid instances.
+WATCHED = ("src", "conf")
+WATCHED_SUFFIXES = (".py", ".yaml")
+
+
+class PackingError(ValueError):
+    """The code cannot be packed; the message names the file and the cure."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What is packed.
+
+    Attributes:
+        root: The repository's folder.
+        files: Paths in it, sorted.
+        commit: Of the last commit; `none` where there is none yet.
+        dirty: Whether something differs from that commit.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    commit: str
+    dirty: bool
+
+    @property
+    def num_bytes(self) -> int:
+        return sum((self.root / file).lstat().st_size for file in self.files)
+
+    def describe(self) -> str:
+        dirty = ", with changes that are not committed" if self.dirty else ""
+        return f"{len(self.files)} files, {self.num_bytes / 2**20:.1f} MiB, commit {self.commit[:12]}{dirty}"
+
+    def archive(self) -> bytes:
+        """Returns code.tar.gz; owners and times are left out, so that equal files give equal contents."""
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w:gz") as archive:
+            for file in self.files:
+                archive.add(self.root / file, arcname=file, recursive=False, filter=_anonymous)
+        return content.getvalue()
+
+
+def tracked_code(folder: str | Path = ".") -> Code:
+    """Returns the code of the repository that `folder` lies in.
+
+    Raises:
+        PackingError: It lies in none, or a file of `WATCHED` is not tracked.
+    """
+    try:
+        root = Path(_git(Path(folder), "rev-parse", "--show-toplevel").strip())
+    except PackingError as error:
+        raise PackingError(
+            f"{Path(folder).absolute()} is no git repository, and a job gets the files that git tracks ({error}). "
+            "Type: git init && git add ."
+        ) from error
+    unknown = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *WATCHED).split("\0")
+    forgotten = sorted(file for file in unknown if file.endswith(WATCHED_SUFFIXES))
+    if forgotten:
+        raise PackingError(
+            f"{', '.join(forgotten)}: not tracked by git, so the job would miss it. Type: git add {' '.join(forgotten)}"
+        )
+    tracked = filter(None, _git(root, "ls-files", "-z").split("\0"))
+    try:
+        commit = _git(root, "rev-parse", "HEAD").strip()
+    except PackingError:
+        commit = "none"
+    return Code(
+        root,
+        # What was deleted and not committed is not there to pack; a submodule is a folder.
+        tuple(sorted({file for file in tracked if (root / file).is_symlink() or (root / file).is_file()})),
+        commit,
+        bool(_git(root, "status", "--porcelain").strip()),
+    )
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        result = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=False)  # noqa: S603, S607
+    except FileNotFoundError as error:
+        raise PackingError("git is not installed, or the folder does not exist") from error
+    if result.returncode:
+        raise PackingError(f"git {words[0]}: {result.stderr.decode(errors='replace').strip()}")
+    return result.stdout.decode(errors="surrogateescape")
+
+
+def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = entry.mtime = 0
+    entry.uname = entry.gname = ""
+    return entry
