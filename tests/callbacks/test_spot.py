@@ -44,6 +44,7 @@ def fit(tmp_path, module, every_n_train_steps=100, **options):
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=tmp_path,
+        num_sanity_val_steps=0,
         **options,
     )
     trainer.fit(module, loader, loader)

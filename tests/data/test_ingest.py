@@ -10,9 +10,10 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from stocktake.data.ingest import QUARANTINE_KEY, Ingest, TooManyBad
+from stocktake.data.ingest import Ingest
 from stocktake.data.listing import read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
+from stocktake.data.quarantine import QUARANTINE_KEY, TooManyBad
 from stocktake.data.split import GUARD, Split
 from stocktake.storage import Folder
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
@@ -91,6 +92,7 @@ class SageMakerLauncher(Launcher):
 
     def _plan(self, words: list[str], number: int, is_single: bool, tags: dict[str, str]) -> Plan:
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, words)
+        words = self._as_typed(words)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = number
         HydraConfig.instance().set_config(cfg)
@@ -114,6 +116,17 @@ class SageMakerLauncher(Launcher):
             tags,
         )
         return Plan(number, name, words, added, cfg, folder, config_url, requests)
+
+    def _as_typed(self, words: Sequence[str]) -> list[str]:
+        """Returns `words` as the user wrote them; a sweeper writes `1e-4` anew, as 0.0001."""
+        typed = list(self.config.hydra.overrides.task)
+        overrides = OverridesParser.create().parse_overrides(typed)
+        fixed = {
+            override.get_key_element(): word
+            for override, word in zip(overrides, typed, strict=True)
+            if not override.is_sweep_override()
+        }
+        return [fixed.get(word.partition("=")[0], word) for word in words]
 
     def _code_url(self, output_url: str) -> str:
         return f"{output_url}/code/{self.started_at}"

@@ -26,7 +26,11 @@ class RehearsalLauncher(SageMakerLauncher):
     def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str], str]:
         compute = resolved_compute(cfg, **ACCOUNT)
         num_processes = compute["num_instances"]
-        environment = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // num_processes))}
+        # Nothing of a rehearsal shall appear among the real runs.
+        environment = {
+            "WANDB_MODE": "offline",
+            "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // num_processes)),
+        }
         if num_processes > 1:
             # Several hosts cannot share this machine's GPUs as they would have their own.
             environment |= {"CUDA_VISIBLE_DEVICES": "", "NPROC_PER_NODE": "1"}
@@ -44,10 +48,9 @@ class RehearsalLauncher(SageMakerLauncher):
         from stocktake.rehearsal.summary import write_summaries
         from stocktake.rehearsal.transfer import opener
 
-        folder = Path(
-            self.options.folder, f"{plans[0].name}-{self.started_at}" if self.options.job_name else plans[0].name
-        )
-        options = self.options
+        options, folder = self.options, Path(self.options.folder, plans[0].name)
+        if folder.exists():
+            raise ValueError(f"{folder} is there already: type another hydra.launcher.job_name, or rm -r {folder}")
         session = boto3.Session("rehearsal", "rehearsal", region_name="us-east-1")
         with (
             LocalRunner(

@@ -1,5 +1,6 @@
 """What a person sees of running jobs: a live table with the log above it; plain lines where there is no terminal."""
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -8,6 +9,9 @@ from typing import Self
 from stocktake.cloud.following import FollowedJob
 
 PLAIN_INTERVAL_S = 10.0  # between two lines that tell a job's step
+PLAIN_WIDTH = 140  # characters of the table at the end
+TORCHRUN_PREFIX = re.compile(r"^\[default0\]:")  # of a host's first process, mostly its only one
+SHOWN = ("train/loss", "valid/loss", "valid/accuracy")
 
 
 class PlainBoard:
@@ -15,26 +19,29 @@ class PlainBoard:
 
     def __init__(self):
         self._told: dict[str, tuple[float, str]] = {}
+        self._jobs: Sequence[FollowedJob] = ()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
-        pass
+        from rich.console import Console
+
+        Console(width=PLAIN_WIDTH).print(table(self._jobs))
 
     def log(self, job: FollowedJob, host: str, line: str) -> None:
-        self.say(f"[{job.name} {host}] {line}")
+        self.say(log_line(job, host, line))
 
     def say(self, text: str) -> None:
         print(text, flush=True)
 
     def show(self, jobs: Sequence[FollowedJob]) -> None:
+        self._jobs = jobs
         for job in jobs:
             told_at, told = self._told.get(job.name, (float("-inf"), ""))
-            text = f"{job.name}: {job.secondary_status}, {progress(job)}"
-            due = job.ended or time.monotonic() - told_at >= PLAIN_INTERVAL_S
-            if job.step is not None and due and text != told:
-                self.say(text)
+            text = progress(job)
+            if text and text != told and time.monotonic() - told_at >= PLAIN_INTERVAL_S:
+                self.say(f"{job.name}: {text}")
                 self._told[job.name] = time.monotonic(), text
 
 
@@ -54,7 +61,7 @@ class LiveBoard:
         self._live.stop()
 
     def log(self, job: FollowedJob, host: str, line: str) -> None:
-        self._print(f"[{job.name} {host}] {line}")
+        self._print(log_line(job, host, line))
 
     def say(self, text: str) -> None:
         self._print(text)
@@ -88,9 +95,13 @@ def table(jobs: Sequence[FollowedJob]):
     return drawn
 
 
+def log_line(job: FollowedJob, host: str, line: str) -> str:
+    return f"[{job.name} {host}] {TORCHRUN_PREFIX.sub('', line).rstrip()}"
+
+
 def progress(job: FollowedJob) -> str:
     parts = []
     if job.step is not None:
         parts.append(f"step {job.step}" + (f" of {job.num_steps}" if job.num_steps else ""))
-    parts += [f"{name} {value:.4g}" for name, value in sorted(job.metrics.items()) if name.startswith("valid/")]
+    parts += [f"{name} {job.metrics[name]:.4g}" for name in SHOWN if name in job.metrics]
     return ", ".join(parts)

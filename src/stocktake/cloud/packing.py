@@ -1,6 +1,7 @@
 """Packs the code that a job runs: the files that git tracks, as they stand on the disk."""
 
 import io
+import shlex
 import subprocess
 import tarfile
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ def tracked_code(folder: str | Path = ".") -> Code:
     forgotten = sorted(file for file in unknown if file.endswith(WATCHED_SUFFIXES))
     if forgotten:
         raise PackingError(
-            f"{', '.join(forgotten)}: not tracked by git, so the job would miss it. Type: git add {' '.join(forgotten)}"
+            f"{', '.join(forgotten)}: not tracked by git, so the job would miss it. Type: git add "
+            f"{shlex.join(forgotten)}"
         )
     tracked = filter(None, _git(root, "ls-files", "-z").split("\0"))
     try:

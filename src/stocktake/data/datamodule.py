@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from filelock import FileLock
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -146,12 +147,15 @@ class SyntheticBinDataModule(BinDataModule):
         self.num_bins = num_bins
 
     def prepare_data(self) -> None:
-        """Draws and ingests; Lightning calls it once a machine."""
-        if not self.root.exists(MANIFEST_KEY):
-            source = local_path(self.root.url) / "source"
-            write_synthetic_source(source, self.num_bins, counts=self.counts)
-            # Drawn bins are independent of their neighbours.
-            Ingest(Folder(str(source)), self.root, read_listing(Folder(str(source))), Split(block=1)).run()
+        """Draws and ingests; Lightning calls it once a machine, and several runs may share the folder."""
+        root = local_path(self.root.url)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{root}.lock"):
+            if not self.root.exists(MANIFEST_KEY):
+                source = Folder(str(root / "source"))
+                write_synthetic_source(root / "source", self.num_bins, counts=self.counts)
+                # Drawn bins are independent of their neighbours.
+                Ingest(source, self.root, read_listing(source), Split(block=1)).run()
 
 
 def _suitable_num_workers() -> int:

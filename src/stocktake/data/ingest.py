@@ -6,7 +6,6 @@ checked there and not fetched again; the manifest is written last, so a root wit
 """
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,20 +18,16 @@ from stocktake.data.duplicates import near_pairs, repeated
 from stocktake.data.images import BadImage, ImageFacts, check_image
 from stocktake.data.listing import by_id
 from stocktake.data.manifest import SCHEMA, Manifest, ManifestError
+from stocktake.data.quarantine import Quarantine
 from stocktake.data.records import InvalidRecord, parse_record
 from stocktake.data.split import GUARD, SIDES, Split, crossing_pairs, set_pairs_aside, set_twins_aside
 from stocktake.data.transfer import fetch, finish, in_turn, remove, store
 from stocktake.storage import Folder
 
-QUARANTINE_KEY = "quarantine.jsonl"
 NUM_DECODERS = 2  # threads that check images while others are on their way
 
 # Called with the name of the pass and its length; what it returns is called after every bin.
 Progress = Callable[[str, int], Callable[[], None]]
-
-
-class TooManyBad(ValueError):
-    """More bins had to be left out than `max_bad_fraction` allows."""
 
 
 @dataclass
@@ -68,7 +63,7 @@ class Ingest:
     max_bad_fraction: float = 0.02
     num_requests: int = 64
     progress: Progress = lambda _name, _length: lambda: None
-    quarantine: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    quarantine: Quarantine = field(default_factory=Quarantine, init=False)
     bins: dict[str, Bin] = field(default_factory=dict, init=False)
     num_guards: dict[str, int] = field(default_factory=dict, init=False)
     _written: dict[str, str] = field(default_factory=dict, init=False)
@@ -90,7 +85,8 @@ class Ingest:
         self._each("images", used, lambda image_id: self._take_image(image_id, sides[image_id], present))
         sides = self._sides_by_picture(sides)
 
-        self._write_quarantine()
+        self.quarantine.write(self.root)
+        self.quarantine.check(self.root, len(self.listing), self.max_bad_fraction)
         manifest = Manifest(self._table(sides), self._origin(sides))
         manifest.write(self.root)
         return manifest
@@ -208,21 +204,8 @@ class Ingest:
         return self.counts is None or count in self.counts
 
     def _leave_out(self, image_id: str, reason: str, detail: str) -> None:
-        self.quarantine[image_id] = {"image_id": image_id, "reason": reason, "detail": detail}
+        self.quarantine.add(image_id, reason, detail)
         self.bins.pop(image_id, None)
-
-    def _write_quarantine(self) -> None:
-        lines = [json.dumps(row) + "\n" for _, row in sorted(self.quarantine.items())]
-        self.root.write(QUARANTINE_KEY, "".join(lines).encode())
-        # Bins that a person named as bad were looked at: they say nothing about the source's health.
-        reasons = Counter(row["reason"] for row in self.quarantine.values() if row["reason"] != "known-bad")
-        fraction = reasons.total() / max(1, len(self.listing))
-        if fraction > self.max_bad_fraction:
-            raise TooManyBad(
-                f"{reasons.total()} of {len(self.listing)} bins ({fraction:.1%}) had to be left out, more than "
-                f"max_bad_fraction={self.max_bad_fraction:g}: {dict(reasons.most_common())}. Look at "
-                f"{self.root.url}/{QUARANTINE_KEY}; if that is as it should be, raise max_bad_fraction."
-            )
 
     def _table(self, sides: dict[str, str]) -> pyarrow.Table:
         rows = []

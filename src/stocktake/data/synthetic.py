@@ -21,7 +21,7 @@ from rich.progress import track
 from stocktake.data.synthetic_products import COLOURS, Product, draw_product, invent_products
 
 SUPERSAMPLING = 2
-MIN_VISIBLE_FRACTION = 0.6
+MIN_VISIBLE_FRACTION = 0.75
 MAX_COUNT = 10
 WIDTH_INCHES = 14  # of a bin; gives the products in the records their size
 LABEL_COLOURS = ("navy", "red", "black", "pink", "orange", "blue")

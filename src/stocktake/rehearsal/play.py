@@ -149,15 +149,15 @@ class Play:
 
     def _watch(self, attempt: Attempt, instances: list[Instance], mirrors: list[Mirror]) -> str:
         """Follows the instances until they or the plan end; returns the secondary status that follows."""
-        started, uploaded_at, num_uploads = time.monotonic(), float("-inf"), 0
+        started, uploaded_at, num_saved = time.monotonic(), float("-inf"), 0
         while True:
             self._read_logs(instances)
             if time.monotonic() - uploaded_at >= self.upload_interval_s:
-                num_uploads += sum(len(mirror.upload()) for mirror in mirrors)
+                num_saved += sum(key.endswith(".ckpt") for mirror in mirrors for key in mirror.upload())
                 uploaded_at = time.monotonic()
             training_s = time.monotonic() - started
             limit = self._limit(time.time() - attempt.started_at)
-            if not limit and self._fault_is_due(training_s, attempt.last_step, num_uploads):
+            if not limit and self._fault_is_due(training_s, attempt.last_step, num_saved):
                 fault = self.plan.pop(0)
                 attempt.fault = str(fault)
                 if fault.kind != "max_runtime":
@@ -187,7 +187,7 @@ class Play:
             return "MaxRuntimeExceeded"
         return None
 
-    def _fault_is_due(self, training_s: float, last_step: int | None, num_uploads: int) -> bool:
+    def _fault_is_due(self, training_s: float, last_step: int | None, num_saved: int) -> bool:
         if not self.plan or self.plan[0].kind not in (*INTERRUPTIONS, "max_runtime"):
             return False
         fault = self.plan[0]
@@ -195,7 +195,7 @@ class Play:
             return training_s >= fault.after_s
         if fault.step is not None:
             return last_step is not None and last_step >= fault.step
-        return num_uploads > 0
+        return num_saved > 0
 
     def _interrupt(self, attempt: Attempt, fault: Fault, instances: list[Instance], mirrors: list[Mirror]) -> None:
         """Takes the instances away: those that the fault names first, then the others, as none can go on alone."""

@@ -63,7 +63,8 @@ def upload_archive(folders: Iterable[Path], target: Folder, name: str) -> None:
     """Packs the files of `folders` into one .tar.gz and uploads it; of files with one name the first counts."""
     with tempfile.NamedTemporaryFile(suffix=".tar.gz") as file:
         packed = set()
-        with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        # Weights hardly get smaller, and the default level takes minutes for them.
+        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
             for folder in folders:
                 for path in sorted(folder.rglob("*")):
                     inside = path.relative_to(folder)

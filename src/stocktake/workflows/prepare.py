@@ -8,9 +8,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from stocktake.config import build
-from stocktake.data.ingest import QUARANTINE_KEY, Ingest
+from stocktake.data.ingest import Ingest
 from stocktake.data.listing import read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
+from stocktake.data.quarantine import QUARANTINE_KEY
 from stocktake.storage import Folder, join_url
 
 NUM_SAMPLES = 20  # images whose size a forecast asks for
@@ -76,7 +77,8 @@ def _forecast(source: Folder, root: Folder, listing: list[tuple[str, int | None]
     return (
         f"Would send {2 * len(listing):,} GET requests to {source.url} (a record and an image for each of "
         f"{len(listing):,} bins)\nand read about {gib:.2f} GiB ({len(sizes)} images were asked for their size), "
-        f"then write up to {len(listing):,} images\nof the same size, {MANIFEST_KEY} and {QUARANTINE_KEY} to {root.url}. "
+        f"then write up to {len(listing):,} images\nof the same size, {MANIFEST_KEY} and {QUARANTINE_KEY} "
+        f"to {root.url}.\n"
         "Images that lie there already are not fetched again."
     )
 

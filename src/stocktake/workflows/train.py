@@ -1,8 +1,6 @@
 """train.py: builds what the configuration names, fits it, and keeps what a person needs to judge the run."""
 
 import json
-import netrc
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +16,7 @@ from stocktake.callbacks.spot import Interrupted
 from stocktake.config import build, build_all
 from stocktake.storage import Folder, is_s3, let_fsspec_use_obstore
 from stocktake.workflows.console import quieten
+from stocktake.workflows.credentials import wandb_key_source
 from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
@@ -95,17 +94,7 @@ def _settle(cfg: DictConfig) -> None:
         if (best := cfg.callbacks.get("best")) and best.mode == "auto":
             best.mode = "min" if cfg.optimized_metric.split("/")[-1] in ERRORS else "max"
         if (wandb := cfg.logger.get("wandb")) and wandb.offline == "auto":
-            wandb.offline = not _has_wandb_key()
-
-
-def _has_wandb_key() -> bool:
-    """Whether W&B would find a key without asking: in the environment, or from an earlier `wandb login`."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+            wandb.offline = wandb_key_source() is None
 
 
 def _newest_checkpoint(cfg: DictConfig, folder: Path) -> Path | None:

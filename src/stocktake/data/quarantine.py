@@ -1,0 +1,41 @@
+"""What was left out of a dataset and why: `quarantine.jsonl`, one JSON object a line, in the order of the ids."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from stocktake.storage import Folder
+
+QUARANTINE_KEY = "quarantine.jsonl"
+
+
+class TooManyBad(ValueError):
+    """More bins had to be left out than `max_bad_fraction` allows."""
+
+
+@dataclass
+class Quarantine:
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, image_id: str, reason: str, detail: str) -> None:
+        """Notes a bin; `reason` is a short fixed word."""
+        self.rows[image_id] = {"image_id": image_id, "reason": reason, "detail": detail}
+
+    def write(self, root: Folder) -> None:
+        lines = [json.dumps(row) + "\n" for _, row in sorted(self.rows.items())]
+        root.write(QUARANTINE_KEY, "".join(lines).encode())
+
+    def check(self, root: Folder, num_listed: int, max_bad_fraction: float) -> None:
+        """Raises TooManyBad if more than `max_bad_fraction` of the listed bins are in here."""
+        # Bins that a person named as bad were looked at: they say nothing about the source's health.
+        reasons = Counter(row["reason"] for row in self.rows.values() if row["reason"] != "known-bad")
+        fraction = reasons.total() / max(1, num_listed)
+        if fraction > max_bad_fraction:
+            raise TooManyBad(
+                f"{reasons.total()} of {num_listed} bins ({fraction:.1%}) had to be left out, more than "
+                f"max_bad_fraction={max_bad_fraction:g}: {dict(reasons.most_common())}. Look at "
+                f"{root.url}/{QUARANTINE_KEY}; if that is as it should be, raise max_bad_fraction."
+            )

@@ -1,0 +1,114 @@
+"""scripts/rehearse.py: a shortened training with faults, and the same without, through `hydra/launcher=rehearsal`."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stocktake.rehearsal.summary import SUMMARY_NAME
+
+Differences = Callable[[Path, Path], list[str]]
+
+
+def split_words(words: Sequence[str], own_keys: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the words that are the rehearsal's own (its keys, and Hydra's flags), and those for train.py."""
+    own = [word for word in words if word.partition("=")[0] in own_keys or word.startswith("--")]
+    return own, [word for word in words if word not in own]
+
+
+def with_defaults(words: Sequence[str], defaults: Sequence[str]) -> list[str]:
+    """Returns `words` and those of `defaults` whose key is not among them."""
+    typed = {_key(word) for word in words}
+    return [*words, *(word for word in defaults if _key(word) not in typed)]
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def rehearse(
+    words: Sequence[str],
+    faults_word: str,
+    differences: Differences,
+    *,
+    hosts: int,
+    compare: bool,
+    full: bool,
+    epochs: int,
+    steps_per_epoch: int,
+    checkpoint_every: int,
+    folder: str,
+    **_: Any,
+) -> int:
+    """Rehearses `train.py <words>`, tells how it went and returns the exit code.
+
+    Args:
+        words: For train.py.
+        faults_word: The value of `hydra.launcher.faults`.
+        differences: Names what differs between two checkpoints.
+        hosts: Instances.
+        compare: Whether to run it without faults, too.
+        full: The whole training; else `epochs` of `steps_per_epoch`.
+        checkpoint_every: Steps.
+    """
+    began = time.monotonic()
+    root = Path(folder, time.strftime("%m%d-%H%M%S")).absolute()
+    defaults = ["compute=spot", "callbacks=spot", "resume=true", f"compute.num_instances={hosts}"]
+    if not full:
+        num_steps = epochs * steps_per_epoch
+        print(
+            f"A shortened training: at most {num_steps} steps in {epochs} epochs, a checkpoint every {checkpoint_every}. "
+            "full=true rehearses the whole one."
+        )
+        defaults += [
+            *(f"trainer.max_epochs={epochs}", f"+trainer.limit_train_batches={steps_per_epoch}"),
+            *("+trainer.limit_val_batches=2", "data.num_workers=0", "logger=csv"),
+            f"callbacks.spot.every_n_train_steps={checkpoint_every}",
+        ]
+    words = with_defaults(words, defaults)
+    told = _run(words, root, "interrupted", faults_word)
+    answer = {key: told[key] for key in ("status", "attempts", "world_size", "steps_lost", "billed_s")}
+    well = told["status"] == "Completed" and not told["unplayed_faults"]
+    if compare:
+        print("The same without faults:")
+        whole = _run(words, root, "whole", "[]")
+        differing = ["no run that ended to compare with"]
+        if told["status"] == whole["status"] == "Completed":
+            differing = differences(*(_last_checkpoint(root, run) for run in (told, whole)))
+        answer["weights_equal"] = not differing
+        well = well and not differing
+        print(
+            "The final checkpoints are equal, bit for bit."
+            if not differing
+            else f"The final checkpoints differ: {', '.join(differing[:5])}"
+        )
+    print(f"The rehearsal took {time.monotonic() - began:.0f} s; all of it is in {root}")
+    print(json.dumps(answer))
+    return 0 if well else 1
+
+
+def _run(words: Sequence[str], root: Path, name: str, faults_word: str) -> dict[str, Any]:
+    """Runs train.py with the rehearsal's launcher and returns the summary of its one job.
+
+    Raises:
+        SystemExit: It ended before a job was played; it has said why.
+    """
+    command = [
+        *(sys.executable, "train.py", "-m", *words, "hydra/launcher=rehearsal"),
+        *(f"hydra.launcher.folder={root}", f"hydra.launcher.job_name={name}"),
+        *(f"hydra.launcher.faults={faults_word}", f"hydra.sweep.dir={root}/results"),
+    ]
+    returncode = subprocess.run(command, check=False).returncode  # noqa: S603 - words, no shell
+    path = root / name / SUMMARY_NAME
+    if not path.exists():
+        sys.exit(returncode or 1)
+    (told,) = json.loads(path.read_text())
+    return {**told, "folder": str(path.parent)}
+
+
+def _last_checkpoint(root: Path, told: dict[str, Any]) -> Path:
+    stored = Path(told["folder"], "s3", told["checkpoint_url"].removeprefix("s3://"))
+    return max(stored.rglob("step-*.ckpt"))

@@ -1,0 +1,81 @@
+"""What a job's code is made of, in repositories of this test's own."""
+
+import io
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from stocktake.cloud.packing import PackingError, tracked_code
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = {"GIT_CONFIG_GLOBAL": os.devnull}
+    for role in ("AUTHOR", "COMMITTER"):
+        identity |= {f"GIT_{role}_NAME": "t", f"GIT_{role}_EMAIL": "t@example.com"}
+    subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, env=os.environ | identity)
+
+
+@pytest.fixture
+def repository(tmp_path) -> Path:
+    for file, text in {"train.py": "1", "src/a/model.py": "2", "conf/train.yaml": "3", ".gitignore": "*.log\n"}.items():
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    return tmp_path
+
+
+def packed(code) -> dict[str, str]:
+    with tarfile.open(fileobj=io.BytesIO(code.archive())) as archive:
+        return {entry.name: archive.extractfile(entry).read().decode() for entry in archive if entry.isfile()}
+
+
+def test_tracked_files_as_they_stand(repository):
+    clean = tracked_code(repository)
+    assert not clean.dirty
+    assert len(clean.commit) == 40
+    (repository / "train.py").write_text("changed")
+    (repository / "conf" / "train.yaml").unlink()
+    (repository / "secret.env").write_text("not tracked")
+    (repository / "run.log").write_text("ignored")
+    code = tracked_code(repository / "src")
+    assert packed(code) == {".gitignore": "*.log\n", "train.py": "changed", "src/a/model.py": "2"}
+    assert code.dirty
+    assert code.commit == clean.commit
+    assert code.num_bytes == len("*.log\n" + "changed" + "2")
+    assert "3 files" in code.describe()
+
+
+def test_times_and_owners_are_left_out(repository):
+    with tarfile.open(fileobj=io.BytesIO(tracked_code(repository).archive())) as archive:
+        assert {(entry.mtime, entry.uid, entry.uname) for entry in archive} == {(0, 0, "")}
+
+
+@pytest.mark.parametrize("forgotten", ["src/a/new.py", "conf/experiment/mine.yaml", "src/a/with space.py"])
+def test_a_forgotten_file_is_named_with_what_to_type(repository, forgotten):
+    path = repository / forgotten
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    with pytest.raises(PackingError, match="git add") as caught:
+        tracked_code(repository)
+    assert forgotten in str(caught.value)
+    git(repository, "add", forgotten)
+    assert forgotten in tracked_code(repository).files
+
+
+def test_no_repository_is_told(tmp_path):
+    with pytest.raises(PackingError, match=r"no git repository.*git init"):
+        tracked_code(tmp_path)
+
+
+def test_no_commit_yet_is_fine(tmp_path):
+    git(tmp_path, "init", "-q")
+    (tmp_path / "train.py").write_text("")
+    git(tmp_path, "add", ".")
+    code = tracked_code(tmp_path)
+    assert (code.commit, code.dirty, code.files) == ("none", True, ("train.py",))

@@ -1,0 +1,128 @@
+"""A small repository with a train.py that needs no torch, to be sent by the real launchers."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+TRAIN = """
+import hydra
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg):
+    from tiny import train
+    return train(cfg)
+
+if __name__ == "__main__":
+    main()
+"""
+# Tells its words, steps and metrics as the real one does.
+TINY = """
+import json, os, pathlib, sys, time
+
+def train(cfg):
+    if cfg.fail:
+        raise KeyError("no such backbone: " + cfg.fail)
+    run = pathlib.Path(cfg.run_dir)
+    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+    for step in range(1, cfg.steps + 1):
+        print(f"step={step}/{cfg.steps} train/loss={1 / step}", flush=True)
+        time.sleep(cfg.pause_s)
+    print(f"step={step}/{cfg.steps} valid/accuracy={cfg.lr}", flush=True)
+    (run / "checkpoints" / "best.ckpt").write_text("best")
+    told = {"valid/accuracy": cfg.lr, "words": sys.argv[1:], "texts": list(cfg.texts), "modules": sorted(sys.modules)}
+    told["environment"] = {key: os.environ.get(key) for key in ("WANDB_RUN_ID", "WANDB_MODE", "STOCKTAKE_COMMIT")}
+    (run / "metrics.json").write_text(json.dumps(told))
+    return cfg.lr
+"""
+CONFIG = """
+defaults:
+  - compute: on_demand
+  - _self_
+  - optional experiment: null
+name: tiny
+run_name: default
+run_dir: ${hydra:runtime.output_dir}
+optimized_metric: valid/accuracy
+resume: false
+callbacks: {}
+data: {root: null}
+model: {weights: none}
+lr: 0.5
+texts: []
+steps: 2
+pause_s: 0.0
+fail: ""
+hydra:
+  run: {dir: "${oc.env:RUN_DIR,runs/local}"}
+  sweep: {dir: runs/sweep, subdir: "${hydra:job.num}"}
+  job: {chdir: false}
+"""
+# Takes torchrun's options and starts in no time.
+TORCHRUN = """
+import os, pathlib, subprocess, sys
+options = dict(word[2:].split("=", 1) for word in sys.argv[1:] if word.startswith("--"))
+words = sys.argv[sys.argv.index("train.py"):]
+logs = pathlib.Path(options["log-dir"]) / "none_x" / "attempt_0" / "0"
+logs.mkdir(parents=True)
+child = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+_, written = child.communicate()
+(logs / "stderr.log").write_text(written)
+sys.stderr.write(written)
+sys.exit(1 if child.returncode else 0)
+"""
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = {"GIT_CONFIG_GLOBAL": os.devnull}
+    for role in ("AUTHOR", "COMMITTER"):
+        identity |= {f"GIT_{role}_NAME": "t", f"GIT_{role}_EMAIL": "t@example.com"}
+    subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, env=os.environ | identity)
+
+
+class Tiny:
+    """The repository, and what is typed in it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.environment: dict[str, str] = {}
+
+    def type(self, *words: str, timeout_s: float = 120, **variables: str) -> subprocess.CompletedProcess:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WANDB_"))}
+        path = os.pathsep.join([str(REPOSITORY / "src"), str(self.folder / "src-local")])
+        return subprocess.run(
+            [sys.executable, "train.py", *words],
+            cwd=self.folder,
+            env=environment | {"PYTHONPATH": path, "HOME": str(self.folder)} | self.environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Tiny:
+    folder = tmp_path / "tiny"
+    files = {
+        "train.py": TRAIN,
+        "src/tiny.py": TINY,
+        "src/torch/__init__.py": "",
+        "src/torch/distributed/__init__.py": "",
+        "src/torch/distributed/run.py": TORCHRUN,
+        "src-local/tiny.py": TINY,
+        "conf/train.yaml": CONFIG,
+        ".gitignore": "runs/\n__pycache__/\n",
+    }
+    for file, text in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+    shutil.copytree(REPOSITORY / "conf" / "compute", folder / "conf" / "compute")
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "tiny")
+    return Tiny(folder)
