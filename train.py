@@ -15,9 +15,11 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
     # Only now torch, so that --help and --cfg answer at once.
+    from stocktake.workflows.console import plain_errors
     from stocktake.workflows.train import train
 
-    return train(cfg)
+    with plain_errors():
+        return train(cfg)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from omegaconf import DictConfig
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
+    from stocktake.workflows.console import plain_errors
     from stocktake.workflows.evaluate import evaluate
 
-    evaluate(cfg)
+    with plain_errors():
+        evaluate(cfg)
 
 
 if __name__ == "__main__":

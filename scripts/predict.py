@@ -14,9 +14,12 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
 def main(cfg: DictConfig) -> None:
     # Only now torch, so that --help answers at once.
+    from stocktake.workflows.console import plain_errors
     from stocktake.workflows.predict import predict
 
-    if any(answer.error for answer in predict(cfg)):
+    with plain_errors():
+        answers = predict(cfg)
+    if any(answer.error for answer in answers):
         sys.exit(1)
 
 

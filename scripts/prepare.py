@@ -11,9 +11,11 @@ from omegaconf import DictConfig
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
 def main(cfg: DictConfig) -> None:
+    from stocktake.workflows.console import plain_errors
     from stocktake.workflows.prepare import prepare
 
-    prepare(cfg)
+    with plain_errors():
+        prepare(cfg)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def open_store(url: str | os.PathLike, options: StorageOptions | None = None) ->
     obstore does not survive a fork: open a store in the process that uses it.
 
     Raises:
+        FileNotFoundError: There is no such local folder.
         StorageError: There are no credentials for a bucket that is not public.
         ValueError: The URL's scheme is none of these.
     """
@@ -78,7 +79,10 @@ def open_store(url: str | os.PathLike, options: StorageOptions | None = None) ->
     if is_s3(url):
         return _open_s3(url, options)
     if scheme in ("", "file"):
-        return LocalStore(prefix=local_path(url), mkdir=True)
+        path = local_path(url)
+        if not path.is_dir():  # a mistyped folder is not made by reading from it
+            raise FileNotFoundError(f"{path} does not exist.")
+        return LocalStore(prefix=path)
     raise ValueError(f"{url!r} is not a place to read or write: use s3://bucket/prefix, file:///folder or a path.")
 
 
@@ -158,6 +162,11 @@ class Folder:
             self._store, self._pid = open_store(self.url, self.options), os.getpid()
         return self._store
 
+    def create(self) -> None:
+        """Makes a local folder that is to be written to; a bucket must be there."""
+        if not is_s3(self.url):
+            local_path(self.url).mkdir(parents=True, exist_ok=True)
+
     def read(self, key: str) -> bytes:
         """Returns the bytes of one object.
 
@@ -176,6 +185,7 @@ class Folder:
         Raises:
             StorageError: It could not be written.
         """
+        self.create()
         try:
             obstore.put(self.store, key, content)
         except BaseError as error:
@@ -198,6 +208,8 @@ class Folder:
         try:
             for page in obstore.list(self.store, prefix or None):
                 yield from ((item["path"], item["size"]) for item in page)
+        except FileNotFoundError:
+            return
         except BaseError as error:
             raise self.explained(error, f"list {prefix or 'it'}") from error
 

@@ -15,7 +15,7 @@ from stocktake.data.listing import read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
 from stocktake.data.quarantine import QUARANTINE_KEY, TooManyBad
 from stocktake.data.split import GUARD, Split
-from stocktake.storage import Folder
+from stocktake.storage import Folder, local_path
 
 IDS = [f"{number:05d}" for number in range(1, 21)]
 
@@ -159,21 +159,19 @@ def test_neighbours_of_another_side_and_twins_are_set_aside(source, root):
     assert manifest.origin["num_crossing_pairs"] == 0
 
 
-class PullsThePlug(Ingest):
-    """Ends, as a lost connection would, when the eighth image is to be written."""
+class FullDisk(Folder):
+    """Loses its disk when the eighth image is to be written."""
 
-    num_written = 0
-
-    async def _put(self, key, content):
-        if self.num_written == 7:
+    @property
+    def store(self):
+        if len(list(local_path(self.url).glob("data/*/*/*.jpg"))) == 7:
             raise ConnectionError("gone")
-        self.num_written += 1
-        await super()._put(key, content)
+        return super().store
 
 
 def test_interrupted_and_typed_again_is_as_if_nothing_had_happened(source, root, tmp_path):
-    straight = ingest(source, root)
-    interrupted = PullsThePlug(straight.source, straight.root, straight.listing, straight.split)
+    interrupted = ingest(source, root, num_requests=1)
+    interrupted.root = FullDisk(str(root))
     with pytest.raises(ConnectionError, match="gone"):
         interrupted.run()
     assert not (root / MANIFEST_KEY).exists()
@@ -215,13 +213,15 @@ def test_a_cut_off_image_is_mended_without_a_manifest_too(source, root):
     assert quarantine(root) == {}
 
 
-def test_another_source_is_not_mixed_with_the_first(source, root, tmp_path):
+def test_another_source_is_not_mixed_with_the_first(source, synthetic_source, root, tmp_path):
     ingest(source, root).run()
     other = tmp_path / "other"
     shutil.copytree(source, other)
-    shutil.copy(source / "bin-images/00002.jpg", other / "bin-images/00001.jpg")
-    rows = ingest(other, root).run().table.to_pylist()
-    assert rows[0]["sha256"] == rows[1]["sha256"]
+    picture = (synthetic_source / "bin-images/00030.jpg").read_bytes()
+    (other / "bin-images/00001.jpg").write_bytes(picture)
+    row = ingest(other, root).run().table.to_pylist()[0]
+    assert row["sha256"] == hashlib.sha256(picture).hexdigest()
+    assert (root / row["key"]).read_bytes() == picture
 
 
 def test_it_runs_in_a_notebook_too(source, root):

@@ -91,18 +91,25 @@ class Tiny:
         self.folder = folder
         self.environment: dict[str, str] = {}
 
-    def type(self, *words: str, timeout_s: float = 120, **variables: str) -> subprocess.CompletedProcess:
+    def start(self, *words: str, **variables: str) -> subprocess.Popen:
+        """Starts train.py, its output and errors in one pipe each."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WANDB_"))}
         path = os.pathsep.join([str(REPOSITORY / "src"), str(self.folder / "src-local")])
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "train.py", *words],
             cwd=self.folder,
             env=environment | {"PYTHONPATH": path, "HOME": str(self.folder)} | self.environment | variables,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout_s,
-            check=False,
         )
+
+    def type(self, *words: str, **variables: str) -> subprocess.CompletedProcess:
+        """Runs train.py to its end."""
+        process = self.start(*words, **variables)
+        output, errors = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
 @pytest.fixture

@@ -9,7 +9,11 @@ from stocktake.workflows.comparison import differences
 def checkpoint() -> dict:
     return {
         "global_step": 7,
-        "state_dict": {"a": torch.tensor([1.0, float("nan")]), "b": torch.zeros(2, dtype=torch.bfloat16)},
+        "state_dict": {
+            "kernel": torch.ones(4, 8, 1, 1).to(memory_format=torch.channels_last),
+            "a": torch.tensor([1.0, float("nan")]),
+            "b": torch.zeros(2, dtype=torch.bfloat16),
+        },
         "optimizer_states": [{"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 0.1}]}],
         "lr_schedulers": [],
         "callbacks": {"path": "differs"},

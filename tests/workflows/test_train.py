@@ -1,8 +1,10 @@
 """A run from its first step to its last: what it leaves, how it goes on, and what ranks change, which is nothing."""
 
+import contextlib
 import csv
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from stocktake.callbacks.run_config import OtherConfig
 from stocktake.model.counter import BinCounter
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
+REPOSITORY = pathlib.Path(__file__).parents[2]
 TINY = [
     "model=small",
     "model.weights=none",
@@ -154,14 +157,18 @@ def test_two_ranks_take_the_step_of_one(configured, synthetic_root, tmp_path):
     ]
     train(configured(tmp_path / "one", *words))
     two = tmp_path / "two"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "train.py"]
-    subprocess.run(
-        [*torchrun, *words, f"data.root={synthetic_root}", "trainer.devices=2", f"hydra.run.dir={two}"],
-        cwd=os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
+    process = subprocess.Popen(
+        [*torchrun, *words, f"data.root={synthetic_root}", "trainer.devices=2"],
+        cwd=REPOSITORY,
         env=os.environ | {"RUN_DIR": str(two)},
-        check=True,
-        timeout=400,
+        start_new_session=True,  # so that its ranks can be ended with it
     )
+    try:
+        assert process.wait(timeout=300) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     one_state, two_state = (state_of(tmp_path / name / "checkpoints/best.ckpt") for name in ("one", "two"))
     for key, value in one_state.items():
         torch.testing.assert_close(two_state[key], value, atol=1e-5, rtol=1e-4, msg=key)

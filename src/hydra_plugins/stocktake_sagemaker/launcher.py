@@ -21,6 +21,8 @@ from omegaconf import DictConfig, open_dict, read_write
 from hydra_plugins.stocktake_sagemaker.plan import (
     Plan,
     job_name,
+    refuse_keys,
+    refuse_local_files,
     refuse_words,
     resolved_compute,
     training_requests,
@@ -136,9 +138,17 @@ class SageMakerLauncher(Launcher):
         from stocktake.cloud.preflight import find_region
 
         compute = resolved_compute(cfg)
+        refuse_keys(compute)
         environment = {}
         if self.options.send_wandb_key:
-            environment["WANDB_API_KEY"] = os.environ.get("WANDB_API_KEY", "")
+            if not os.environ.get("WANDB_API_KEY"):
+                raise ValueError("hydra.launcher.send_wandb_key=true, but WANDB_API_KEY is not set here.")
+            environment["WANDB_API_KEY"] = os.environ["WANDB_API_KEY"]
+        elif os.environ.get("WANDB_API_KEY") and not compute.get("wandb_secret"):
+            print(
+                "W&B will be offline in the job. To send the key: compute.wandb_secret=<name in Secrets Manager>, or "
+                "hydra.launcher.send_wandb_key=true (who may look at the job can then read it)."
+            )
         return compute, [], environment, find_region(self.options.profile, self.options.region)
 
     def _check(self, plans: Sequence[Plan], code: Any) -> None:
@@ -148,6 +158,12 @@ class SageMakerLauncher(Launcher):
         for plan in plans:
             for request in plan.requests:
                 check_request("CreateTrainingJob", request, training_job_keys())
+            self._check_files(plan, code)
+            if plan.requests[0]["EnableManagedSpotTraining"] and not plan.cfg.get("resume"):
+                print(f"{plan.name}: after a spot interruption it starts anew. To go on: callbacks=spot resume=true")
+
+    def _check_files(self, plan: Plan, code: Any) -> None:
+        refuse_local_files(plan.cfg, code.files)
 
     @contextmanager
     def _service(self, plans: Sequence[Plan]) -> Iterator[Any]:

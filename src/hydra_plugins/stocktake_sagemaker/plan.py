@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 MAX_NAME_CHARACTERS = 63
 MAX_WORD_BYTES = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, with the closing zero
+DRAWS = "SyntheticBinDataModule"  # makes its data wherever it runs
 # Keys of `compute` that `training_job` does not take as they are.
 OWN_KEYS = {"bucket", "requirements", "wandb_secret"}
 
@@ -62,6 +63,43 @@ def refuse_words(words: Sequence[str]) -> None:
             raise ValueError(f"{word[:80]!r} holds a zero character, which no process can be given: leave it out.")
         if (size := len(word.encode(errors="surrogateescape"))) > MAX_WORD_BYTES:
             raise ValueError(f"{word[:80]!r}... has {size} bytes; at most {MAX_WORD_BYTES} reach a process.")
+
+
+def refuse_keys(compute: Mapping[str, Any]) -> None:
+    """Refuses a W&B key among the words: they are kept in configurations, checkpoints and logs.
+
+    Raises:
+        ValueError: Naming the key, not its value.
+    """
+    if "WANDB_API_KEY" in (compute.get("environment") or {}):
+        raise ValueError(
+            "compute.environment.WANDB_API_KEY would be kept with the run's configuration, for everybody to read. Use "
+            "compute.wandb_secret=<name in Secrets Manager>, or set WANDB_API_KEY here and type "
+            "hydra.launcher.send_wandb_key=true."
+        )
+
+
+def refuse_local_files(cfg: DictConfig, packed: Sequence[str]) -> None:
+    """Refuses data and weights that lie on this machine only.
+
+    Raises:
+        ValueError: Naming the key and what to do.
+    """
+    root, weights = cfg.data.get("root"), cfg.model.get("weights")
+    if root and not _reaches_instances(root) and not str(cfg.data.get("_target_", "")).endswith(DRAWS):
+        raise ValueError(
+            f"data.root={root} is a folder of this machine. Upload it (aws s3 sync {root} s3://<bucket>/<folder>) and "
+            "type data.root=s3://<bucket>/<folder>."
+        )
+    if weights not in (None, "none", "imagenet") and not _reaches_instances(weights) and weights not in packed:
+        raise ValueError(
+            f"model.weights={weights} is a file of this machine. Upload it (aws s3 cp {weights} s3://<bucket>/) and "
+            "type model.weights=s3://<bucket>/<name>."
+        )
+
+
+def _reaches_instances(place: str) -> bool:
+    return place.startswith(("s3://", "/opt/ml/input/data/"))
 
 
 def training_requests(

@@ -25,18 +25,24 @@ class RehearsalLauncher(SageMakerLauncher):
 
     def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str], str]:
         compute = resolved_compute(cfg, **ACCOUNT)
-        num_processes = compute["num_instances"]
+        # What is no number is told later, with its key.
+        num_hosts = compute["num_instances"] if isinstance(compute["num_instances"], int) else 1
         # Nothing of a rehearsal shall appear among the real runs.
         environment = {
             "WANDB_MODE": "offline",
-            "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // num_processes)),
+            "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // max(1, num_hosts))),
         }
-        if num_processes > 1:
+        if num_hosts > 1:
             # Several hosts cannot share this machine's GPUs as they would have their own.
             environment |= {"CUDA_VISIBLE_DEVICES": "", "NPROC_PER_NODE": "1"}
         # An instance has no such folder; this machine has.
         added = [f"{key}={os.path.abspath(path)}" for key, path in _local_paths(cfg)]
         return compute, added, environment, "us-east-1"
+
+    def _check_files(self, plan: Plan, code: Any) -> None:
+        """Here the instances see this machine's files; on SageMaker they would not."""
+        for word in plan.added:
+            print(f"{plan.name}: {word} for this rehearsal; on SageMaker it has to be in S3, or drawn there.")
 
     @contextmanager
     def _service(self, plans: Sequence[Plan]) -> Iterator[Any]:

@@ -58,13 +58,13 @@ class FollowedJob:
         self.instances = f"{chosen['InstanceCount']} × {chosen['InstanceType']}"
 
     def read(self, line: str) -> bool:
-        """Takes step and metrics from a log line; returns whether the line told a step and nothing else is lost."""
+        """Takes step and metrics from a log line; returns whether that is all that it tells."""
         found = STEP.search(line)
         if found:
             self.step = int(found[1])
             self.num_steps = int(found[2]) if found[2] else self.num_steps
         self.metrics |= {name: float(value) for name, value in METRIC.findall(line) if _is_number(value)}
-        return bool(found)
+        return bool(found) or not line.strip()
 
 
 class Screen(Protocol):
@@ -109,8 +109,7 @@ def _look(jobs: Jobs, job: FollowedJob, screen: Screen, capacity_wait_s: float) 
     before = job.secondary_status, job.message
     job.see(jobs.describe(job.name))
     for host, line in jobs.new_log_lines(job.name, job.position):
-        is_step = job.read(line)
-        if not is_step:
+        if not job.read(line):
             screen.log(job, host, line)
     if (job.secondary_status, job.message) != before:
         screen.say(f"{job.name}: {job.secondary_status}: {job.message}")

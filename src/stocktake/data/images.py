@@ -9,6 +9,8 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional
 
+from stocktake.data.transforms import decoder_reason
+
 SMALLEST_SIDE_PX = 64  # below it items cannot be told apart; the smallest real bin image is 234 px
 
 
@@ -41,7 +43,7 @@ def check_image(content: bytes) -> ImageFacts:
         # A copy, because torch wants memory that it may write to.
         image_CHW = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
     except RuntimeError as error:
-        raise BadImage("image-undecodable", f"{len(content)} bytes: {str(error).splitlines()[0][:200]}") from None
+        raise BadImage("image-undecodable", f"{len(content)} bytes: {decoder_reason(error)}") from None
     channels, height, width = image_CHW.shape
     if channels != 3:
         raise BadImage("image-colour", f"{channels} channels instead of red, green and blue")

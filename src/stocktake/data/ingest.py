@@ -78,6 +78,7 @@ class Ingest:
             TooManyBad: More than `max_bad_fraction` of the bins had to be left out; `quarantine.jsonl` says which.
             StorageError: Source or root could not be reached within the retry budget.
         """
+        self.root.create()
         self._each("records", self._choose(), self._take_record)
         sides = self._sides_by_record()
         used = [image_id for image_id, side in sides.items() if side != GUARD]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from stocktake.model.heads import SoftmaxHead
 from stocktake.model.metrics import CountMetrics
@@ -58,7 +59,7 @@ class BinCounter(LightningModule):
         self.register_buffer("mean_C11", torch.tensor(mean or own["mean"]).view(-1, 1, 1) * 255)
         self.register_buffer("std_C11", torch.tensor(std or own["std"]).view(-1, 1, 1) * 255)
         self.register_buffer("counts_K", torch.tensor(self.counts), persistent=False)
-        self.valid_metrics = CountMetrics(self.counts)
+        self.valid_metrics, self.valid_loss = CountMetrics(self.counts), MeanMetric()
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Returns `logits_BK` for uint8 pixels."""
@@ -76,15 +77,16 @@ class BinCounter(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], _batch_index: int) -> None:
         logits_BK, classes_B = self(batch["images"]), self.classes(batch["counts"])
-        loss = self.head.loss(logits_BK, classes_B)
-        self.log("valid/loss", loss, prog_bar=True, batch_size=len(classes_B), on_epoch=True, sync_dist=True)
+        # Not through log(sync_dist=True), which rounds the ranks' mean number of images down (Lightning 2.6.6).
+        self.valid_loss.update(self.head.loss(logits_BK, classes_B), len(classes_B))
         self.valid_metrics.update(self.head.probabilities(logits_BK), classes_B)
 
     def on_validation_epoch_end(self) -> None:
         metrics = {f"valid/{name}": value for name, value in self.valid_metrics.compute().items()}
+        shown = {"valid/loss": self.valid_loss.compute(), "valid/accuracy": metrics.pop("valid/accuracy")}
         self.valid_metrics.reset()
-        accuracy = metrics.pop("valid/accuracy")
-        self.log("valid/accuracy", accuracy, prog_bar=True)
+        self.valid_loss.reset()
+        self.log_dict(shown, prog_bar=True)
         self.log_dict(metrics)
 
     def predict_step(self, batch: dict[str, Any], _batch_index: int = 0) -> dict[str, Any]:

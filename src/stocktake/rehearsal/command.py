@@ -69,12 +69,12 @@ def rehearse(
             f"callbacks.spot.every_n_train_steps={checkpoint_every}",
         ]
     words = with_defaults(words, defaults)
-    told = _run(words, root, "interrupted", faults_word)
+    told = _run(words, root, "with-faults", faults_word)
     answer = {key: told[key] for key in ("status", "attempts", "world_size", "steps_lost", "billed_s")}
     well = told["status"] == "Completed" and not told["unplayed_faults"]
     if compare:
         print("The same without faults:")
-        whole = _run(words, root, "whole", "[]")
+        whole = _run(words, root, "without-faults", "[]")
         differing = ["no run that ended to compare with"]
         if told["status"] == whole["status"] == "Completed":
             differing = differences(*(_last_checkpoint(root, run) for run in (told, whole)))

@@ -40,4 +40,5 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _bits(tensor: torch.Tensor) -> bytes:
-    return tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.numpy().tobytes()
+    # numpy has no bfloat16.
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy().tobytes()

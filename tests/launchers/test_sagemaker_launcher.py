@@ -1,0 +1,156 @@
+"""Hydra's jobs through hydra/launcher=sagemaker: SageMaker is the rehearsal's server, S3 a real one on this machine."""
+
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from contextlib import ExitStack
+
+import pytest
+from account import Account
+from local_s3 import local_s3
+
+from stocktake.rehearsal.faults import fault_plan
+from stocktake.rehearsal.runner import LocalRunner
+from stocktake.rehearsal.server import RehearsalServer
+
+SEND = ("-m", "hydra/launcher=sagemaker", "hydra.launcher.poll_s=0.2", "compute.requirements=null")
+ROLE = "compute.role_arn=arn:aws:iam::123456789012:role/Stocktake"
+
+
+class Aws:
+    def __init__(self, stack: ExitStack, folder, monkeypatch):
+        self.buckets = folder / "buckets"
+        (self.buckets / "bins").mkdir(parents=True)
+        s3 = stack.enter_context(local_s3(self.buckets))
+        for name, value in s3.environment().items():
+            monkeypatch.setenv(name, value)
+        self.runner = stack.enter_context(LocalRunner(folder / "jobs", grace_s=10, upload_interval_s=0.1))
+        self.server = stack.enter_context(RehearsalServer(self.runner))
+        self.account = stack.enter_context(Account())
+        self.environment = s3.environment() | self.account.environment() | {"AWS_REGION": "us-east-1"}
+        self.environment["AWS_ENDPOINT_URL_S3"] = s3.environment()["AWS_ENDPOINT_URL"]
+        self.environment.pop("AWS_ENDPOINT_URL")  # whom a test forgot must not be reached
+        for service in ("SAGEMAKER", "CLOUDWATCH_LOGS"):
+            self.environment[f"AWS_ENDPOINT_URL_{service}"] = self.server.url
+        self.environment["AWS_EC2_METADATA_DISABLED"] = "true"
+
+    @property
+    def jobs(self) -> list:
+        return self.server.jobs.all()
+
+
+@pytest.fixture
+def aws(tmp_path, monkeypatch, tiny):
+    with ExitStack() as stack:
+        aws = Aws(stack, tmp_path, monkeypatch)
+        tiny.environment = aws.environment
+        yield aws
+
+
+def test_jobs_are_sent_followed_and_give_their_metrics_back(tiny, aws):
+    words = ("lr=0.25,0.75", "compute.bucket=bins", ROLE, "hydra.launcher.job_name=sweep")
+    told = tiny.type(*SEND, *words)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert sorted(job.name for job in aws.jobs) == ["sweep-0", "sweep-1"]
+    request = aws.jobs[0].request
+    tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+    assert tags["dirty"] == "false"
+    assert len(tags["commit"]) == 40
+    assert "STOCKTAKE_REQUIREMENTS" not in request["Environment"]
+    with tarfile.open(next((aws.buckets / "bins" / "stocktake" / "code").rglob("code.tar.gz"))) as archive:
+        assert "src/tiny.py" in archive.getnames()
+    for job, lr in ((0, 0.25), (1, 0.75)):
+        (path,) = (tiny.folder / "runs" / "sweep" / str(job)).rglob("metrics.json")
+        assert json.loads(path.read_text())["valid/accuracy"] == lr
+    assert told.stdout.count("│ Completed │") == 2
+
+
+def test_ctrl_c_without_a_terminal_leaves_it_running_and_the_name_attaches_again(tiny, aws):
+    words = (*SEND, "compute.bucket=bins", ROLE, "hydra.launcher.job_name=long", "steps=300", "pause_s=0.05")
+    process = tiny.start(*words)
+    deadline = time.monotonic() + 60
+    while not (aws.jobs and aws.jobs[0].metrics):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Left running" in output
+    assert "hydra.launcher.job_name=long" in output
+    assert aws.jobs[0].status == "InProgress"
+    told = tiny.type(*words)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "attached to it" in told.stdout
+    assert len(aws.jobs) == 1
+    assert "valid/accuracy 0.5000; results in" in told.stdout
+
+
+def test_another_instance_type_is_tried_with_the_same_checkpoints(tiny, aws):
+    aws.runner.faults = [*aws.runner.faults, *fault_plan([{"kind": "capacity", "wait_s": 6.0}])]
+    told = tiny.type(
+        *(*SEND, "compute=spot", "compute.bucket=bins", ROLE, "hydra.launcher.job_name=any"),
+        *("hydra.launcher.capacity_wait_s=1", "compute.instance_types=[ml.g6.xlarge,ml.g5.xlarge]"),
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    first, second = aws.jobs
+    assert (first.status, second.status) == ("Stopped", "Completed")
+    assert [job.request["ResourceConfig"]["InstanceType"] for job in aws.jobs] == ["ml.g6.xlarge", "ml.g5.xlarge"]
+    assert first.request["CheckpointConfig"] == second.request["CheckpointConfig"]
+    assert first.request["Environment"] == second.request["Environment"], "one W&B run"
+
+
+NO_QUOTA = {"ml.g5.xlarge for training job usage": 1.0, "ml.m5.large for training job usage": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "errors", "told"),
+    [
+        ([], {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, {}, "No AWS credentials: run `aws configure`"),
+        (["hydra.launcher.profile=mine"], {}, {}, "hydra.launcher.profile=mine: "),
+        ([], {}, {"GetCallerIdentity": (403, "ExpiredToken", "The token has expired")}, "Log in again"),
+        (["compute.role_arn=null"], {}, {}, "compute.role_arn (RoleArn): None is a NoneType"),
+        ([], {}, {"GetRole": (404, "NoSuchEntity", "The role cannot be found")}, "must be a role of this account"),
+        (["compute.bucket=null"], {}, {}, "compute.bucket is not set"),
+        (["compute.bucket=not-there"], {}, {}, "compute.bucket=not-there does not exist. Type: aws s3 mb"),
+        (["compute.num_instances=2"], {}, {}, "The account may use 1 ml.g5.xlarge for training job, and 2 are wanted"),
+        (["compute.instance_types=[ml.g5.tiny]"], {}, {}, "'ml.g5.tiny' is none of AWS's"),
+        (["data.root=bins"], {}, {}, "data.root=bins is a folder of this machine"),
+        (["model.weights=w.pt"], {}, {}, "model.weights=w.pt is a file of this machine"),
+        (["+compute.environment.WANDB_API_KEY=secret"], {}, {}, "Use compute.wandb_secret"),
+    ],
+)
+def test_what_is_missing_is_one_clear_line_and_nothing_is_sent(tiny, aws, words, variables, errors, told):
+    aws.account.errors, aws.account.quotas = errors, NO_QUOTA
+    given = [word for word in ("compute.bucket=bins", ROLE) if word.partition("=")[0] not in "".join(words)]
+    answer = tiny.type(*SEND, *given, *words, **variables)
+    assert answer.returncode == 1
+    assert told in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert aws.jobs == []
+    assert list((aws.buckets / "bins").iterdir()) == []
+
+
+def test_a_dry_run_needs_no_credentials_no_region_and_no_network(tiny):
+    told = tiny.type(*SEND, "hydra.launcher.dry_run=true", "compute.bucket=bins", ROLE)
+    assert told.returncode == 0, told.stderr
+    assert '"TrainingJobName": "tiny-' in told.stdout
+    assert "checked against AWS's service model" in told.stdout
+    assert "conf/train.yaml" in told.stdout
+
+
+@pytest.mark.parametrize("module", ["launcher", "rehearsal", "options", "plan"])
+def test_importing_the_plugin_imports_nothing_heavy(module):
+    code = f"import sys, hydra_plugins.stocktake_sagemaker.{module}; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"boto3", "botocore", "sagemaker", "torch", "obstore", "psutil", "rich", "numpy"}
+    assert heavy & set(told.stdout.split()) == set()
+
+
+def test_a_training_on_this_machine_never_meets_aws(tiny):
+    assert tiny.type("lr=0.1").returncode == 0
+    modules = json.loads((tiny.folder / "runs" / "local" / "metrics.json").read_text())["modules"]
+    assert "hydra" in modules
+    assert not {"boto3", "botocore", "sagemaker"} & set(modules)
