@@ -266,8 +266,7 @@ def report(arguments: argparse.Namespace, results: dict[str, list[dict]], memory
     ]
     title = f"{arguments.repeats} turns, {arguments.latency_ms:g} ms a request, medians"
     benchmarking.print_table(title, columns, rows, facts)
-    peers = [name for name in ("boto3", "s5cmd") if name in figures]
-    best_peer = max(peers, key=lambda name: figures[name]["images_per_s"], default=None)
+    best_peer = benchmarking.fastest(figures, ("boto3", "s5cmd"))
     few, many = (min(memory), max(memory)) if len(memory) > 1 else (None, None)
     print(
         json.dumps(

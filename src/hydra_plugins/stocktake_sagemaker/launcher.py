@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ from hydra_plugins.stocktake_sagemaker.plan import (
     training_requests,
 )
 
-LEFT_RUNNING = 130  # what a shell gives for Ctrl-C
+INTERRUPTED = 130  # what a shell gives for Ctrl-C
 
 
 class LaunchError(CompactHydraException):
@@ -37,8 +37,6 @@ class LaunchError(CompactHydraException):
 
 class SageMakerLauncher(Launcher):
     """One training job for each Hydra job, all at once."""
-
-    words_for = "sagemaker"
 
     def __init__(self, **options: Any):
         """
@@ -78,17 +76,14 @@ class SageMakerLauncher(Launcher):
         if self.options.dry_run:
             self._show(plans, code)
             sys.exit(0)
+        followed: list[Any] = []
         with self._service(plans) as jobs:
-            with board() as screen:
-                screen.say(f"Code: {code.describe()}.")
-                followed = self._submit(jobs, plans, code, screen)
-                try:
+            try:
+                with board() as screen:
+                    screen.say(f"Code: {code.describe()}.")
+                    self._submit(jobs, plans, code, screen, followed)
                     follow(jobs, followed, screen, self.options.poll_s, self.options.capacity_wait_s)
-                except KeyboardInterrupt:
-                    pass_on = True
-                else:
-                    pass_on = False
-            if pass_on:
+            except KeyboardInterrupt:
                 self._interrupted(jobs, followed)
             return self._returns(jobs, plans, followed)
 
@@ -174,17 +169,19 @@ class SageMakerLauncher(Launcher):
             self.options.profile, self.options.region, [request for plan in plans for request in plan.requests[:1]]
         )
 
-    def _submit(self, jobs: Any, plans: Sequence[Plan], code: Any, screen: Any) -> list[Any]:
-        """Uploads and sends what does not run yet."""
+    def _submit(self, jobs: Any, plans: Sequence[Plan], code: Any, screen: Any, followed: list[Any]) -> None:
+        """Uploads and sends what does not run yet, and adds each job to `followed`."""
         from stocktake.cloud import container
         from stocktake.cloud.following import FollowedJob
 
-        followed, code_url = [], None
+        code_url = None
+        common = set.intersection(*(set(plan.words) for plan in plans))
         for plan in plans:
-            job = FollowedJob(plan.name, plan.requests[1:])
-            followed.append(job)
+            label = " ".join(word for word in plan.words if word not in common)
+            job = FollowedJob(plan.name, plan.requests[1:], label)
             if self.options.job_name and jobs.exists(plan.name):
                 screen.say(f"{plan.name}: is there already; attached to it.")
+                followed.append(job)
                 continue
             request = plan.requests[0]
             if code_url is None:
@@ -194,15 +191,16 @@ class SageMakerLauncher(Launcher):
                 folder.write("container.py", Path(container.__file__).read_bytes())
             jobs.open_folder(plan.config_url).write("overrides.json", plan.config_file(self.options.script))
             jobs.submit(request)
+            followed.append(job)
             screen.say(f"{plan.name}: sent; {' '.join(plan.words)}")
-        return followed
 
     def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:
         """Asks what shall become of the jobs, and ends this program."""
         running = [job.name for job in followed if not job.ended]
         answer = ""
         if sys.stdin.isatty() and sys.stdout.isatty():
-            answer = input(f"\n{len(running)} job(s) running. Leave them running, or stop them? [leave/stop] ")
+            with suppress(KeyboardInterrupt, EOFError):
+                answer = input(f"\n{len(running)} job(s) running. Leave them running, or stop them? [leave/stop] ")
         if answer.strip().lower().startswith("s"):
             for name in running:
                 jobs.stop(name)
@@ -210,7 +208,7 @@ class SageMakerLauncher(Launcher):
         else:
             print(f"Left running, and billed: {', '.join(running)}.")
             print(f"To see them again, type the same words and hydra.launcher.job_name={self.launch_name}")
-        sys.exit(LEFT_RUNNING)
+        sys.exit(INTERRUPTED)
 
     def _returns(self, jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> list[JobReturn]:
         from stocktake.cloud.jobs import JobError
@@ -238,15 +236,11 @@ class SageMakerLauncher(Launcher):
             except JobError as error:
                 result.status, result.return_value = JobStatus.FAILED, LaunchError(str(error))
             returns.append(result)
-        self._tell(returns, plans)
-        return returns
-
-    def _tell(self, returns: Sequence[JobReturn], plans: Sequence[Plan]) -> None:
-        for result, plan in zip(returns, plans, strict=True):
-            told = "failed"
+        for result, plan, job in zip(returns, plans, followed, strict=True):
             if result.status is JobStatus.COMPLETED:
-                told = f"{plan.cfg.optimized_metric} {result._return_value:.4f}; results in {plan.folder}"
-            print(f"{plan.name}: {told}")
+                print(f"{job.name}: {plan.cfg.optimized_metric} {result.return_value:.4f}")
+                print(f"  results in {plan.folder}, model in {job.description['ModelArtifacts']['S3ModelArtifacts']}")
+        return returns
 
     def _show(self, plans: Sequence[Plan], code: Any) -> None:
         """Prints what would be sent."""

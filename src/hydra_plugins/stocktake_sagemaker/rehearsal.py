@@ -1,6 +1,7 @@
 """Plays Hydra's jobs through on this machine as SageMaker would: `hydra/launcher=rehearsal`."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from hydra_plugins.stocktake_sagemaker.launcher import SageMakerLauncher
+from hydra_plugins.stocktake_sagemaker.launcher import INTERRUPTED, SageMakerLauncher
 from hydra_plugins.stocktake_sagemaker.plan import Plan, resolved_compute
 
 # Stand-ins for what an account would have.
@@ -73,8 +74,8 @@ class RehearsalLauncher(SageMakerLauncher):
             write_summaries(folder, server.jobs.all())
 
     def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:
-        print("The rehearsal ends with this program.")
-        raise KeyboardInterrupt
+        print("The rehearsal ends with this program, and all that it started.")
+        sys.exit(INTERRUPTED)
 
 
 def _local_paths(cfg: DictConfig) -> list[tuple[str, str]]:

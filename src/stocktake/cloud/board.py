@@ -80,18 +80,14 @@ def board() -> PlainBoard | LiveBoard:
 
 def table(jobs: Sequence[FollowedJob]):
     """Returns a rich table with a row for each job."""
+    from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table("job", "instances", "state", "progress", "billed")
+    drawn = Table("job", "words", "instances", "state", "progress", "billed")
     for job in jobs:
         billed_s = job.description.get("BillableTimeInSeconds")
-        drawn.add_row(
-            job.name,
-            job.instances,
-            job.secondary_status,
-            progress(job),
-            "" if billed_s is None else f"{billed_s} s",
-        )
+        billed = "" if billed_s is None else f"{billed_s} s"
+        drawn.add_row(job.name, escape(job.label), job.instances, job.secondary_status, progress(job), billed)
     return drawn
 
 

@@ -23,6 +23,7 @@ class FollowedJob:
     Attributes:
         name: Of the job that runs now; another instance type makes another job.
         others: Requests to send in turn when instances are missing; they go on from the same checkpoints.
+        label: What tells it from the others of a sweep.
         metrics: The last value of each metric that the log told.
         reason: Of a failure.
         waits_since: When the waiting for instances was first seen, on the monotonic clock.
@@ -30,6 +31,7 @@ class FollowedJob:
 
     name: str
     others: list[dict[str, Any]] = field(default_factory=list)
+    label: str = ""
     instances: str = ""
     status: str = "InProgress"
     secondary_status: str = "Starting"

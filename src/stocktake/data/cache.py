@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy
@@ -43,13 +44,17 @@ class DiskCache:
         if sha256 not in self.kept:
             return
         path = self.folder / sha256[:2] / sha256
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            os.replace(part, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(part)
-            raise
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                os.replace(part, path)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(part)
+                raise
+        except OSError as error:  # a cache that cannot be written is no reason to end a training
+            self.kept = set()
+            warnings.warn(f"data.cache_dir={self.folder.parent} takes no more images: {error}", stacklevel=2)

@@ -114,11 +114,9 @@ class BinDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """Where the order of the images stands: the whole of what exact resuming needs of the data."""
-        done, epoch = (
-            self.trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-            self.trainer.current_epoch,
-        )
-        if done == len(self._train_sampler):
+        fit_loop = self.trainer.fit_loop
+        epoch, done = self.trainer.current_epoch, fit_loop.epoch_loop.batch_progress.current.processed
+        if done == fit_loop.max_batches:
             epoch, done = epoch + 1, 0
         return {"epoch": epoch, "batches_done": done, "batch_size": self.batch_size}
 

@@ -237,7 +237,8 @@ class Ingest:
             "num_images": {side: sizes[side] for side in (*SIDES, GUARD)},
             "num_guards": self.num_guards,
             "num_quarantined": len(self.quarantine),
-            "num_crossing_pairs": crossing_pairs(kept),
+            # Bins that are independent of their neighbours (block=1) have no pairs that could cross.
+            "num_crossing_pairs": crossing_pairs(kept) if self.split.block > 1 else 0,
         }
 
 

@@ -1,20 +1,23 @@
 """Which side a bin is on, from its id alone.
 
-Neighbouring ids are often one bin before and after one pick: nearly the same photo, another count. So ids
-of one key length fall into blocks of consecutive ids, a hash of the block picks the side, and ids within
-two of a block on another side are set aside. Nothing here depends on which other bins there are, so a bin
-never moves from one side to another when bins are added.
+Neighbouring ids are often one bin before and after one pick: nearly the same photo, another count. So ids of one key
+length fall into blocks of consecutive ids, a seeded shuffle deals the blocks out to the sides, and ids within two of a
+block on another side are set aside. Blocks are dealt twenty in a row at a time, so that the shares hold for any long
+row of ids; a coin tossed for each block gave 78 % training bins where 70 % were aimed at. Nothing here depends on which
+other bins there are, so a bin never moves from one side to another when bins are added.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from stocktake.seeding import derive_seed
+from stocktake.seeding import derive_seed, generator
 
 SIDES = ("train", "valid", "test")
 GUARD = "guard"  # set aside: in the manifest, unused
 # Photos of one bin were found up to two ids apart, none further.
 GUARD_WIDTH = 2
+BLOCKS_DEALT = 20
 
 
 @dataclass(frozen=True)
@@ -65,21 +68,32 @@ class Split:
         if self.rule == "none":
             return "test"
         if self.rule == "random":
-            return self._draw("image", image_id)
-        own = self._draw("block", self.group(image_id))
+            return self._side_at(derive_seed("split", self.seed, "image", image_id) / 2**63)
+        self.group(image_id)  # refuses an id that has no neighbours
+        length, number = len(image_id), int(image_id)
+        own = self._side_of_block(length, number // self.block)
         if self.block == 1:  # independent bins have no neighbours to be guarded from
             return own
-        neighbours = (int(image_id) + step for step in range(-GUARD_WIDTH, GUARD_WIDTH + 1))
-        blocks = {f"{len(image_id)}-{number // self.block}" for number in neighbours if number >= 0}
-        return own if all(self._draw("block", block) == own for block in blocks) else GUARD
+        near = {max(0, number + step) // self.block for step in (-GUARD_WIDTH, GUARD_WIDTH)}
+        return own if all(self._side_of_block(length, block) == own for block in near) else GUARD
 
-    def _draw(self, kind: str, name: str) -> str:
-        uniform = derive_seed("split", self.seed, kind, name) / 2**63
+    def _side_of_block(self, key_length: int, block: int) -> str:
+        row, position = divmod(block, BLOCKS_DEALT)
+        return self._side_at((_deal(self.seed, key_length, row)[position] + 0.5) / BLOCKS_DEALT)
+
+    def _side_at(self, share: float) -> str:
+        """Returns the side that a number from 0 to 1 falls into."""
         for side in SIDES[:-1]:
-            if uniform < self.fractions[side]:
+            if share < self.fractions[side]:
                 return side
-            uniform -= self.fractions[side]
+            share -= self.fractions[side]
         return SIDES[-1]
+
+
+@functools.lru_cache(maxsize=1024)
+def _deal(seed: int, key_length: int, row: int) -> tuple[int, ...]:
+    """Returns the order in which one row of blocks is dealt out: a shuffle of 0 .. BLOCKS_DEALT - 1."""
+    return tuple(generator("split", seed, key_length, row).permutation(BLOCKS_DEALT).tolist())
 
 
 def set_twins_aside(sides: dict[str, str], contents: Mapping[str, str | None]) -> dict[str, str]:

@@ -87,6 +87,7 @@ class ObjectImages(Dataset):
         # Threads and open connections do not survive the fork that makes a worker.
         if self._pid != os.getpid():
             self._reset()
+            _ = self.root.store  # opened once here, not by every thread at the same time
             self._threads, self._pid = ThreadPoolExecutor(self.num_connections, "get"), os.getpid()
         if row not in self._under_way:
             self._under_way[row] = self._threads.submit(self._fetch, row)

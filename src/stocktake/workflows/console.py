@@ -39,7 +39,7 @@ def plain_errors() -> Iterator[None]:
         is_elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or {"-m", "--multirun"} & set(sys.argv)
         message = None if is_elsewhere or os.environ.get("HYDRA_FULL_ERROR") == "1" else _own_message(error)
         if message is None:
-            raise
+            raise error
         print(f"\n{message}", file=sys.stderr)
         sys.exit(1)
 

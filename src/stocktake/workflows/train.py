@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from stocktake.callbacks.run_config import RunConfig
@@ -79,9 +80,9 @@ def train(cfg: DictConfig) -> float:
             if checkpoint is None:  # else what began the run stays beside it
                 _write_config(run_dir, cfg)
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
-    except Interrupted as interruption:
+    except (Interrupted, SIGTERMException) as interruption:  # the second: before the first step, with nothing to save
         (run_dir / INTERRUPTED_NAME).touch()
-        print(f"Interrupted: {interruption}. Type the same again to go on.", file=sys.stderr)
+        print(f"Interrupted: {interruption or 'before the first step'}. Type the same again to go on.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     return _write_metrics(run_dir, trainer, cfg.optimized_metric)
 
@@ -130,17 +131,15 @@ def _write_config(run_dir: Path, cfg: DictConfig) -> None:
 
 def _write_metrics(run_dir: Path, trainer: Trainer, optimized_metric: str) -> float:
     """Writes the run's metrics.json last of all, so that its presence means that the run is finished."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     best = trainer.checkpoint_callback
-    value = float(best.best_model_score)
-    last = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    metrics = {
-        **last,
-        optimized_metric: value,
-        "checkpoint": best.best_model_path,
-        "steps": trainer.global_step,
-    }
+    if best is not None and best.best_model_score is not None:
+        metrics |= {optimized_metric: float(best.best_model_score), "checkpoint": best.best_model_path}
+        rank_zero_info(f"{optimized_metric} {metrics[optimized_metric]:.4f} in {best.best_model_path}")
+        rank_zero_info(f"Evaluate it: python scripts/evaluate.py checkpoint={best.best_model_path}")
+    if optimized_metric not in metrics:
+        raise ValueError(f"optimized_metric={optimized_metric!r} was never measured; there are {sorted(metrics)}.")
     if trainer.is_global_zero:
+        metrics["steps"] = trainer.global_step
         (run_dir / METRICS_NAME).write_text(json.dumps(metrics, indent=2) + "\n")
-    rank_zero_info(f"{optimized_metric} {value:.4f}; the best checkpoint is {best.best_model_path}")
-    rank_zero_info(f"Evaluate it: python scripts/evaluate.py checkpoint={best.best_model_path}")
-    return value
+    return metrics[optimized_metric]

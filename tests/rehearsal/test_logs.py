@@ -1,0 +1,55 @@
+"""A job's log through CloudWatch's interface, as boto3 reads it."""
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from stocktake.cloud.jobs import Jobs, LogPosition
+from stocktake.rehearsal.server import RehearsalServer
+
+
+class Folders:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def log_folder(self, job_name):
+        return self.folder / job_name / "logs"
+
+
+@pytest.fixture
+def logs(tmp_path):
+    with RehearsalServer(Folders(tmp_path)) as server:
+        keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
+        yield boto3.client("logs", "us-east-1", endpoint_url=server.url, **keys)
+
+
+def test_whole_lines_come_once_each_with_their_host(logs, tmp_path):
+    jobs, position = Jobs(None, logs, None), LogPosition()
+    assert list(jobs.new_log_lines("demo", position)) == [], "no instance has started yet"
+    folder = tmp_path / "demo" / "logs"
+    folder.mkdir(parents=True)
+    (tmp_path / "demo-2" / "logs").mkdir(parents=True)
+    (tmp_path / "demo-2" / "logs" / "algo-1.log").write_text("of another job\n")
+    (folder / "algo-1.log").write_text("one\n\ntwo ü\nhal")
+    (folder / "algo-2.log").write_bytes(b"\xff\n")
+    assert list(jobs.new_log_lines("demo", position)) == [("algo-1", "one"), ("algo-1", "two ü"), ("algo-2", "\ufffd")]
+    assert list(jobs.new_log_lines("demo", position)) == []
+    with (folder / "algo-1.log").open("a") as log:
+        log.write("f a line\n")
+    assert list(jobs.new_log_lines("demo", position)) == [("algo-1", "half a line")]
+
+
+def test_a_long_log_comes_in_pages(logs, tmp_path):
+    folder = tmp_path / "demo" / "logs"
+    folder.mkdir(parents=True)
+    lines = [f"{number:07} " + "x" * 90 for number in range(25_000)]
+    (folder / "algo-1.log").write_text("\n".join(lines) + "\n")
+    told = Jobs(None, logs, None).new_log_lines("demo", LogPosition())
+    assert [line for _, line in told] == lines
+
+
+def test_what_is_not_there_is_refused_as_cloudwatch_does(logs):
+    with pytest.raises(ClientError, match="The specified log stream does not exist"):
+        logs.get_log_events(logGroupName="g", logStreamName="demo/algo-1")
+    with pytest.raises(ClientError, match="is not rehearsed"):
+        logs.describe_log_groups()

@@ -1,0 +1,80 @@
+"""The real training through the rehearsal's launcher: scripts/rehearse.py and train.py, as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+SMALL = ("data=synthetic", "data.num_bins=200", "data.limit=64", "trainer.max_epochs=1", "logger=csv")
+
+
+def typed(*words: str) -> subprocess.CompletedProcess:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    return subprocess.run(
+        [sys.executable, *words], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def rehearsed(folder: Path, *words: str) -> dict:
+    data = ("experiment=demo", f"data.root={folder}/bins", "data.num_bins=400")
+    told = typed("scripts/rehearse.py", *data, f"folder={folder}/rehearsals", *words)
+    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
+    return json.loads(told.stdout.splitlines()[-1])
+
+
+def test_two_interruptions_change_nothing_in_the_model(tmp_path):
+    told = rehearsed(tmp_path, "hosts=2", "faults=[notice,kill]", "compare=true")
+    at_notice, at_kill = told.pop("steps_lost")
+    assert at_notice == 0
+    assert 0 <= at_kill <= 4, "at most from one checkpoint to the next"
+    assert told.pop("billed_s") > 0
+    assert told == {"status": "Completed", "attempts": 3, "world_size": 2, "weights_equal": True}
+
+
+def test_one_host_of_two_is_interrupted_and_both_go_on(tmp_path):
+    told = rehearsed(tmp_path, "faults=[{kind: notice, host: algo-2, step: 3},{kind: kill, host: algo-2, step: 9}]")
+    assert (told["status"], told["attempts"]) == ("Completed", 3)
+    assert told["steps_lost"][0] == 0
+    assert told["steps_lost"][1] <= 4
+
+
+def train(tmp_path: Path, *words: str) -> subprocess.CompletedProcess:
+    here = (f"hydra.launcher.folder={tmp_path}/rehearsals", f"hydra.sweep.dir={tmp_path}/results")
+    return typed("train.py", "-m", *words, f"data.root={tmp_path}/bins", "hydra/launcher=rehearsal", *here)
+
+
+def test_the_users_own_sentence(tmp_path):
+    told = train(tmp_path, "experiment=resnet50_spot", "model.weights=none", *SMALL)
+    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
+    assert "2 × ml.g5.xlarge │ Completed" in told.stdout
+    (path,) = (tmp_path / "results" / "0").rglob("metrics.json")
+    assert json.loads(path.read_text())["steps"] == 2
+
+
+def test_two_jobs_at_the_same_time(tmp_path):
+    told = train(tmp_path, "experiment=demo", "model.optimizer.lr=1e-4,1e-3", *SMALL)
+    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
+    metrics = [json.loads(path.read_text()) for path in sorted((tmp_path / "results").rglob("metrics.json"))]
+    assert len(metrics) == 2
+    assert metrics[0]["valid/loss"] != metrics[1]["valid/loss"]
+
+
+def test_a_users_exception_is_told_where_it_was_typed(tmp_path):
+    told = train(tmp_path, "experiment=demo", "model.backbone=resnet5", *SMALL)
+    assert told.returncode == 1
+    assert "BackboneError: model.backbone='resnet5' is no model of timm's" in told.stderr
+    assert "Traceback (most recent call last)" in told.stderr
+
+
+def test_a_training_on_this_machine_never_imports_aws(tmp_path):
+    words = ("experiment=resnet50_spot", "model=small", *SMALL, "data.image_size_px=32", f"data.root={tmp_path}/bins")
+    told = typed("-X", "importtime", "train.py", *words, f"hydra.run.dir={tmp_path}/run")
+    assert told.returncode == 0, told.stderr[-3000:]
+    imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines() if line.startswith("import time:")}
+    assert "torch" in imported
+    assert not {"boto3", "botocore", "sagemaker", "psutil"} & imported
