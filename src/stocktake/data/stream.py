@@ -44,7 +44,7 @@ class ObjectImages(Dataset):
         resize: Callable[[Tensor], Tensor],
         augment: Callable[..., Tensor] | None = None,
         seed: int = 0,
-        num_connections: int = 32,
+        num_connections: int = 16,
         cache: DiskCache | None = None,
     ):
         """

@@ -14,6 +14,8 @@ def quieten() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡 Tip" not in str(record.msg))
     # A hub that does not answer is told once, by the error, and not at each of five tries.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    # Metrics of torchmetrics have been summed over the ranks already.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     # Throughput is wanted in images per second; no FLOPs are claimed.
     warnings.filterwarnings("ignore", message=".*flops_per_batch.*")
     # Lightning 2.6 against torch 2.15; gone with the next Lightning.
@@ -39,7 +41,7 @@ def plain_errors() -> Iterator[None]:
         is_elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or {"-m", "--multirun"} & set(sys.argv)
         message = None if is_elsewhere or os.environ.get("HYDRA_FULL_ERROR") == "1" else _own_message(error)
         if message is None:
-            raise error
+            raise
         print(f"\n{message}", file=sys.stderr)
         sys.exit(1)
 
@@ -53,5 +55,3 @@ def _own_message(error: BaseException | None) -> str | None:
             return str(error)
         error = error.__cause__
     return None
-    # Metrics of torchmetrics have been summed over the ranks already.
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
