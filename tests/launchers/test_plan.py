@@ -4,8 +4,8 @@ import inspect
 from pathlib import Path
 
 import pytest
-from hydra_plugins.stocktake_sagemaker.plan import OWN_KEYS, job_name, resolved_compute, training_requests
 
+from hydra_plugins.stocktake_sagemaker.plan import OWN_KEYS, job_name, resolved_compute, training_requests
 from stocktake.cloud.checks import check_request
 from stocktake.cloud.requests import training_job, training_job_keys
 

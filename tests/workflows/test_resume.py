@@ -1,5 +1,6 @@
 """A training that was stopped from outside ends as one that was not: weights, optimizer and losses, bit for bit."""
 
+import io
 import os
 import random
 import signal
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from local_s3 import local_s3
 
+from stocktake.storage import Folder
 from stocktake.workflows.history import read_history
 from stocktake.workflows.train import EXIT_INTERRUPTED
 
@@ -36,17 +39,18 @@ class Training:
     """One run folder and the words that are typed for it, again and again."""
 
     folder: Path
+    checkpoints: str
     words: list[str]
-    environment: dict[str, str]
 
     def start(self) -> subprocess.Popen:
         log = self.folder / "steps.log"
         log.unlink(missing_ok=True)
         words = [*self.words, "+callbacks.log._target_=step_log.StepLog", f"+callbacks.log.path={log}"]
+        environment = {"RUN_DIR": str(self.folder), "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             [sys.executable, "train.py", *words, "+callbacks.log.pause_s=0.02"],
             cwd=REPOSITORY,
-            env=os.environ | self.environment | {"RUN_DIR": str(self.folder), "PYTHONPATH": str(Path(__file__).parent)},
+            env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -60,7 +64,7 @@ class Training:
     def stop(self, number: int, doing: str, chance: random.Random) -> None:
         """Sends the signal at a drawn moment of what the training is doing, and waits for its end."""
         process = self.start()
-        wanted = chance.randint(1, 12 if doing == "step" else 3)
+        wanted = chance.randint(1, 6 if doing == "step" else 2)  # few enough that the run is not over
         log, seen = self.folder / "steps.log", 0
         deadline = time.monotonic() + 120
         while seen < wanted:
@@ -75,22 +79,25 @@ class Training:
 
     def end_state(self) -> tuple[dict, list[tuple[float, float]], list[tuple[float, float]]]:
         """Returns the last checkpoint, and the losses of every step and of every validation."""
-        newest = max((self.folder / "checkpoints").glob("step-*.ckpt"))
-        checkpoint = torch.load(newest, weights_only=True)
+        place = Folder(self.checkpoints)
+        newest = max(key for key, _ in place.sizes() if key.startswith("step-"))
+        checkpoint = torch.load(io.BytesIO(place.read(newest)), weights_only=True)
         history = read_history(self.folder)
         losses = [(row["step"], row["train/loss"]) for row in history if "train/loss" in row]
         valid = [(row["step"], row["valid/loss"], row["valid/rmse_mean"]) for row in history if "valid/loss" in row]
         return checkpoint, losses, valid
 
 
-def training(folder: Path, root: Path, *words: str) -> Training:
+def training(folder: Path, root: Path, checkpoints: str, *words: str) -> Training:
     folder.mkdir()
     recipe = [
         "experiment=resnet50_spot", "model=small", "logger=csv", f"data.root={root}", "data.image_size_px=32",
         "data.batch_size=8", "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "trainer.precision=32-true",
         "callbacks.spot.every_n_train_steps=3", "callbacks.progress=null", "callbacks.throughput=null",
+        "model.scheduler={_target_:torch.optim.lr_scheduler.OneCycleLR,_partial_:true,max_lr:0.001}",
+        f"checkpoint_dir={checkpoints}",
     ]  # fmt: skip
-    return Training(folder, [*recipe, *words], {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"})
+    return Training(folder, checkpoints, [*recipe, *words])
 
 
 def assert_same(one: Training, other: Training) -> None:
@@ -107,16 +114,33 @@ def assert_same(one: Training, other: Training) -> None:
     assert checkpoint["lr_schedulers"] == expected["lr_schedulers"]
 
 
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    (tmp_path / "buckets" / "runs").mkdir(parents=True)
+    with local_s3(tmp_path / "buckets") as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield "s3://runs"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_stopped_ten_times_and_resumed_ends_like_one_that_was_not(tmp_path, synthetic_root, num_workers):
-    words = ["model.scheduler={_target_:torch.optim.lr_scheduler.OneCycleLR,_partial_:true,max_lr:0.001}"]
-    words.append(f"data.num_workers={num_workers}")
-    whole = training(tmp_path / "whole", synthetic_root, *words)
+@pytest.mark.parametrize(("num_workers", "moments"), [(0, MOMENTS[:4]), (2, MOMENTS[4:7])])
+def test_stopped_again_and_again_and_resumed_ends_like_one_that_was_not(tmp_path, synthetic_root, num_workers, moments):
+    stop_and_compare(tmp_path, synthetic_root, str(tmp_path), num_workers, moments)
+
+
+@pytest.mark.slow
+def test_the_same_with_checkpoints_in_s3(tmp_path, synthetic_root, s3):
+    stop_and_compare(tmp_path, synthetic_root, s3, 2, MOMENTS[7:])
+
+
+def stop_and_compare(folder: Path, root: Path, checkpoints: str, num_workers: int, moments: list) -> None:
+    words = f"data.num_workers={num_workers}"
+    whole = training(folder / "whole", root, f"{checkpoints}/whole/checkpoints", words)
     whole.finish()
+    stopped = training(folder / "stopped", root, f"{checkpoints}/stopped/checkpoints", words)
     chance = random.Random(num_workers)
-    stopped = training(tmp_path / "stopped", synthetic_root, *words)
-    for number, doing in MOMENTS[num_workers * 5 // 2 : num_workers * 5 // 2 + 5]:
+    for number, doing in moments:
         stopped.stop(number, doing, chance)
     stopped.finish()
     assert_same(stopped, whole)
