@@ -219,13 +219,13 @@ def test_the_next_try_of_a_path_draws_again(server):
 def test_every_request_waits_and_many_wait_together(server):
     store = obstore_store(server)
     obstore.get(store, "000.bin").bytes()
-    server.set_latency_ms(200)
+    server.set_latency_ms(700)  # far more than one GET takes, also on a machine that is busy with other tests
     start = time.monotonic()
     with ThreadPoolExecutor(16) as threads:
         sizes = list(threads.map(lambda number: len(obstore.get(store, f"{number:03}.bin").bytes()), range(16)))
     waited_s = time.monotonic() - start
     assert sizes == [len(CONTENT)] * 16
-    assert 0.2 <= waited_s < 16 * 0.2
+    assert 0.7 <= waited_s < 16 * 0.7
 
 
 def test_both_processes_end_with_the_block(tmp_path):

@@ -1,6 +1,5 @@
 """Sends Hydra's jobs to SageMaker and brings their metrics back: `hydra/launcher=sagemaker`."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
+from hydra_plugins.stocktake_sagemaker.dry_run import show
 from hydra_plugins.stocktake_sagemaker.plan import (
     Plan,
     job_name,
@@ -74,7 +74,7 @@ class SageMakerLauncher(Launcher):
         ]
         self._check(plans, code)
         if self.options.dry_run:
-            self._show(plans, code)
+            show(plans, code, self.options.script)
             sys.exit(0)
         followed: list[Any] = []
         with self._service(plans) as jobs:
@@ -241,18 +241,3 @@ class SageMakerLauncher(Launcher):
                 print(f"{job.name}: {plan.cfg.optimized_metric} {result.return_value:.4f}")
                 print(f"  results in {plan.folder}, model in {job.description['ModelArtifacts']['S3ModelArtifacts']}")
         return returns
-
-    def _show(self, plans: Sequence[Plan], code: Any) -> None:
-        """Prints what would be sent."""
-        for plan in plans:
-            for request in plan.requests:
-                shown = request | {"Environment": _masked(request["Environment"])}
-                print(f"CreateTrainingJob {plan.name}:\n{json.dumps(shown, indent=2)}")
-            print(f"{plan.config_url}/overrides.json: {plan.config_file(self.options.script).decode()}")
-            print(f"{plan.name}: checked against AWS's service model and the rules across its fields: all right.")
-        print("\n".join(code.files))
-        print(f"Code: {code.describe()}. Nothing was sent (hydra.launcher.dry_run=true).")
-
-
-def _masked(environment: dict[str, str]) -> dict[str, str]:
-    return {name: "***" if name == "WANDB_API_KEY" else value for name, value in environment.items()}

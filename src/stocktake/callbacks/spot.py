@@ -39,11 +39,12 @@ class SpotCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self._is_told_to_stop = False
+        self._is_stopping = False
         self._handler_before: Any = None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         super().on_train_start(trainer, module)
-        self._is_told_to_stop = False
+        self._is_told_to_stop, self._is_stopping = False, False
         # In the place of Lightning's own handler, which broadcasts inside the signal and may cross other collectives.
         self._handler_before = signal.signal(signal.SIGTERM, self._take_note)
 
@@ -64,28 +65,46 @@ class SpotCheckpoint(ModelCheckpoint):
     def _take_note(self, _number: int, _frame: Any) -> None:
         self._is_told_to_stop = True
 
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        if self._is_stopping:
+            self._stop(trainer)
+
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         epoch_loop = trainer.fit_loop.epoch_loop
         if epoch_loop.batch_progress.is_last_batch or epoch_loop._should_accumulate():
             return  # a validation follows, or gradients that no checkpoint holds: neither can be resumed from
         super().on_train_batch_end(trainer, module, *args)
-        self._stop_if_told(trainer)
+        if self._is_anyone_told_to_stop(trainer):
+            self._save_last(trainer)
+            self._is_stopping = True  # at the start of the next step, when this one has been logged
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not trainer.sanity_checking:
             self._save_last(trainer)
-            self._stop_if_told(trainer)
+            if self._is_anyone_told_to_stop(trainer):
+                self._stop(trainer)
 
-    def _stop_if_told(self, trainer: Trainer) -> None:
-        """Saves and stops at this step if any rank was told to; all ranks come to the same answer."""
-        is_told = self._is_told_to_stop
-        if trainer.world_size > 1:
-            flag = torch.tensor(float(is_told), device=trainer.strategy.root_device)
-            is_told = bool(trainer.strategy.reduce(flag, reduce_op="max") > 0)
-        if is_told:
-            self._save_last(trainer)
-            raise Interrupted(f"stopped by SIGTERM after step {trainer.global_step}, saved {self.best_model_path}")
+    def _is_anyone_told_to_stop(self, trainer: Trainer) -> bool:
+        """Whether any rank got the signal; the same answer on all of them."""
+        if trainer.world_size == 1:
+            return self._is_told_to_stop
+        flag = torch.tensor(float(self._is_told_to_stop), device=trainer.strategy.root_device)
+        return bool(trainer.strategy.reduce(flag, reduce_op="max") > 0)
+
+    def _stop(self, trainer: Trainer) -> None:
+        raise Interrupted(f"stopped by SIGTERM after step {trainer.global_step}, saved {self.best_model_path}")
 
     def _save_last(self, trainer: Trainer) -> None:
         if self._last_global_step_saved != trainer.global_step:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        # Lightning logs a step only after this hook, and a machine that vanishes in between would have lost it: what
+        # a checkpoint holds is in the logs before. The step's own row, which follows, is the same.
+        is_logged_step = trainer.training and trainer.global_step % trainer.log_every_n_steps == 0
+        metrics = {name: float(v) for name, v in trainer.logged_metrics.items() if name.startswith("train/")}
+        for logger in trainer.loggers:
+            if is_logged_step:
+                logger.log_metrics(metrics, step=trainer.global_step - 1)
+            logger.save()
+        super()._save_checkpoint(trainer, filepath)

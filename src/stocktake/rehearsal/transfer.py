@@ -25,9 +25,11 @@ def opener(s3_folder: str | os.PathLike | None = None, options: StorageOptions |
     """
 
     def open_folder(url: str) -> Folder:
-        if s3_folder is not None:
-            url = str(Path(s3_folder).absolute() / url.removeprefix("s3://"))
-        return Folder(url, options or StorageOptions())
+        if s3_folder is None:
+            return Folder(url, options or StorageOptions())
+        folder = Folder(str(Path(s3_folder).absolute() / url.removeprefix("s3://")))
+        folder.create()  # S3 has no folders that could be missing
+        return folder
 
     return open_folder
 
@@ -93,7 +95,8 @@ class Mirror:
         self._known = self._files()
 
     def upload(self) -> list[str]:
-        """Uploads what is new or changed, oldest first, and returns the keys."""
+        """Uploads what is new or changed, oldest first, and returns the keys that arrived."""
+        uploaded = []
         files = self._files()
         changed = sorted(
             (key for key, state in files.items() if self._known.get(key) != state),
@@ -103,10 +106,13 @@ class Mirror:
             try:
                 obstore.put(self.remote.store, key, self.local / key)
             except FileNotFoundError:
+                if (self.local / key).exists():
+                    raise
                 continue  # deleted since it was listed, as old checkpoints are
             self._known[key] = files[key]
-            self._uploads.append(key)
-        return changed
+            uploaded.append(key)
+        self._uploads += uploaded
+        return uploaded
 
     def halve_newest(self) -> str | None:
         """Leaves only the first half of the newest uploaded checkpoint in S3; returns its key."""
