@@ -39,6 +39,13 @@ lint: setup
 	$(ACTIVATE) ruff format --check .
 	$(ACTIVATE) lint-imports
 
+# Without torch and what comes with it: AWS's training image brings its own.
+FROM_THE_IMAGE := torch torchvision jinja2 markupsafe mpmath networkx pillow setuptools sympy
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
+
 lock: setup
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --all-extras --no-header --no-annotate \
-		--no-emit-index-url --upgrade pyproject.toml --output-file requirements.lock
+	$(LOCK) --all-extras --upgrade pyproject.toml --output-file requirements.lock
+	printf 'torch; sys_platform == "none"\ntorchvision; sys_platform == "none"\n' | \
+		$(LOCK) --extra train $(addprefix --no-emit-package ,$(FROM_THE_IMAGE)) \
+		--override - pyproject.toml --output-file requirements.container.lock
+	$(LOCK) --group bench --constraint requirements.lock --upgrade --output-file requirements.bench.lock

@@ -5,8 +5,8 @@
 
 Every candidate runs in turn, in a fresh process, on the same objects of a local S3 server whose every request waits
 `--latency-ms`: a DataLoader with `--num-workers` workers, batches of 32, the same decoding to 224 px, uint8. What
-counts is the steady rate after the first batch. Two bounds: `mem` has the same JPEG bytes in memory, and the
-server sends as much meanwhile as it would to a loader, so that both pay for it; `mem_quiet` leaves the server idle,
+counts is the steady rate after the first batch of every worker. Two bounds: `mem` has the same JPEG bytes in memory,
+and the server sends as much meanwhile as it would to a loader, so that both pay for it; `mem_quiet` leaves it idle,
 as a full disk cache does.
 """
 
@@ -254,6 +254,8 @@ def measure(setting: dict) -> dict:
     keys = object_keys(folder)
     traffic = BackgroundTraffic(setting["url"], BUCKET, keys) if name == "mem" else None
     left_out = [traffic.process.pid] if traffic else []
+    # Batches come from the workers in turn: only after one of each have all of them started.
+    warm_up = setting["num_workers"]
     # The last batches are left out: some workers have ended by then.
     last = (
         len(keys) // BATCH_SIZE - 1 if setting["whole_epoch"] else len(keys) // BATCH_SIZE - 2 * setting["num_workers"]
@@ -264,21 +266,26 @@ def measure(setting: dict) -> dict:
         now_s = time.perf_counter()
         if number == 0:
             check(images)
-            first_s, cpu_first_s, busy = now_s, benchmarking.tree_cpu_s(left_out), benchmarking.Busy()
+            first_s = now_s
+        if number == warm_up:
+            steady_s, cpu_s, busy = now_s, benchmarking.tree_cpu_s(left_out), benchmarking.Busy()
         if traffic:
             traffic.request(len(images))
-        if number >= last or (now_s - first_s > setting["seconds"] and not setting["whole_epoch"]):
+        if number >= last or (
+            number > warm_up and now_s - steady_s > setting["seconds"] and not setting["whole_epoch"]
+        ):
             break
-    num_images = number * BATCH_SIZE
+    num_images = (number - warm_up) * BATCH_SIZE
     result = {
-        "images_per_s": num_images / (now_s - first_s),
-        "cpu_ms_per_image": 1000 * (benchmarking.tree_cpu_s(left_out) - cpu_first_s) / num_images,
+        "images_per_s": num_images / (now_s - steady_s),
+        "cpu_ms_per_image": 1000 * (benchmarking.tree_cpu_s(left_out) - cpu_s) / num_images,
         "first_batch_s": first_s - start_s,
         "num_images": num_images,
+        "num_delivered": (number + 1) * BATCH_SIZE,
         "machine_busy": busy.share(),
     }
     if traffic:
-        result["traffic_share"] = traffic.close() / num_images
+        result["traffic_share"] = traffic.close() / result["num_delivered"]
     return result
 
 
@@ -404,7 +411,7 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
                 result = benchmarking.run_worker(common | {"name": name, "seed": turn}, environment)
                 requests = server.requests()
                 num_requests = sum(requests.get(method, 0) for method in ("GET", "HEAD", "LIST"))
-                result["requests_per_image"] = num_requests / result["num_images"]
+                result["requests_per_image"] = num_requests / result["num_delivered"]
                 results[name].append(result)
                 shutil.rmtree(folder / "scratch", ignore_errors=True)
                 print(f"turn {turn + 1} {name}: {result['images_per_s']:.0f} images/s", flush=True)

@@ -178,6 +178,12 @@ def test_of_a_long_error_the_end_is_kept(tmp_path):
     assert failure(tmp_path).endswith("the reason")
 
 
+def test_a_message_without_a_traceback_is_the_reason(tmp_path, start):
+    base = make_host(tmp_path / "ml", "import sys\nsys.exit('data.root=nowhere does not exist')\n")
+    assert start(base).wait(30) == 1
+    assert (base / "output" / "failure").read_text() == "data.root=nowhere does not exist"
+
+
 def test_an_interruption_is_no_failure(tmp_path, start):
     base = make_host(tmp_path / "ml", WAITS)
     process = start(base)

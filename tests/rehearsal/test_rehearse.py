@@ -67,8 +67,8 @@ def test_two_jobs_at_the_same_time(tmp_path):
 def test_a_users_exception_is_told_where_it_was_typed(tmp_path):
     told = train(tmp_path, "experiment=demo", "model.backbone=resnet5", *SMALL)
     assert told.returncode == 1
-    assert "BackboneError: model.backbone='resnet5' is no model of timm's" in told.stderr
-    assert "Traceback (most recent call last)" in told.stderr
+    assert "model.backbone='resnet5' is no model of timm's" in told.stderr
+    assert "AlgorithmError" in told.stderr
 
 
 def test_a_training_on_this_machine_never_imports_aws(tmp_path):

@@ -159,6 +159,14 @@ def last_tracebacks(log_folder: Path) -> list[str]:
     return sorted(tracebacks, key=lambda text: bool(PEER_LOST.search(text)))
 
 
+def last_words(log_folder: Path) -> str:
+    """Returns the last lines that this host's first process wrote as errors: a plain message has no traceback."""
+    for path in sorted(log_folder.rglob("stderr.log")):
+        if lines := path.read_text(errors="replace").strip().splitlines():
+            return "\n".join(lines[-10:])
+    return ""
+
+
 def write_failure(host_base: Path, reason: str) -> None:
     path = host_base / "output" / "failure"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,10 +217,8 @@ def train(host: Host, supervisor: Supervisor) -> int:
         supervisor.wait_for_end(PEER_WAIT_S)
     if supervisor.terminated or interrupted.exists():
         return INTERRUPTED
-    write_failure(
-        host.base,
-        tracebacks[0] if tracebacks else f"torchrun ended with exit code {returncode}; see the log.",
-    )
+    told = tracebacks[0] if tracebacks else last_words(log_folder)
+    write_failure(host.base, told or f"torchrun ended with exit code {returncode}; see the log.")
     return 1
 
 

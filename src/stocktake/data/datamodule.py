@@ -1,6 +1,8 @@
 """BinDataModule: a dataset root as the three loaders that Lightning wants."""
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,6 +110,7 @@ class BinDataModule(LightningDataModule):
             num_workers=self.num_workers,
             # obstore's threads do not survive a fork, so workers come from a server that never used it.
             multiprocessing_context="forkserver" if self.num_workers else None,
+            worker_init_fn=_end_with_the_trainer,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
@@ -154,6 +157,16 @@ class SyntheticBinDataModule(BinDataModule):
                 write_synthetic_source(root / "source", self.num_bins, counts=self.counts)
                 # Drawn bins are independent of their neighbours.
                 Ingest(source, self.root, read_listing(source), Split(block=1)).run()
+
+
+def _end_with_the_trainer(_worker: int) -> None:
+    """Lets a worker end when the training process was killed: torch watches for that only from a direct child."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _suitable_num_workers() -> int:

@@ -60,7 +60,7 @@ def rehearse(
     if not full:
         num_steps = epochs * steps_per_epoch
         print(
-            f"A shortened training: at most {num_steps} steps in {epochs} epochs, a checkpoint every {checkpoint_every}. "
+            f"A shortened training: at most {num_steps} steps in {epochs} epochs, saved every {checkpoint_every}. "
             "full=true rehearses the whole one."
         )
         defaults += [
