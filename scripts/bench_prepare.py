@@ -225,7 +225,7 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
                 result["requests_per_image"] = num_requests / num_images
                 results[name].append(result)
                 shutil.rmtree(target, ignore_errors=True)
-                print(f"turn {turn + 1} {name}: {result['images_per_s']:.0f} images/s", flush=True)
+                benchmarking.print_turn(turn, name, result)
     return results
 
 

@@ -54,7 +54,7 @@ def candidates() -> dict[str, Callable[[dict], Iterable]]:
     """Returns the loaders by name; each takes the worker's setting. Called in the worker: torch is slow to import."""
     import boto3
     import torch
-    from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+    from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, get_worker_info
     from torchvision.datasets import ImageFolder
 
     from stocktake.data.transforms import Resize, decode
@@ -160,7 +160,7 @@ def candidates() -> dict[str, Callable[[dict], Iterable]]:
             .to_tuple("jpg")
             .map_tuple(pixels)
         )
-        return load(dataset, setting, collate_fn=lambda samples: torch.stack([image for (image,) in samples]))
+        return load(dataset, setting, collate_fn=lambda samples: default_collate([image for (image,) in samples]))
 
     def s3torchconnector(setting: dict) -> Iterable:
         from s3torchconnector import S3ClientConfig, S3MapDataset
@@ -227,7 +227,7 @@ def candidates() -> dict[str, Callable[[dict], Iterable]]:
     def image_folder(setting: dict) -> Iterable:
         folder = Path(setting["bucket_folder"]) / "data" / "train"
         images = ImageFolder(str(folder), loader=lambda path: pixels(Path(path).read_bytes()))
-        return load(images, setting, collate_fn=lambda samples: torch.stack([image for image, _ in samples]))
+        return load(images, setting, collate_fn=lambda samples: default_collate([image for image, _ in samples]))
 
     return {
         "mem": mem,
@@ -414,7 +414,7 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
                 result["requests_per_image"] = num_requests / result["num_delivered"]
                 results[name].append(result)
                 shutil.rmtree(folder / "scratch", ignore_errors=True)
-                print(f"turn {turn + 1} {name}: {result['images_per_s']:.0f} images/s", flush=True)
+                benchmarking.print_turn(turn, name, result)
     return results
 
 

@@ -140,6 +140,11 @@ def circumstances(packages: Sequence[str]) -> dict[str, str]:
     }
 
 
+def print_turn(turn: int, name: str, result: dict) -> None:
+    figures = f"{result['images_per_s']:.0f} images/s, CPU {result['cpu_ms_per_image']:.2f} ms/image"
+    print(f"turn {turn + 1} {name}: {figures}", flush=True)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], facts: dict[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table

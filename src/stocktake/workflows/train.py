@@ -80,9 +80,13 @@ def train(cfg: DictConfig) -> float:
             if checkpoint is None:  # else what began the run stays beside it
                 _write_config(run_dir, cfg)
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
-    except (Interrupted, SIGTERMException) as interruption:  # the second: before the first step, with nothing to save
+    except Interrupted as interruption:
         (run_dir / INTERRUPTED_NAME).touch()
-        print(f"Interrupted: {interruption or 'before the first step'}. Type the same again to go on.", file=sys.stderr)
+        print(f"Interrupted: {interruption}. Type the same again to go on.", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except SIGTERMException:  # Lightning's own: the first step was not reached, or callbacks=spot is not on
+        (run_dir / INTERRUPTED_NAME).touch()
+        print("Interrupted: stopped by SIGTERM, and nothing was saved for it. callbacks=spot does.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     return _write_metrics(run_dir, trainer, cfg.optimized_metric)
 
