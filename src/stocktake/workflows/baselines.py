@@ -23,7 +23,7 @@ def linear_baseline(split: str, **data: Any) -> tuple[numpy.ndarray, numpy.ndarr
         The predicted and the record's count of every image of the split, in the order of its ids.
     """
     datamodule = BinDataModule(**{**data, "image_size_px": SIDE_PX, "batch_size": 256, "augment": None})
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     classifier.fit(*_grey_pixels(datamodule, "train"))
     pixels, counts = _grey_pixels(datamodule, split)
     return classifier.predict(pixels), counts
