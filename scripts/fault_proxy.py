@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import hashlib
 import json
+import signal
 import socket
 import struct
 import sys
@@ -261,13 +262,19 @@ class Proxy:
 
 
 async def serve(port: int, latency_ms: float, faults: Faults) -> None:
-    """Runs the proxy, and answers the questions that come by stdin, one JSON object a line, until it closes."""
+    """Runs the proxy, and answers the questions that come by stdin, one JSON object a line.
+
+    Ends when stdin closes, which it does however the asking process ends, or at SIGTERM.
+    """
     loop = asyncio.get_running_loop()
     proxy = Proxy(port, latency_ms, faults)
     server = await loop.create_server(lambda: Client(proxy), "127.0.0.1", 0, backlog=1024)
+    questions = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(questions), sys.stdin)
+    loop.add_signal_handler(signal.SIGTERM, questions.feed_eof)
     own_port = server.sockets[0].getsockname()[1]
     urls = {"url": f"http://127.0.0.1:{own_port}", "direct_url": f"http://127.0.0.1:{port}"}
     print(json.dumps(urls), flush=True)
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
+    while line := await questions.readline():
         print(json.dumps(proxy.answer(json.loads(line))), flush=True)
     server.close()

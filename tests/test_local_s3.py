@@ -228,14 +228,31 @@ def test_every_request_waits_and_many_wait_together(server):
     assert 0.7 <= waited_s < 16 * 0.7
 
 
-def test_both_processes_end_with_the_block(tmp_path):
-    with local_s3(tmp_path) as running:
-        ports = [urlsplit(url).port for url in (running.url, running.direct_url)]
-        for port in ports:
-            socket.create_connection(("127.0.0.1", port)).close()
+def ports_of(running):
+    ports = [urlsplit(url).port for url in (running.url, running.direct_url)]
+    for port in ports:
+        socket.create_connection(("127.0.0.1", port)).close()
+    return ports
+
+
+def assert_nothing_listens(ports):
     for port in ports:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
+
+
+def test_both_processes_end_with_the_block(tmp_path):
+    with local_s3(tmp_path) as running:
+        ports = ports_of(running)
+    assert_nothing_listens(ports)
+
+
+def test_both_processes_end_at_sigterm(tmp_path):
+    with local_s3(tmp_path) as running:
+        ports = ports_of(running)
+        running.process.terminate()
+        assert running.process.wait(timeout=20) == 0
+        assert_nothing_listens(ports)
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):

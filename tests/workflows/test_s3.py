@@ -64,17 +64,12 @@ def test_a_run_is_resumed_from_its_checkpoint_in_s3_on_another_machine(s3_root, 
         "checkpoint_dir=s3://bins/run/checkpoints", "callbacks.spot.every_n_train_steps=1",
     ]  # fmt: skip
 
-    def stop_at_step_4(self, trainer) -> None:
-        self._is_told_to_stop = trainer.global_step == 4
-        judge(self, trainer)
-
-    judge = SpotCheckpoint._stop_if_told
-    monkeypatch.setattr(SpotCheckpoint, "_stop_if_told", stop_at_step_4)
-    with pytest.raises(SystemExit) as end:
-        train(compose("train", *words, output_dir=str(tmp_path / "first")))
+    with monkeypatch.context() as patched:
+        patched.setattr(SpotCheckpoint, "_is_anyone_told_to_stop", lambda _, trainer: trainer.global_step == 4)
+        with pytest.raises(SystemExit) as end:
+            train(compose("train", *words, output_dir=str(tmp_path / "first")))
     assert end.value.code == EXIT_INTERRUPTED
     assert state_in_s3("step-00000004.ckpt")["global_step"] == 4
-    monkeypatch.setattr(SpotCheckpoint, "_stop_if_told", judge)
 
     train(compose("train", *words, output_dir=str(tmp_path / "second")))
     steps = [row["step"] for row in read_history(tmp_path / "second")]

@@ -1,5 +1,6 @@
 """BinDataModule: a dataset root as the three loaders that Lightning wants."""
 
+import functools
 import multiprocessing
 import os
 import threading
@@ -110,7 +111,7 @@ class BinDataModule(LightningDataModule):
             num_workers=self.num_workers,
             # obstore's threads do not survive a fork, so workers come from a server that never used it.
             multiprocessing_context="forkserver" if self.num_workers else None,
-            worker_init_fn=_end_with_the_trainer,
+            worker_init_fn=functools.partial(_start_worker, dict(os.environ)),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
@@ -159,14 +160,19 @@ class SyntheticBinDataModule(BinDataModule):
                 Ingest(source, self.root, read_listing(source), Split(block=1)).run()
 
 
-def _end_with_the_trainer(_worker: int) -> None:
-    """Lets a worker end when the training process was killed: torch watches for that only from a direct child."""
+def _start_worker(environment: dict[str, str], _number: int) -> None:
+    """Gives a worker the trainer's environment and its end.
 
-    def wait() -> None:
+    The server that workers come from has the environment of the moment it was started, which may be before a
+    profile or an endpoint was set; and torch ends orphans only if they are direct children of the trainer.
+    """
+    os.environ.update(environment)
+
+    def end_with_the_trainer() -> None:
         multiprocessing.parent_process().join()
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=end_with_the_trainer, daemon=True).start()
 
 
 def _suitable_num_workers() -> int:
