@@ -89,3 +89,15 @@ def abid_root() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def weights() -> pathlib.Path:
     return _from_environment("WEIGHTS", "mobilenetv2_100.imagenet.safetensors")
+
+
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    """A real S3 server with an empty bucket `bins`, which the environment points to."""
+    from local_s3 import local_s3
+
+    (tmp_path / "buckets" / "bins").mkdir(parents=True)
+    with local_s3(tmp_path / "buckets") as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield server

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from local_s3 import local_s3
 
 from stocktake.storage import Folder
 from stocktake.workflows.history import read_history
@@ -114,27 +113,20 @@ def assert_same(one: Training, other: Training) -> None:
     assert checkpoint["lr_schedulers"] == expected["lr_schedulers"]
 
 
-@pytest.fixture
-def s3(tmp_path, monkeypatch):
-    (tmp_path / "buckets" / "runs").mkdir(parents=True)
-    with local_s3(tmp_path / "buckets") as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        yield "s3://runs"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_workers", "moments"), [(0, MOMENTS[:4]), (2, MOMENTS[4:7])])
 def test_stopped_again_and_again_and_resumed_ends_like_one_that_was_not(tmp_path, synthetic_root, num_workers, moments):
-    stop_and_compare(tmp_path, synthetic_root, str(tmp_path), num_workers, moments)
+    assert_same(*stopped_and_whole(tmp_path, synthetic_root, str(tmp_path), num_workers, moments))
 
 
 @pytest.mark.slow
 def test_the_same_with_checkpoints_in_s3(tmp_path, synthetic_root, s3):
-    stop_and_compare(tmp_path, synthetic_root, s3, 2, MOMENTS[7:])
+    assert_same(*stopped_and_whole(tmp_path, synthetic_root, "s3://bins", 2, MOMENTS[7:]))
 
 
-def stop_and_compare(folder: Path, root: Path, checkpoints: str, num_workers: int, moments: list) -> None:
+def stopped_and_whole(
+    folder: Path, root: Path, checkpoints: str, num_workers: int, moments: list
+) -> tuple[Training, Training]:
     words = f"data.num_workers={num_workers}"
     whole = training(folder / "whole", root, f"{checkpoints}/whole/checkpoints", words)
     whole.finish()
@@ -143,4 +135,4 @@ def stop_and_compare(folder: Path, root: Path, checkpoints: str, num_workers: in
     for number, doing in moments:
         stopped.stop(number, doing, chance)
     stopped.finish()
-    assert_same(stopped, whole)
+    return stopped, whole

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from local_s3 import Faults, local_s3
+from local_s3 import Faults
 
 from stocktake.callbacks.spot import SpotCheckpoint
 from stocktake.data.datamodule import BinDataModule
@@ -17,15 +17,6 @@ from stocktake.workflows.evaluate import evaluate
 from stocktake.workflows.history import read_history
 from stocktake.workflows.prepare import prepare
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
-
-
-@pytest.fixture
-def s3(tmp_path, monkeypatch):
-    (tmp_path / "buckets" / "bins").mkdir(parents=True)
-    with local_s3(tmp_path / "buckets") as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        yield server
 
 
 @pytest.fixture
