@@ -1,8 +1,10 @@
-"""Makes a server serve: one signed GET for every image that is asked for on stdin, and the body thrown away.
+"""Makes a server serve as it serves a streaming loader: one signed GET for every image that is asked for.
 
 A bound that reads from memory leaves the server idle, which no candidate that streams can do. With this beside it,
-both pay for the server. The client's own work, which is the candidate's to do well, is kept small: signed
-beforehand, and bodies dropped in the kernel (recv with MSG_TRUNC, see tcp(7)).
+both pay for the server. So the server must see the same: one process for each worker of the loader, with as many
+connections, asked for a batch at a time (over more connections at once, the server spends a fifth less on a GET). The
+client's own work, which is the candidate's to do well, is kept small: signed beforehand, and bodies dropped in the
+kernel (recv with MSG_TRUNC, see tcp(7)).
 """
 
 import itertools
@@ -15,30 +17,37 @@ import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-NUM_CONNECTIONS = 64
+NUM_CONNECTIONS = 16  # as ObjectImages has in each worker
 
 
 class BackgroundTraffic:
-    """The generator as a process of its own, and the pipe to it."""
+    """A generator for each worker, as processes of their own, and the pipes to them."""
 
-    def __init__(self, url: str, bucket: str, keys: Sequence[str]):
-        self.process = subprocess.Popen(  # noqa: S603 - words, no shell
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False
-        )
-        self.process.stdin.write(json.dumps({"url": url, "bucket": bucket, "keys": list(keys)}).encode() + b"\n")
-        self.process.stdin.flush()
-        self.process.stdout.readline()  # it has connected
+    def __init__(self, url: str, bucket: str, keys: Sequence[str], num_workers: int):
+        self.processes = [
+            subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+            for _ in range(num_workers)
+        ]
+        for number, process in enumerate(self.processes):
+            setting = {"url": url, "bucket": bucket, "keys": list(keys[number::num_workers])}
+            process.stdin.write(json.dumps(setting).encode() + b"\n")
+            process.stdin.flush()
+            process.stdout.readline()  # it has connected
+        self.turns = itertools.cycle(self.processes)
 
     def request(self, num_images: int) -> None:
-        """Has as many GETs sent as a batch has images."""
-        self.process.stdin.write(b"x" * num_images)
-        self.process.stdin.flush()
+        """Has the next generator send as many GETs as a batch has images."""
+        process = next(self.turns)
+        process.stdin.write(b"x" * num_images)
+        process.stdin.flush()
 
     def close(self) -> int:
         """Ends the traffic; returns how many bodies had come whole."""
-        self.process.stdin.close()
-        num_served = int(self.process.stdout.readline())
-        self.process.wait()
+        num_served = 0
+        for process in self.processes:
+            process.stdin.close()
+            num_served += int(process.stdout.readline())
+            process.wait()
         return num_served
 
 

@@ -70,11 +70,11 @@ def test_every_experiment_binds(compose, name):
     assert binding_errors(cfg) == []
 
 
-@pytest.mark.parametrize("turn", range(3))
+@pytest.mark.parametrize("turn", range(4))
 def test_every_choice_binds(compose, turn):
-    groups = ("data", "model", "head", "trainer", "callbacks", "logger", "storage")
+    groups = ("data", "model", "head", "trainer", "callbacks", "logger", "storage", "scheduler")
     words = [f"{group}={names[turn % len(names)]}" for group in groups if (names := choices(group))]
-    assert max(len(choices(group)) for group in groups) <= 3, "raise the number of turns"
+    assert max(len(choices(group)) for group in groups) <= 4, "raise the number of turns"
     assert binding_errors(plain(compose("train", "experiment=resnet50", *words))) == []
 
 

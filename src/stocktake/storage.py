@@ -191,6 +191,17 @@ class Folder:
         except BaseError as error:
             raise self.explained(error, f"write {key}") from error
 
+    def remove(self, key: str) -> None:
+        """Removes one object.
+
+        Raises:
+            StorageError: It could not be removed.
+        """
+        try:
+            obstore.delete(self.store, key)
+        except BaseError as error:
+            raise self.explained(error, f"remove {key}") from error
+
     def size(self, key: str) -> int | None:
         """Returns the size of one object in bytes, `None` if there is no such object."""
         try:

@@ -151,3 +151,11 @@ def test_a_flip_is_a_mirror_image(picture):
     flip = Augment(0.5, 0.0, 0.0, 0.0, 0.0, 0.0)
     share = numpy.mean([torch.equal(flip(image, i), image) for i in range(200)])
     assert 0.35 < share < 0.65
+
+
+def test_the_size_grows_with_the_epochs(picture):
+    image = to_tensor(picture)
+    resize = Resize([32, 32, 48])
+    sides = [resize(image, epoch).shape[-1] for epoch in range(5)]
+    assert sides == [32, 32, 48, 48, 48]
+    assert torch.equal(resize(image, 7), Resize(48)(image))

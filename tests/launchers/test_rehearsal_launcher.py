@@ -12,6 +12,7 @@ TEXTS = [
     " spaces  ",
     "back\\slash",
     "tab\tand",
+    "line\nbreak $(touch ran)",
 ]
 
 

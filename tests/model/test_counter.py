@@ -118,3 +118,40 @@ def test_the_optimizer_and_its_schedule():
     model.scheduler_interval = "epoch"
     made = model.configure_optimizers()["lr_scheduler"]
     assert (made["interval"], made["scheduler"].step_size) == ("epoch", 3)
+
+
+def test_rates_fall_from_layer_to_layer():
+    model = BinCounter(
+        "test_resnet",
+        COUNTS,
+        SoftmaxHead(),
+        weights="none",
+        optimizer=partial(torch.optim.AdamW, lr=0.01, weight_decay=0.05),
+        layer_decay=0.5,
+    )
+    optimizer = model.configure_optimizers()["optimizer"]
+    rate, decay = {}, {}
+    names = {id(parameter): name for name, parameter in model.backbone.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            rate[names[id(parameter)]], decay[names[id(parameter)]] = group["lr"], group["weight_decay"]
+    assert rate.keys() == set(names.values()), "no parameter is left out"
+    assert rate["fc.weight"] == rate["fc.bias"] == 0.01
+    assert rate["layer4.0.conv1.weight"] == 0.005
+    assert rate["conv1.0.weight"] == min(rate.values())
+    in_order = [rate[f"layer{number}.0.conv1.weight"] for number in (1, 2, 3, 4)]
+    assert in_order == sorted(set(in_order)), "each layer learns faster than the one below"
+    assert (decay["conv1.0.weight"], decay["fc.bias"], decay["bn1.weight"]) == (0.05, 0, 0)
+
+
+def test_a_mirrored_bin_counts_the_same_with_flips_at_test_time(images_BCHW):
+    model = counter()
+    batch = {"images": images_BCHW, "image_ids": ["a", "b"]}
+    mirrored = {"images": images_BCHW.flip(-1), "image_ids": ["a", "b"]}
+    with torch.no_grad():
+        plain, other = model.predict_step(batch)["probabilities"], model.predict_step(mirrored)["probabilities"]
+        assert not torch.allclose(plain, other, atol=1e-4)
+        model.flip_tta = True
+        both, both_mirrored = model.predict_step(batch)["probabilities"], model.predict_step(mirrored)["probabilities"]
+    torch.testing.assert_close(both, (plain + other) / 2)
+    torch.testing.assert_close(both, both_mirrored)

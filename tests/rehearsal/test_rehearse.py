@@ -34,6 +34,11 @@ def test_two_interruptions_change_nothing_in_the_model(tmp_path):
     assert 0 <= at_kill <= 4, "at most from one checkpoint to the next"
     assert told.pop("billed_s") > 0
     assert told == {"status": "Completed", "attempts": 3, "world_size": 2, "weights_equal": True}
+    # offline-run-<time>-<id>, one for each attempt: W&B joins them by the id.
+    runs = [path.name.split("-", 3)[3] for path in (tmp_path / "rehearsals").rglob("wandb/offline-run-*")]
+    ids = {name: runs.count(name) for name in runs}
+    assert len(ids) == 2, f"the job's and the uninterrupted one's, not {ids}"
+    assert max(ids.values()) >= 3
 
 
 def test_one_host_of_two_is_interrupted_and_both_go_on(tmp_path):
@@ -69,6 +74,7 @@ def test_a_users_exception_is_told_where_it_was_typed(tmp_path):
     assert told.returncode == 1
     assert "model.backbone='resnet5' is no model of timm's" in told.stderr
     assert "AlgorithmError" in told.stderr
+    assert "weights.py" in told.stderr, "the traceback says where"
 
 
 def test_a_training_on_this_machine_never_imports_aws(tmp_path):

@@ -93,7 +93,7 @@ def training(folder: Path, root: Path, checkpoints: str, *words: str) -> Trainin
         "experiment=resnet50_spot", "model=small", "logger=csv", f"data.root={root}", "data.image_size_px=32",
         "data.batch_size=8", "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "trainer.precision=32-true",
         "callbacks.spot.every_n_train_steps=3", "callbacks.progress=null", "callbacks.throughput=null",
-        "model.scheduler={_target_:torch.optim.lr_scheduler.OneCycleLR,_partial_:true,max_lr:0.001}",
+        "scheduler=one_cycle",
         f"checkpoint_dir={checkpoints}",
     ]  # fmt: skip
     return Training(folder, checkpoints, [*recipe, *words])

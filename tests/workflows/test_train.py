@@ -175,3 +175,20 @@ def test_two_ranks_take_the_step_of_one(configured, synthetic_root, tmp_path):
     for name in one_metrics:
         if name.startswith("valid/"):
             assert two_metrics[name] == pytest.approx(one_metrics[name], rel=1e-4), name
+
+
+def test_fine_tuning_starts_where_the_finished_run_ended(configured, tmp_path):
+    words = [*TINY, "model.backbone=test_resnet", "data.batch_size=8", "trainer.max_epochs=2"]
+    reached = train(configured(tmp_path / "first", "experiment=resnet50", *words))
+    checkpoint = tmp_path / "first/checkpoints/best.ckpt"
+    train(configured(tmp_path / "second", "experiment=resnet50_finetune", *words, f"checkpoint={checkpoint}"))
+    (path,) = (tmp_path / "second").rglob("metrics.csv")
+    rows = list(csv.DictReader(path.open()))
+    first = next(row for row in rows if row["valid/accuracy"])
+    assert (int(first["step"]), float(first["valid/accuracy"])) == (0, pytest.approx(reached))
+    rates = [float(row["lr-AdamW"]) for row in rows if row.get("lr-AdamW")]
+    assert rates[0] == 0.0001
+    assert rates == sorted(rates, reverse=True)
+    other = [*words, f"checkpoint={checkpoint}", "data.counts=[1,2,3]"]
+    with pytest.raises(ValueError, match=r"does not fit this model .* type the same"):
+        train(configured(tmp_path / "third", "experiment=resnet50_finetune", *other))

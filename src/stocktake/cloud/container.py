@@ -133,6 +133,7 @@ def training_environment(host: Host, code: Path) -> dict[str, str]:
     environment |= {
         "RUN_DIR": str(host.run_folder),
         "PYTHONUNBUFFERED": "1",
+        "HYDRA_FULL_ERROR": "1",  # whoever started the job needs the traceback, too
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_TIMEOUT_S),
         "NCCL_SOCKET_IFNAME": host.network_interface,
         "GLOO_SOCKET_IFNAME": host.network_interface,

@@ -1,9 +1,6 @@
 """BinDataModule: a dataset root as the three loaders that Lightning wants."""
 
-import functools
-import multiprocessing
 import os
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +18,7 @@ from stocktake.data.split import Split
 from stocktake.data.stream import ObjectImages
 from stocktake.data.synthetic import write_synthetic_source
 from stocktake.data.transforms import Augment, Resize
+from stocktake.data.workers import WorkerStart, worker_context
 from stocktake.storage import Folder, StorageOptions, local_path
 
 
@@ -33,6 +31,7 @@ class BinDataModule(LightningDataModule):
         batch_size: int,
         image_size_px: int = 224,
         resize: str = "squash",
+        train_sizes_px: Sequence[int] | None = None,
         augment: Augment | None = None,
         counts: Sequence[int] = (1, 2, 3, 4, 5),
         limit: int | None = None,
@@ -48,6 +47,7 @@ class BinDataModule(LightningDataModule):
             batch_size: Images of a global batch; every rank takes its share.
             image_size_px: Side of the square that the network sees, pixels.
             resize: `squash` or `letterbox`.
+            train_sizes_px: Side in training, epoch by epoch, the last one from then on; `None` for the same always.
             augment: How training images vary; `None` for not at all.
             counts: The counts that the model tells apart.
             limit: At most so many images of each split.
@@ -62,7 +62,10 @@ class BinDataModule(LightningDataModule):
         self.batch_size, self.counts, self.limit, self.seed = batch_size, list(counts), limit, seed
         self.cache_dir, self.cache_limit_mib = cache_dir, cache_limit_mib
         self.resize, self.augment = Resize(image_size_px, resize), augment
+        self.train_resize = Resize(train_sizes_px or image_size_px, resize)
         self.num_workers = _suitable_num_workers() if num_workers is None else num_workers
+        # The workers' server is started here, so that it imports torch while the model is still being built.
+        self._worker_context = worker_context() if self.num_workers else None
         self._manifest: Manifest | None = None
         self._train_sampler: ResumableSampler | None = None
         self._epoch, self._batches_done = 0, 0
@@ -105,13 +108,14 @@ class BinDataModule(LightningDataModule):
             num_workers=self.num_workers,
         )
         return DataLoader(
-            ObjectImages(self.root, rows, self.resize, augment, self.seed, cache=cache),
+            ObjectImages(
+                self.root, rows, self.train_resize if shuffle else self.resize, augment, self.seed, cache=cache
+            ),
             sampler=sampler,
             batch_size=None,  # the sampler's plans are whole batches
             num_workers=self.num_workers,
-            # obstore's threads do not survive a fork, so workers come from a server that never used it.
-            multiprocessing_context="forkserver" if self.num_workers else None,
-            worker_init_fn=functools.partial(_start_worker, dict(os.environ)),
+            multiprocessing_context=self._worker_context,
+            worker_init_fn=WorkerStart(),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
@@ -158,21 +162,6 @@ class SyntheticBinDataModule(BinDataModule):
                 write_synthetic_source(root / "source", self.num_bins, counts=self.counts)
                 # Drawn bins are independent of their neighbours.
                 Ingest(source, self.root, read_listing(source), Split(block=1)).run()
-
-
-def _start_worker(environment: dict[str, str], _number: int) -> None:
-    """Gives a worker the trainer's environment and its end.
-
-    The server that workers come from has the environment of the moment it was started, which may be before a
-    profile or an endpoint was set; and torch ends orphans only if they are direct children of the trainer.
-    """
-    os.environ.update(environment)
-
-    def end_with_the_trainer() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_the_trainer, daemon=True).start()
 
 
 def _suitable_num_workers() -> int:

@@ -57,5 +57,6 @@ def _look(image_CHW: Tensor) -> int:
 
     After N. Krawetz, "Kind of Like That", 2013; of the green channel, which is nearly the brightness.
     """
-    small_89 = functional.resize(image_CHW[1:2], [8, 9], antialias=True)[0].numpy()
+    # All three are resized and one is used: that is quicker than to take one out of the interleaved pixels.
+    small_89 = functional.resize(image_CHW, [8, 9], antialias=True)[1].numpy()
     return int.from_bytes(numpy.packbits(small_89[:, 1:] > small_89[:, :-1]).tobytes(), "big")

@@ -5,10 +5,8 @@ requests are under way at once, so memory does not grow with the images. What li
 checked there and not fetched again; the manifest is written last, so a root without one is simply not finished.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +19,8 @@ from stocktake.data.manifest import SCHEMA, Manifest, ManifestError
 from stocktake.data.quarantine import Quarantine
 from stocktake.data.records import InvalidRecord, parse_record
 from stocktake.data.split import GUARD, SIDES, Split, crossing_pairs, set_pairs_aside, set_twins_aside
-from stocktake.data.transfer import fetch, finish, in_turn, remove, store
+from stocktake.data.transfer import in_turn
 from stocktake.storage import Folder
-
-NUM_DECODERS = 2  # threads that check images while others are on their way
 
 # Called with the name of the pass and its length; what it returns is called after every bin.
 Progress = Callable[[str, int], Callable[[], None]]
@@ -79,6 +75,7 @@ class Ingest:
             StorageError: Source or root could not be reached within the retry budget.
         """
         self.root.create()
+        _ = self.source.store, self.root.store  # opened once here, not by every thread at the same time
         self._each("records", self._choose(), self._take_record)
         sides = self._sides_by_record()
         used = [image_id for image_id, side in sides.items() if side != GUARD]
@@ -131,17 +128,16 @@ class Ingest:
             after = set_pairs_aside(before, near_pairs(looks))
             self.num_guards["of nearly equal picture"] = _count_guards(after) - _count_guards(before)
         unused = [key for image_id, key in self._written.items() if after.get(image_id, GUARD) == GUARD]
-        self._each("removals", unused, lambda key: remove(self.root, key))
+        self._each("removals", unused, self.root.remove)
         return after
 
     def _each(self, name: str, items: Sequence, work: Callable) -> None:
-        with ThreadPoolExecutor(NUM_DECODERS, "decode") as self._decoders:
-            if items:
-                finish(in_turn(items, work, self.num_requests, self.progress(name, len(items))))
+        if items:
+            in_turn(items, work, self.num_requests, self.progress(name, len(items)))
 
-    async def _take_record(self, listed: tuple[str, int | None]) -> None:
+    def _take_record(self, listed: tuple[str, int | None]) -> None:
         image_id, count = listed
-        content = await fetch(self.source, f"metadata/{image_id}.json")
+        content = _read(self.source, f"metadata/{image_id}.json")
         if content is None:  # never a count of 0: only the list knows it then
             if count is None:
                 self._leave_out(image_id, "record-missing", "there is no record, and no list that gives a count")
@@ -173,33 +169,30 @@ class Ingest:
         known = dict(zip(earlier.table["key"].to_pylist(), earlier.table["sha256"].to_pylist(), strict=True))
         return {key: known.get(key) for key in keys}
 
-    async def _take_image(self, image_id: str, side: str, present: dict[str, str | None]) -> None:
+    def _take_image(self, image_id: str, side: str, present: dict[str, str | None]) -> None:
         key = f"data/{side}/{self.bins[image_id].count}/{image_id}.jpg"
-        if key in present and await self._is_sound(image_id, key, present[key]):
+        if key in present and self._is_sound(image_id, key, present[key]):
             return
-        content = await fetch(self.source, f"bin-images/{image_id}.jpg")
+        content = _read(self.source, f"bin-images/{image_id}.jpg")
         if content is None:
             self._leave_out(image_id, "image-missing", f"bin-images/{image_id}.jpg does not exist")
             return
         try:
-            self.bins[image_id].facts = await self._check(content)
+            self.bins[image_id].facts = check_image(content)
         except BadImage as error:
             self._leave_out(image_id, error.reason, error.detail)
         else:
-            await store(self.root, key, content)
+            self.root.write(key, content)
             self._written[image_id] = key
 
-    async def _is_sound(self, image_id: str, key: str, sha256: str | None) -> bool:
+    def _is_sound(self, image_id: str, key: str, sha256: str | None) -> bool:
         """Takes the facts of an image in the root; False if it was damaged there, so that it is fetched anew."""
         try:
-            facts = await self._check(await fetch(self.root, key) or b"")
+            facts = check_image(_read(self.root, key) or b"")
         except BadImage:
             return False
         self.bins[image_id].facts = facts
         return sha256 in (None, facts.sha256)
-
-    async def _check(self, content: bytes) -> ImageFacts:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, check_image, content)
 
     def _is_wanted(self, count: int) -> bool:
         return self.counts is None or count in self.counts
@@ -244,3 +237,10 @@ class Ingest:
 
 def _count_guards(sides: dict[str, str]) -> int:
     return Counter(sides.values())[GUARD]
+
+
+def _read(folder: Folder, key: str) -> bytes | None:
+    try:
+        return folder.read(key)
+    except FileNotFoundError:
+        return None

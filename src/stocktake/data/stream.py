@@ -5,17 +5,16 @@ GETs of the rows ahead are under way. So a worker never waits for a batch that i
 """
 
 import hashlib
-import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from stocktake.data.cache import DiskCache
+from stocktake.data.fetching import FetchAhead
 from stocktake.data.sampler import BatchPlan
 from stocktake.data.transforms import UndecodableImage, decode
 from stocktake.storage import Folder, join_url
@@ -41,7 +40,7 @@ class ObjectImages(Dataset):
         self,
         root: Folder,
         rows: pyarrow.Table,
-        resize: Callable[[Tensor], Tensor],
+        resize: Callable[..., Tensor],
         augment: Callable[..., Tensor] | None = None,
         seed: int = 0,
         num_connections: int = 16,
@@ -50,47 +49,32 @@ class ObjectImages(Dataset):
         """
         Args:
             rows: The split's part of the manifest.
-            resize: Brings `image_CHW` to the size that the network sees.
+            resize: Brings `image_CHW` to the size that the network sees in an epoch.
             augment: Called with the resized image and what its randomness may depend on; `None` for evaluation.
             num_connections: GETs under way at once, in each worker.
             cache: Where images are kept on this host.
         """
         self.root, self.resize, self.augment, self.seed = root, resize, augment, seed
-        self.num_connections, self.cache = num_connections, cache
+        self.cache = cache
         self.image_ids: list[str] = rows["image_id"].to_pylist()
         self.keys: list[str] = rows["key"].to_pylist()
         self.counts: list[int] = rows["count"].to_pylist()
         self.sha256: list[str] = rows["sha256"].to_pylist()
-        self._reset()
-
-    def _reset(self) -> None:
-        self._threads, self._pid = None, None
-        self._under_way: dict[int, Future[bytes]] = {}
-
-    def __getstate__(self):
-        return self.__dict__ | {"_threads": None, "_pid": None, "_under_way": {}}
+        self._fetched = FetchAhead(self._fetch, num_connections)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, plan: BatchPlan) -> Batch:
-        for row in (*plan.rows, *plan.ahead):
-            self._request(row)
-        images = [self._image(row, self._under_way.pop(row).result(), plan.epoch) for row in plan.rows]
+        _ = self.root.store  # opened once here, not by every thread at the same time
+        self._fetched.request((*plan.rows, *plan.ahead))
+        # Rows, columns, channels, as the decoder lays them out: the stack is a plain copy, into shared memory.
+        images_BSSC = default_collate([self._image(row, plan.epoch).permute(1, 2, 0) for row in plan.rows])
         return {
-            "images": torch.stack(images),
+            "images": images_BSSC.permute(0, 3, 1, 2),
             "counts": torch.tensor([self.counts[row] for row in plan.rows]),
             "image_ids": [self.image_ids[row] for row in plan.rows],
         }
-
-    def _request(self, row: int) -> None:
-        # Threads and open connections do not survive the fork that makes a worker.
-        if self._pid != os.getpid():
-            self._reset()
-            _ = self.root.store  # opened once here, not by every thread at the same time
-            self._threads, self._pid = ThreadPoolExecutor(self.num_connections, "get"), os.getpid()
-        if row not in self._under_way:
-            self._under_way[row] = self._threads.submit(self._fetch, row)
 
     def _fetch(self, row: int) -> bytes:
         """Returns the image that the manifest describes, from the cache or else from the root."""
@@ -109,9 +93,10 @@ class ObjectImages(Dataset):
             f"({len(content)} bytes came, {NUM_TRIES} times). Run prepare again with the same words to mend the root."
         )
 
-    def _image(self, row: int, content: bytes, epoch: int) -> Tensor:
+    def _image(self, row: int, epoch: int) -> Tensor:
+        content = self._fetched.take(row)
         try:
-            image = self.resize(decode(content))
+            image = self.resize(decode(content), epoch)
         except UndecodableImage as error:
             raise UndecodableImage(f"{join_url(self.root.url, self.keys[row])}: {error}") from None
         if self.augment is not None:

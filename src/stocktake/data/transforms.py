@@ -4,6 +4,8 @@ Axes: C 3 channels (red, green, blue), H height, W width, S side of the square t
 Every image is uint8 from the file to the network's first step, which normalises it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
@@ -46,28 +48,31 @@ def decoder_reason(error: Exception) -> str:
 class Resize:
     """Brings a picture to S x S pixels, antialiased.
 
-    `squash` stretches both sides; `letterbox` keeps the aspect ratio and fills the rest with grey.
+    `squash` stretches both sides; `letterbox` keeps the aspect ratio and fills the rest with grey. With several sizes,
+    the epoch picks one, and the last holds from then on (progressive resizing).
     """
 
     MODES = ("squash", "letterbox")
     GREY = 128
 
-    def __init__(self, size_px: int, mode: str = "squash"):
+    def __init__(self, size_px: int | Sequence[int], mode: str = "squash"):
         if mode not in self.MODES:
             raise ValueError(f"data.resize={mode!r} is none of {', '.join(self.MODES)}; type data.resize=squash.")
-        self.size_px, self.mode = size_px, mode
+        self.sizes_px = [size_px] if isinstance(size_px, int) else list(size_px)
+        self.mode = mode
 
-    def __call__(self, image_CHW: Tensor) -> Tensor:
+    def __call__(self, image_CHW: Tensor, epoch: int = 0) -> Tensor:
         """Returns `image_CSS`, uint8."""
-        size = [self.size_px, self.size_px]
+        side = self.sizes_px[min(epoch, len(self.sizes_px) - 1)]
+        size = [side, side]
         if self.mode == "squash":
             return functional.resize(image_CHW, size, antialias=True)
         height, width = image_CHW.shape[-2:]
-        scale = self.size_px / max(height, width)
+        scale = side / max(height, width)
         size = [max(1, round(height * scale)), max(1, round(width * scale))]
         image_CHW = functional.resize(image_CHW, size, antialias=True)
-        top, left = (self.size_px - size[0]) // 2, (self.size_px - size[1]) // 2
-        padding = [left, top, self.size_px - size[1] - left, self.size_px - size[0] - top]
+        top, left = (side - size[0]) // 2, (side - size[1]) // 2
+        padding = [left, top, side - size[1] - left, side - size[0] - top]
         return functional.pad(image_CHW, padding, fill=self.GREY)
 
 

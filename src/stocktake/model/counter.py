@@ -4,11 +4,12 @@ Axes: B images of a batch, C 3 channels, H height, W width, K counts that the mo
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from timm.optim import param_groups_layer_decay
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -28,11 +29,13 @@ class BinCounter(LightningModule):
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
         scheduler_interval: str = "step",
+        layer_decay: float | None = None,
         weights: str | None = "imagenet",
         drop_rate: float = 0.5,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         channels_last: bool = False,
+        torch_compile: bool = False,
     ):
         """
         Args:
@@ -40,21 +43,28 @@ class BinCounter(LightningModule):
             counts: The counts that it tells apart.
             head: Loss and P(count).
             optimizer: Given the parameters, makes the optimizer.
-            scheduler: Given the optimizer (and `total_steps`, where it takes that), makes the scheduler.
+            scheduler: Given the optimizer (and `total_steps`, `T_max` or `max_lr`, where it takes them), makes the
+                scheduler.
             scheduler_interval: `step` or `epoch`: how often the scheduler steps.
+            layer_decay: Factor of the learning rate from each layer to the one below it, and no weight decay for
+                biases and norms (BEiT, https://arxiv.org/abs/2106.08254, appendix); `None` treats all alike.
             weights: `imagenet`, a path or s3:// URL, or `none`.
             drop_rate: Dropout before the last layer.
             mean: Of the three channels, on 0..1; `None` takes what the backbone's weights were trained with.
             std: Likewise.
             channels_last: Memory layout that convolutions are faster in on tensor cores and AVX-512 BF16.
+            torch_compile: Compile the backbone; pays on a GPU, after a minute of its own.
         """
         super().__init__()
         self.counts = sorted(counts)
         self.head, self.optimizer, self.scheduler = head, optimizer, scheduler
-        self.scheduler_interval = scheduler_interval
+        self.scheduler_interval, self.layer_decay = scheduler_interval, layer_decay
+        self.flip_tta = False
         self.backbone = create_backbone(backbone, head.num_logits(len(self.counts)), weights, drop_rate)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.backbone.to(memory_format=self.memory_format)
+        if torch_compile:
+            self.backbone.compile()  # in place: the names in the checkpoint stay as they are
         own = self.backbone.pretrained_cfg
         self.register_buffer("mean_C11", torch.tensor(mean or own["mean"]).view(-1, 1, 1) * 255)
         self.register_buffer("std_C11", torch.tensor(std or own["std"]).view(-1, 1, 1) * 255)
@@ -90,20 +100,42 @@ class BinCounter(LightningModule):
         self.log_dict(metrics)
 
     def predict_step(self, batch: dict[str, Any], _batch_index: int = 0) -> dict[str, Any]:
-        """Returns `{"image_ids": [str], "probabilities": probabilities_BK}`."""
-        return {
-            "image_ids": batch["image_ids"],
-            "probabilities": self.head.probabilities(self(batch["images"])),
-        }
+        """Returns `{"image_ids": [str], "probabilities": probabilities_BK}`.
+
+        With `flip_tta` they are the mean over the picture and its mirror image.
+        """
+        images_BCHW = batch["images"]
+        probabilities_BK = self.head.probabilities(self(images_BCHW))
+        if self.flip_tta:
+            probabilities_BK = (probabilities_BK + self.head.probabilities(self(images_BCHW.flip(-1)))) / 2
+        return {"image_ids": batch["image_ids"], "probabilities": probabilities_BK}
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(self._parameter_groups())
         if self.scheduler is None:
             return {"optimizer": optimizer}
-        takes_steps = "total_steps" in inspect.signature(self.scheduler).parameters
-        length = {"total_steps": int(self.trainer.estimated_stepping_batches)} if takes_steps else {}
-        scheduler = self.scheduler(optimizer, **length)
+        taken = inspect.signature(self.scheduler).parameters
+        runtime = {}
+        if lengths := {"total_steps", "T_max"} & set(taken):
+            by_step = self.scheduler_interval == "step"
+            length = int(self.trainer.estimated_stepping_batches) if by_step else self.trainer.max_epochs
+            runtime = dict.fromkeys(lengths, length)
+        if "max_lr" in taken:
+            runtime["max_lr"] = [group["lr"] for group in optimizer.param_groups]
+        scheduler = self.scheduler(optimizer, **runtime)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval},
         }
+
+    def _parameter_groups(self) -> Iterable[Any]:
+        if self.layer_decay is None:
+            return self.parameters()
+        words = self.optimizer.keywords
+        groups = param_groups_layer_decay(
+            self.backbone, weight_decay=words.get("weight_decay", 0.0), layer_decay=self.layer_decay
+        )
+        return [
+            {"params": group["params"], "weight_decay": group["weight_decay"], "lr": words["lr"] * group["lr_scale"]}
+            for group in groups
+        ]

@@ -38,6 +38,8 @@ def create_backbone(name: str, num_logits: int, weights: str | None = "imagenet"
         ]
         raise BackboneError(f"model.backbone={name!r} is no model of timm's; near it are {', '.join(near)}.")
     options = {"num_classes": num_logits, "drop_rate": drop_rate}
+    if name.startswith("vit_"):
+        options["dynamic_img_size"] = True  # else it takes pictures of one size only (DINOv2: 518 px)
     if weights in (None, "none"):
         return timm.create_model(name, pretrained=False, **options)
     if weights != "imagenet":

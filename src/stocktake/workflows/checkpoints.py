@@ -44,3 +44,23 @@ def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tupl
     model = build({**config["model"], "weights": "none", "optimizer": None, "scheduler": None})
     model.load_state_dict(state["state_dict"])
     return model.eval(), config
+
+
+def start_from(module: BinCounter, checkpoint: str, storage: StorageOptions | None = None) -> None:
+    """Gives a model the weights of a finished run, its head's among them.
+
+    Raises:
+        CheckpointError: It cannot be read, or it is of another backbone, head or other counts.
+    """
+    finished, config = load_counter(checkpoint, storage)
+    try:
+        if finished.counts != module.counts:
+            raise RuntimeError(f"it tells {finished.counts} apart, not {module.counts}")
+        module.load_state_dict(finished.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"checkpoint={checkpoint} does not fit this model ({reason}). It was trained with "
+            f"model.backbone={config['model']['backbone']} head={config['head']['_target_'].split('.')[-1]} "
+            f"data.counts={config['data']['counts']}: type the same."
+        ) from None

@@ -38,6 +38,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     quieten()
     storage = build(cfg.storage)
     model, config = load_counter(cfg.checkpoint, storage)
+    model.flip_tta = cfg.flip_tta
     kept = config["data"]
     data = {name: kept[name] for name in ("image_size_px", "resize", "counts")} | {
         "root": cfg.root or kept["root"],

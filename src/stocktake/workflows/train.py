@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from pytorch_lightning import LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from stocktake.callbacks.run_config import RunConfig
 from stocktake.callbacks.spot import Interrupted
 from stocktake.config import build, build_all
+from stocktake.model.counter import BinCounter
 from stocktake.storage import Folder, is_s3, let_fsspec_use_obstore
+from stocktake.workflows.checkpoints import start_from
 from stocktake.workflows.console import quieten
 from stocktake.workflows.credentials import wandb_key_source
 from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
@@ -66,7 +68,7 @@ def train(cfg: DictConfig) -> float:
     if is_s3(cfg.checkpoint_dir):
         let_fsspec_use_obstore(cfg.checkpoint_dir, build(cfg.storage))
     datamodule: LightningDataModule = build(cfg.data)
-    module: LightningModule = build(cfg.model)
+    module: BinCounter = build(cfg.model)
     callbacks = [*build_all(cfg.callbacks), run_config]
     loggers = build_all(cfg.logger)
     trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers)
@@ -79,6 +81,9 @@ def train(cfg: DictConfig) -> float:
             checkpoint = _newest_checkpoint(cfg, Path(folder)) if cfg.resume else None
             if checkpoint is None:  # else what began the run stays beside it
                 _write_config(run_dir, cfg)
+                if cfg.checkpoint:
+                    start_from(module, cfg.checkpoint, build(cfg.storage))
+                    _say_where_it_starts(trainer, module, datamodule, cfg.optimized_metric)
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as interruption:
         (run_dir / INTERRUPTED_NAME).touch()
@@ -89,6 +94,14 @@ def train(cfg: DictConfig) -> float:
         print("Interrupted: stopped by SIGTERM, and nothing was saved for it. callbacks=spot does.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     return _write_metrics(run_dir, trainer, cfg.optimized_metric)
+
+
+def _say_where_it_starts(trainer: Trainer, module: BinCounter, datamodule: LightningDataModule, metric: str) -> None:
+    """Validates once before the first step; the figures are the log's first."""
+    trainer.validate(module, datamodule, verbose=False)
+    rank_zero_info(f"Starts from {metric} {trainer.callback_metrics[metric]:.4f}")
+    for state in (module.valid_metrics, module.valid_loss):
+        state.reset()  # what was made in inference mode cannot be added to in a fit
 
 
 def _settle(cfg: DictConfig) -> None:

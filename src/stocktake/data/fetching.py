@@ -1,0 +1,78 @@
+"""FetchAhead: what will be needed next is on its way, in threads, while something else is worked on."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+
+
+class FetchAhead:
+    """Fetches rows in threads, each once, and hands each out once.
+
+    It may be sent to another process or be there after a fork: threads and what they fetch stay behind, and are
+    made anew where they are asked for.
+    """
+
+    def __init__(self, fetch: Callable[[int], bytes], num_threads: int):
+        self.fetch, self.num_threads = fetch, num_threads
+        self._start()
+
+    def _start(self) -> None:
+        self._pid, self._threads, self._num_running = os.getpid(), None, 0
+        self._under_way: set[int] = set()
+        self._arrived: dict[int, bytes | Exception] = {}
+        self._wanted: SimpleQueue[int] = SimpleQueue()
+        # A thread that found nothing more to do says so with None.
+        self._results: SimpleQueue[tuple[int, bytes | Exception] | None] = SimpleQueue()
+
+    def __getstate__(self):
+        return {"fetch": self.fetch, "num_threads": self.num_threads}
+
+    def __setstate__(self, state):
+        self.__init__(**state)
+
+    def request(self, rows: Iterable[int]) -> None:
+        """Starts to fetch those rows that are not under way yet."""
+        if self._pid != os.getpid():
+            self._start()
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self.num_threads, "fetch")
+        new = [row for row in rows if row not in self._under_way]
+        self._under_way.update(new)
+        for row in new:
+            self._wanted.put(row)
+        # A task goes on while rows are wanted: handing over every row by itself costs a third of a GET.
+        for _ in range(min(len(new), self.num_threads - self._num_running)):
+            self._start_task()
+
+    def _start_task(self) -> None:
+        self._num_running += 1
+        self._threads.submit(self._work)
+
+    def take(self, row: int) -> bytes:
+        """Waits for a requested row and returns what was fetched, or raises what fetching it raised."""
+        while row not in self._arrived:
+            result = self._results.get()
+            if result is None:
+                self._num_running -= 1
+                if not self._wanted.empty():  # they came just after the task had looked
+                    self._start_task()
+            else:
+                self._arrived[result[0]] = result[1]
+        self._under_way.remove(row)
+        content = self._arrived.pop(row)
+        if isinstance(content, Exception):
+            raise content
+        return content
+
+    def _work(self) -> None:
+        while True:
+            try:
+                row = self._wanted.get_nowait()
+            except Empty:
+                self._results.put(None)
+                return
+            try:
+                self._results.put((row, self.fetch(row)))
+            except Exception as error:  # raised where the row is taken
+                self._results.put((row, error))

@@ -1,0 +1,37 @@
+"""The new last layer is trained before the rest."""
+
+from functools import partial
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from torch.utils.data import DataLoader
+
+from stocktake.callbacks.head_first import HeadFirst
+from stocktake.model.counter import BinCounter
+from stocktake.model.heads import SoftmaxHead
+
+BATCHES = [{"images": torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8), "counts": torch.tensor([1, 2, 1, 2])}]
+
+
+@pytest.mark.parametrize(("num_epochs", "backbone_moves"), [(1, False), (2, True)])
+def test_only_the_head_moves_at_first(num_epochs, backbone_moves, tmp_path):
+    model = BinCounter(
+        "test_resnet", [1, 2], SoftmaxHead(), partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1), weights="none"
+    )
+    before = {name: parameter.detach().clone() for name, parameter in model.backbone.named_parameters()}
+    trainer = Trainer(
+        max_epochs=num_epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[HeadFirst(num_epochs=1)],
+    )
+    trainer.fit(model, DataLoader(BATCHES, batch_size=None))
+    after = dict(model.backbone.named_parameters())
+    assert not torch.equal(before["fc.weight"], after["fc.weight"])
+    moved = {name for name in before if not name.startswith("fc.") and not torch.equal(before[name], after[name])}
+    assert bool(moved) == backbone_moves
