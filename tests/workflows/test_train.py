@@ -12,8 +12,11 @@ import sys
 import pytest
 import torch
 
+from stocktake.calibration import fit_temperature
 from stocktake.callbacks.run_config import OtherConfig
+from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import BinCounter
+from stocktake.workflows.checkpoints import load_counter
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -192,3 +195,27 @@ def test_fine_tuning_starts_where_the_finished_run_ended(configured, tmp_path):
     other = [*words, f"checkpoint={checkpoint}", "data.counts=[1,2,3]"]
     with pytest.raises(ValueError, match=r"does not fit this model .* type the same"):
         train(configured(tmp_path / "third", "experiment=resnet50_finetune", *other))
+
+
+def test_the_calibration_is_that_of_the_best_checkpoint(configured, synthetic_root, tmp_path):
+    words = ["experiment=resnet50", *TINY, "model.backbone=test_resnet", "data.batch_size=8", "trainer.max_epochs=3"]
+    train(configured(tmp_path, *words, "callbacks=finetune", "callbacks.average.decay=0.8"))
+    path = tmp_path / "checkpoints/best.ckpt"
+    kept = json.loads((path.parent / "calibration.json").read_text())
+    module, config = load_counter(str(path))
+    datamodule = BinDataModule(str(synthetic_root), 8, 32, counts=config["data"]["counts"], num_workers=0)
+    probabilities, recorded = [], []
+    with torch.no_grad():
+        for batch in datamodule.loader("valid"):
+            probabilities.append(module.predict_step(batch)["probabilities"])
+            recorded.append(module.classes(batch["counts"]))
+    probabilities, recorded = torch.cat(probabilities).double().numpy(), torch.cat(recorded).numpy()
+    assert kept["temperature"] == pytest.approx(fit_temperature(probabilities, recorded), rel=1e-3)
+    assert kept["num_images"] == len(recorded)
+    assert kept["counts"] == config["data"]["counts"]
+
+
+def test_a_training_that_diverges_says_so(configured, tmp_path):
+    words = ["experiment=resnet50", *TINY, "model.backbone=test_resnet", "data.batch_size=8", "trainer.max_epochs=2"]
+    with pytest.raises(ValueError, match=r"diverged.*model.optimizer.lr"):
+        train(configured(tmp_path, *words, "model.optimizer.lr=1e30"))

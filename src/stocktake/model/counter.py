@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from numpy import isfinite
 from pytorch_lightning import LightningModule
 from timm.optim import param_groups_layer_decay
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import CatMetric, MeanMetric
 
-from stocktake.model.heads import SoftmaxHead
+from stocktake.calibration import Calibration, expected_calibration_error
+from stocktake.model.heads import Head
 from stocktake.model.metrics import CountMetrics
 from stocktake.model.weights import create_backbone
+
+CALIBRATION_KEY = "calibration"  # in a checkpoint
 
 
 class BinCounter(LightningModule):
@@ -25,7 +29,7 @@ class BinCounter(LightningModule):
         self,
         backbone: str,
         counts: Sequence[int],
-        head: SoftmaxHead,
+        head: Head,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
         scheduler_interval: str = "step",
@@ -70,6 +74,10 @@ class BinCounter(LightningModule):
         self.register_buffer("std_C11", torch.tensor(std or own["std"]).view(-1, 1, 1) * 255)
         self.register_buffer("counts_K", torch.tensor(self.counts), persistent=False)
         self.valid_metrics, self.valid_loss = CountMetrics(self.counts), MeanMetric()
+        # Rows of P(count) and the record's position among the counts, over all batches and ranks.
+        self.valid_outcomes = CatMetric(nan_strategy="disable")
+        self.calibration: Calibration | None = None
+        self._calibrated_at_step = -1
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Returns `logits_BK` for uint8 pixels."""
@@ -89,15 +97,40 @@ class BinCounter(LightningModule):
         logits_BK, classes_B = self(batch["images"]), self.classes(batch["counts"])
         # Not through log(sync_dist=True), which rounds the ranks' mean number of images down (Lightning 2.6.6).
         self.valid_loss.update(self.head.loss(logits_BK, classes_B), len(classes_B))
-        self.valid_metrics.update(self.head.probabilities(logits_BK), classes_B)
+        probabilities_BK = self.head.probabilities(logits_BK)
+        self.valid_metrics.update(probabilities_BK, classes_B)
+        self.valid_outcomes.update(torch.cat([probabilities_BK, classes_B[:, None]], dim=1))
 
     def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of all ranks, and fits the calibration of the weights as they are now."""
+        outcomes = self.valid_outcomes.compute().double().cpu().numpy()
+        probabilities_NK, classes_N = outcomes[:, :-1], outcomes[:, -1].astype(int)
+        if not isfinite(probabilities_NK).all():
+            raise ValueError(
+                "The model says NaN: the training has diverged. Type a lower model.optimizer.lr, "
+                "trainer.gradient_clip_val=1, or trainer.precision=32-true."
+            )
+        self.calibration = Calibration.fit(probabilities_NK, classes_N, self.counts)
+        self._calibrated_at_step = self.trainer.global_step
         metrics = {f"valid/{name}": value for name, value in self.valid_metrics.compute().items()}
+        metrics["valid/ece"] = expected_calibration_error(probabilities_NK, classes_N)
         shown = {"valid/loss": self.valid_loss.compute(), "valid/accuracy": metrics.pop("valid/accuracy")}
-        self.valid_metrics.reset()
-        self.valid_loss.reset()
         self.log_dict(shown, prog_bar=True)
         self.log_dict(metrics)
+        self.reset_metrics()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Between two validations the weights are others than those that it was fitted to.
+        if self.calibration is not None and self._calibrated_at_step == self.trainer.global_step:
+            checkpoint[CALIBRATION_KEY] = self.calibration.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if CALIBRATION_KEY in checkpoint:
+            self.calibration = Calibration.from_dict(checkpoint[CALIBRATION_KEY])
+
+    def reset_metrics(self) -> None:
+        for metric in (self.valid_metrics, self.valid_loss, self.valid_outcomes):
+            metric.reset()
 
     def predict_step(self, batch: dict[str, Any], _batch_index: int = 0) -> dict[str, Any]:
         """Returns `{"image_ids": [str], "probabilities": probabilities_BK}`.

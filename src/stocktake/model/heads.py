@@ -8,7 +8,6 @@ import math
 from typing import Protocol
 
 import torch
-from coral_pytorch.losses import corn_loss
 from torch import Tensor
 from torch.nn import functional
 
@@ -93,8 +92,7 @@ class CornHead:
     """Counts as questions in a row, "are there more than this?", each asked only after a yes to the one before.
 
     The sigmoid of logit j is P(more than the j-th count | more than the one before): CORN of Shi, Cao & Raschka 2023,
-    https://arxiv.org/abs/2111.08851. P(more than the j-th) is the product of these up to j, so it never rises
-    with j.
+    https://arxiv.org/abs/2111.08851. P(more than the j-th) is the product of these up to j, so it never rises with j.
     """
 
     def num_logits(self, num_counts: int) -> int:
@@ -115,6 +113,8 @@ class CornHead:
         A count that is the k-th of K asks the first min(k, K - 1) questions, so a batch of high counts is a mean of
         more of them. `classes_B` are positions among the K counts, int64.
         """
+        from coral_pytorch.losses import corn_loss  # here, because P(count) does without it, and so do the other heads
+
         return corn_loss(logits_BJ.float(), classes_B, num_classes=logits_BJ.shape[1] + 1)
 
     def probabilities(self, logits_BJ: Tensor) -> Tensor:

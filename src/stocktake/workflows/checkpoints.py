@@ -16,7 +16,7 @@ class CheckpointError(ValueError):
 
 
 def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tuple[BinCounter, dict[str, Any]]:
-    """Returns the model of a checkpoint, in evaluation mode, and the configuration of its run.
+    """Returns the model of a checkpoint, in evaluation mode and with its calibration, and the configuration of its run.
 
     Raises:
         CheckpointError: There is no such file, it is corrupt, or it is not a checkpoint of train.py.
@@ -43,6 +43,7 @@ def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tupl
     config = state[CONFIG_KEY]
     model = build({**config["model"], "weights": "none", "optimizer": None, "scheduler": None})
     model.load_state_dict(state["state_dict"])
+    model.on_load_checkpoint(state)
     return model.eval(), config
 
 

@@ -25,6 +25,7 @@ from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.storage import Folder, is_s3
 from stocktake.workflows.baselines import linear_baseline
+from stocktake.workflows.calibrate import measure_calibration
 from stocktake.workflows.checkpoints import load_counter
 from stocktake.workflows.console import quieten
 from stocktake.workflows.hardware import describe
@@ -75,6 +76,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         **measure(recorded_N, probabilities_NK, groups, counts_K),
         "majority_baseline": _majority_baseline(recorded_N, groups, counts_K),
     }
+    if model.calibration is not None:
+        metrics["calibration"] = measure_calibration(model.calibration, recorded_N, probabilities_NK, groups)
     if cfg.linear_baseline:
         predicted, counts = linear_baseline(cfg.split, **data)
         metrics["linear_baseline"] = {"test/accuracy": {"value": float((predicted == counts).mean())}}

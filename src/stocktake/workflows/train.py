@@ -16,17 +16,18 @@ from stocktake.callbacks.run_config import RunConfig
 from stocktake.callbacks.spot import Interrupted
 from stocktake.config import build, build_all
 from stocktake.model.counter import BinCounter
-from stocktake.storage import Folder, is_s3, let_fsspec_use_obstore
-from stocktake.workflows.checkpoints import start_from
+from stocktake.storage import Folder, StorageOptions, is_s3, let_fsspec_use_obstore, split_url
+from stocktake.workflows.checkpoints import load_counter, start_from
 from stocktake.workflows.console import quieten
 from stocktake.workflows.credentials import wandb_key_source
 from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
 METRICS_NAME = "metrics.json"
+CALIBRATION_NAME = "calibration.json"
 CONFIG_NAME = "config.yaml"
 INTERRUPTED_NAME = "interrupted"  # a file that tells a launcher an interruption from a failure
-ERRORS = ("loss", "mae", "rmse", "rmse_mean")  # metrics whose best value is the smallest
+ERRORS = ("loss", "mae", "rmse", "rmse_mean", "ece")  # metrics whose best value is the smallest
 # Where a run is, and on how many machines: none of it changes what is learnt.
 MAY_DIFFER = [
     "run_dir",
@@ -93,15 +94,14 @@ def train(cfg: DictConfig) -> float:
         (run_dir / INTERRUPTED_NAME).touch()
         print("Interrupted: stopped by SIGTERM, and nothing was saved for it. callbacks=spot does.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-    return _write_metrics(run_dir, trainer, cfg.optimized_metric)
+    return _write_metrics(run_dir, trainer, cfg.optimized_metric, build(cfg.storage))
 
 
 def _say_where_it_starts(trainer: Trainer, module: BinCounter, datamodule: LightningDataModule, metric: str) -> None:
     """Validates once before the first step; the figures are the log's first."""
     trainer.validate(module, datamodule, verbose=False)
     rank_zero_info(f"Starts from {metric} {trainer.callback_metrics[metric]:.4f}")
-    for state in (module.valid_metrics, module.valid_loss):
-        state.reset()  # what was made in inference mode cannot be added to in a fit
+    module.reset_metrics()  # what was made in inference mode cannot be added to in a fit
 
 
 def _settle(cfg: DictConfig) -> None:
@@ -146,7 +146,7 @@ def _write_config(run_dir: Path, cfg: DictConfig) -> None:
     (run_dir / CONFIG_NAME).write_text(OmegaConf.to_yaml(cfg, resolve=True))
 
 
-def _write_metrics(run_dir: Path, trainer: Trainer, optimized_metric: str) -> float:
+def _write_metrics(run_dir: Path, trainer: Trainer, optimized_metric: str, storage: StorageOptions) -> float:
     """Writes the run's metrics.json last of all, so that its presence means that the run is finished."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     best = trainer.checkpoint_callback
@@ -157,6 +157,16 @@ def _write_metrics(run_dir: Path, trainer: Trainer, optimized_metric: str) -> fl
     if optimized_metric not in metrics:
         raise ValueError(f"optimized_metric={optimized_metric!r} was never measured; there are {sorted(metrics)}.")
     if trainer.is_global_zero:
+        if "checkpoint" in metrics:
+            _copy_calibration(metrics["checkpoint"], storage)
         metrics["steps"] = trainer.global_step
         (run_dir / METRICS_NAME).write_text(json.dumps(metrics, indent=2) + "\n")
     return metrics[optimized_metric]
+
+
+def _copy_calibration(checkpoint: str, storage: StorageOptions) -> None:
+    """Writes what a checkpoint holds of its calibration beside it, for people and for what has no torch."""
+    model, _ = load_counter(checkpoint, storage)
+    if model.calibration is not None:
+        content = json.dumps(model.calibration.to_dict(), indent=2) + "\n"
+        Folder(split_url(checkpoint)[0], storage).write(CALIBRATION_NAME, content.encode())

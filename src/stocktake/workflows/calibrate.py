@@ -1,0 +1,77 @@
+"""How sure a model may say it is: fitted on the validation images by BinCounter, measured here on others."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy
+from numpy import ndarray
+
+from stocktake.calibration import (
+    Calibration,
+    calibration_metrics,
+    expected_calibration_error,
+    reliability,
+    risk_coverage,
+)
+from stocktake.seeding import generator
+
+NUM_RESAMPLES = 500
+NUM_CURVE_POINTS = 100
+
+
+def measure_calibration(
+    calibration: Calibration, recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str]
+) -> dict[str, Any]:
+    """Returns the part of metrics.json that says how sure the model may be, with 95 % intervals.
+
+    Args:
+        recorded_N: The record's count of every image, as its position among the K counts.
+        probabilities_NK: P(count) of every image, as the model gave it.
+        groups: The block of neighbouring bins that every image is in; whole blocks are resampled.
+    """
+    tempered_NK, in_set_NK = calibration.apply(probabilities_NK)
+    holds_N = in_set_NK[numpy.arange(len(recorded_N)), recorded_N]
+    values: dict[str, Callable[[ndarray], float]] = {
+        "ece_before": lambda rows: expected_calibration_error(probabilities_NK[rows], recorded_N[rows]),
+        "ece_after": lambda rows: expected_calibration_error(tempered_NK[rows], recorded_N[rows]),
+        "nll_before": lambda rows: _log_loss(probabilities_NK[rows], recorded_N[rows]),
+        "nll_after": lambda rows: _log_loss(tempered_NK[rows], recorded_N[rows]),
+        "set_coverage": lambda rows: float(holds_N[rows].mean()),
+        "set_size": lambda rows: float(in_set_NK[rows].sum(1).mean()),
+        "aurc": lambda rows: risk_coverage(tempered_NK[rows], recorded_N[rows])[2],
+    }
+    draws = _resampled_rows(groups)
+    everything = numpy.arange(len(recorded_N))
+    coverage_N, risk_N, _ = risk_coverage(tempered_NK, recorded_N)
+    shown = numpy.unique(numpy.linspace(0, len(coverage_N) - 1, NUM_CURVE_POINTS).round().astype(int))
+    return {
+        **{key: value for key, value in calibration.to_dict().items() if key != "counts"},
+        **{name: _estimate(measure, everything, draws) for name, measure in values.items()},
+        "reliability": {
+            "before": _plain(reliability(probabilities_NK, recorded_N)),
+            "after": _plain(reliability(tempered_NK, recorded_N)),
+        },
+        "risk_coverage": {"coverage": coverage_N[shown].tolist(), "risk": risk_N[shown].tolist()},
+    }
+
+
+def _log_loss(probabilities_NK: ndarray, recorded_N: ndarray) -> float:
+    return calibration_metrics(probabilities_NK, recorded_N)["negative_log_likelihood"]
+
+
+def _resampled_rows(groups: Sequence[str]) -> list[ndarray]:
+    names, group_N = numpy.unique(numpy.asarray(groups), return_inverse=True)
+    rows_G = [numpy.flatnonzero(group_N == g) for g in range(len(names))]
+    draw = generator("calibration", len(names))
+    return [
+        numpy.concatenate([rows_G[g] for g in draw.integers(len(names), size=len(names))]) for _ in range(NUM_RESAMPLES)
+    ]
+
+
+def _estimate(measure: Callable[[ndarray], float], everything: ndarray, draws: list[ndarray]) -> dict[str, float]:
+    low, high = numpy.percentile([measure(rows) for rows in draws], [2.5, 97.5])
+    return {"value": measure(everything), "low": float(low), "high": float(high)}
+
+
+def _plain(bins: dict[str, ndarray]) -> dict[str, list[float | None]]:
+    return {name: [None if numpy.isnan(value) else value for value in values.tolist()] for name, values in bins.items()}
