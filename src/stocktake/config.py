@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -9,9 +10,15 @@ from omegaconf import DictConfig
 def build(node: DictConfig | dict | None, **runtime: Any) -> Any:
     """Builds what `node._target_` names, with plain dicts and lists as arguments.
 
-    `runtime` adds arguments that no configuration can hold, such as an object built before.
+    `runtime` adds arguments that no configuration can hold, such as an object built before. An error that the target
+    raises comes as it is, with its own traceback; a TypeError comes in Hydra's words, which name the key.
     """
-    return instantiate(node, _convert_="all", **runtime)
+    try:
+        return instantiate(node, _convert_="all", **runtime)
+    except InstantiationException as error:
+        if error.__cause__ is None or isinstance(error.__cause__, TypeError):
+            raise
+        raise error.__cause__ from None
 
 
 def build_all(nodes: DictConfig | dict | None) -> list[Any]:

@@ -35,6 +35,8 @@ SHUTDOWN_TIMEOUT_S = 100
 # A host whose peer is gone waits this long for SageMaker to end it as well.
 PEER_WAIT_S = 150
 MAX_FAILURE_CHARACTERS = 980  # FailureReason holds 1,024, with SageMaker's own words around ours
+# A frame of an installed package in a traceback: its place and the lines under it. 980 characters are for the user's.
+INSTALLED_FRAME = re.compile(r'  File "[^"]*site-packages[^"]*", line .*\n(?:    .*\n)*')
 PEER_LOST = re.compile(
     r"Connection (closed|reset) by peer|Connection refused|Broken pipe|DistNetworkError|DistBackendError|"
     r"DistStoreError|NCCL error|ncclRemoteError|Gloo\b.*timed out|Socket Timeout",
@@ -171,6 +173,7 @@ def last_words(log_folder: Path) -> str:
 def write_failure(host_base: Path, reason: str) -> None:
     path = host_base / "output" / "failure"
     path.parent.mkdir(parents=True, exist_ok=True)
+    reason = INSTALLED_FRAME.sub("", reason)
     # The end of a traceback says what happened; SageMaker cuts at the end.
     path.write_text(reason if len(reason) <= MAX_FAILURE_CHARACTERS else "..." + reason[3 - MAX_FAILURE_CHARACTERS :])
 
