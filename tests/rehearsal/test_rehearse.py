@@ -43,8 +43,9 @@ def test_one_host_of_two_is_interrupted_and_both_go_on(tmp_path):
     assert told["steps_lost"][0] == 0
     assert told["steps_lost"][1] <= 4
     # offline-run-<date>_<time>-<id>, one for each attempt: W&B joins them by the id, which is the job's name.
-    runs = [path.name.split("-", 3)[3] for path in (tmp_path / "rehearsals").glob("**/algo-1/**/wandb/offline-run-*")]
-    assert runs == ["with-faults"] * 3
+    runs = {path.name for path in (tmp_path / "rehearsals").glob("**/wandb/offline-run-*")}
+    assert len(runs) == 3
+    assert {name.split("-", 3)[3] for name in runs} == {"with-faults"}
 
 
 def train(tmp_path: Path, *words: str) -> subprocess.CompletedProcess:

@@ -161,6 +161,24 @@ def test_sections_stand_in_the_order_of_a_person_in_a_hurry(html):
     assert len(page.all("h1")) == 1 and len(page.all("h2")) == len(names)
 
 
+def test_calibration_adds_one_section_and_nothing_else(html, calibration):
+    longer = render(metrics=make_metrics() | {"calibration": calibration})
+    page = Page(longer)
+    names = [section["id"] for section in page.all("section")]
+    assert names[names.index("per-count") + 1] == "certainty" and names[names.index("learning") - 1] == "certainty"
+    assert "and name 2.4 of the 3 counts" in page.text
+    longer, num_links = re.subn(r'<li><a href="#certainty">.*?</li>\n', "", longer)
+    longer, num_sections = re.subn(r'<section id="certainty".*?</section>\n', "", longer, flags=re.DOTALL)
+    assert (num_links, num_sections) == (1, 1)
+    assert longer == html
+
+
+def test_calibration_that_does_not_fit_is_refused(calibration):
+    del calibration["threshold"]
+    with pytest.raises(ValueError, match=r"calibration lacks \['threshold'\]"):
+        render(metrics=make_metrics() | {"calibration": calibration})
+
+
 def test_the_confusion_matrix_shows_shares_of_each_row(html):
     table = html[html.index('<table class="confusion"') :]
     cells = re.findall(r"<td style=\"--shade:([\d.]+)\"( class=\"exact\")?><b>(\d+)&#8239;%</b> <small>(\d+)", table)
@@ -300,9 +318,9 @@ def browser():
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 @pytest.mark.parametrize("width_px", [390, 1280])
-def test_in_a_browser(browser, html, tmp_path, width_px, color_scheme):
+def test_in_a_browser(browser, calibration, tmp_path, width_px, color_scheme):
     file = tmp_path / "report.html"
-    file.write_text(html, encoding="utf-8")
+    file.write_text(render(metrics=make_metrics() | {"calibration": calibration}), encoding="utf-8")
     context = browser.new_context(viewport={"width": width_px, "height": 844}, color_scheme=color_scheme)
     page = context.new_page()
     requests, troubles = [], []

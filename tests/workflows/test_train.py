@@ -219,3 +219,8 @@ def test_a_training_that_diverges_says_so(configured, tmp_path):
     words = ["experiment=resnet50", *TINY, "model.backbone=test_resnet", "data.batch_size=8", "trainer.max_epochs=2"]
     with pytest.raises(ValueError, match=r"diverged.*model.optimizer.lr"):
         train(configured(tmp_path, *words, "model.optimizer.lr=1e30"))
+
+
+def test_a_value_that_only_the_user_knows_is_asked_for(configured, tmp_path):
+    with pytest.raises(ValueError, match=r"checkpoint has no value in experiment=resnet50_finetune: type checkpoint="):
+        train(configured(tmp_path, "experiment=resnet50_finetune", *TINY))

@@ -50,9 +50,12 @@ def train(cfg: DictConfig) -> float:
     """Trains, or goes on training; returns the best value of `cfg.optimized_metric`, for any sweeper.
 
     Raises:
+        ValueError: The experiment leaves a value to the user who did not give it.
         SystemExit: With `EXIT_INTERRUPTED` after a SIGTERM, once the checkpoint to go on from is saved.
     """
     quieten()
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
     run_dir = Path(cfg.run_dir)
     _settle(cfg)
     plain_config = OmegaConf.to_container(cfg, resolve=True)
@@ -82,8 +85,8 @@ def train(cfg: DictConfig) -> float:
             checkpoint = _newest_checkpoint(cfg, Path(folder)) if cfg.resume else None
             if checkpoint is None:  # else what began the run stays beside it
                 _write_config(run_dir, cfg)
-                if cfg.checkpoint:
-                    start_from(module, cfg.checkpoint, build(cfg.storage))
+                if finished := cfg.get("checkpoint"):
+                    start_from(module, finished, build(cfg.storage))
                     _say_where_it_starts(trainer, module, datamodule, cfg.optimized_metric)
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as interruption:

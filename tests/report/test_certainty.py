@@ -1,0 +1,143 @@
+"""How sure the model is: the sentences say what the numbers do, and numbers that do not fit are refused by name."""
+
+import copy
+import math
+import re
+
+import numpy
+import pytest
+
+from stocktake.calibration import expected_calibration_error, reliability
+from stocktake.report.certainty import describe_certainty
+from stocktake.report.html import TEMPLATES
+
+
+def prose(calibration: dict) -> str:
+    paragraphs = describe_certainty(calibration, num_counts=5)["sentences"]
+    return " ".join(sentence for paragraph in paragraphs for sentence in paragraph).replace("\u202f", " ")
+
+
+def section(calibration: dict) -> str:
+    certainty = TEMPLATES.get_template("sections.html.j2").module.certainty
+    return certainty(**describe_certainty(calibration, num_counts=5)).replace("\u202f", " ")
+
+
+def test_what_it_says_is_set_beside_how_often_it_is_right(calibration):
+    words = prose(calibration)
+    assert "it says on average that it is 48 % sure, and is right on 34 % of bins" in words
+    assert "(temperature 1.31, fitted on 1,811 validation images) has softened what it says, it is 38 % sure" in words
+    assert "lay 14.0 points apart, and now lie 4.2 apart" in words
+
+
+def test_the_sets_are_measured_against_what_was_asked_for(calibration):
+    assert "hold the record in 91 % of bins (90 % was asked for) and name 2.4 of the 5 counts" in prose(calibration)
+    calibration["set_coverage"] = {"value": 0.8, "low": 0.77, "high": 0.83}
+    assert "in 80 % of bins (90 % was asked for, which is clearly more)" in prose(calibration)
+
+
+def test_a_persons_help_is_told_at_all_at_half_and_at_a_fifth(calibration):
+    words = prose(calibration)
+    assert "Where it answers every bin, it is wrong on 66 %." in words
+    assert "counts the 50 % that it is least sure of, it is wrong on 42 % of the others" in words
+    assert "counts the 80 % that it is least sure of, it is wrong on 10 % of the others" in words
+
+
+def test_a_single_point_needs_no_person(calibration):
+    calibration["risk_coverage"] = {"coverage": [1.0], "risk": [0.25]}
+    assert "Where it answers every bin, it is wrong on 25 %." in prose(calibration)
+    assert "person" not in prose(calibration)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "word"),
+    [(1.006, "softened"), (1.004, "left alone"), (0.996, "left alone"), (0.8, "sharpened")],
+)
+def test_the_temperature_is_told_as_it_is_rounded(calibration, temperature, word):
+    assert f"(temperature {temperature:.2f}, fitted on 1,811 validation images) has {word}" in prose(
+        calibration | {"temperature": temperature}
+    )
+
+
+def test_averages_over_the_bars_are_those_over_the_images(calibration):
+    numbers = numpy.random.default_rng(0)
+    probabilities_NK, classes_N = numbers.dirichlet(numpy.full(5, 0.6), 300), numbers.integers(5, size=300)
+    diagram = {name: list(values) for name, values in reliability(probabilities_NK, classes_N).items()}
+    assert any(math.isnan(value) for value in diagram["accuracy"])  # NaN stands in for None in what numpy gives
+    diagram["num_images"] = [int(num) for num in diagram["num_images"]]
+    calibration["reliability"] = {"before": diagram, "after": diagram}
+    error = expected_calibration_error(probabilities_NK, classes_N)
+    calibration["ece_before"] = {"value": error, "low": None, "high": None}
+    said, right = probabilities_NK.max(1).mean(), (probabilities_NK.argmax(1) == classes_N).mean()
+    words = prose(calibration)
+    assert f"it is {100 * said:.0f} % sure, and is right on {100 * right:.0f} % of bins" in words
+    assert f"lay {100 * error:.1f} points apart" in words
+
+
+def test_the_table_holds_the_values_and_intervals_of_the_metrics(calibration):
+    html = section(calibration)
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', html, flags=re.DOTALL)
+    cells = {title: re.findall(r">([\d.–% ]*\d[\d.–% ]*|–)<", row) for title, row in rows}
+    assert cells == {
+        "Calibration error (ECE)": ["14.0 %", "12.7–15.3", "4.2 %", "3.1–5.3"],
+        "Negative log-likelihood": ["1.53", "1.46–1.60", "1.47", "1.41–1.53"],
+        "Sets of counts that hold the record": ["–", "91.2 %", "89.1–93.3"],
+        "Counts in a set, mean": ["–", "2.41", "2.36–2.46"],
+        "Wrong, mean over all shares answered (AURC)": ["–", "37.6 %", "34.5–40.7"],
+    }
+    assert "temperature 1.31, and a count belongs to the set from a probability of 12.3 % on" in html
+
+
+def test_plots_stand_in_the_order_of_the_sentences(calibration):
+    plots = describe_certainty(calibration, num_counts=5)["plots"]
+    assert list(plots) == ["As trained", "With temperature 1.31", "If a person counts the rest"]
+    assert "says 60\u202f%: right on 40\u202f% of 60" in plots["As trained"]
+    assert "says 45\u202f%: right on 40\u202f% of 60" in plots["With temperature 1.31"]
+
+
+def test_numbers_that_do_not_exist_are_written_as_such(calibration):
+    unknown = {"value": None, "low": None, "high": float("nan")}
+    calibration |= {key: unknown for key, value in calibration.items() if isinstance(value, dict) and "low" in value}
+    for diagram in calibration["reliability"].values():
+        diagram |= {"confidence": [None] * 15, "accuracy": [None] * 15, "num_images": [0] * 15}
+    shown = describe_certainty(calibration, num_counts=5)
+    html = section(calibration)
+    assert "could not be compared" in html and "hold the record could not be computed" in html
+    assert {str(after) for _, after in shown["measures"].values()} == {"n/a"}
+    assert "As trained. No bins." in shown["plots"]["As trained"]
+    assert "nan" not in html.lower() and "None" not in html
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("temperature", None, r"calibration\.temperature holds None.*scripts/evaluate\.py"),
+        ("temperature", "<script>", r"calibration\.temperature holds '<script>'"),
+        ("num_images", True, r"calibration\.num_images holds True"),
+        ("coverage", float("inf"), r"calibration\.coverage holds inf"),
+        ("ece_after", None, r"calibration\.ece_after=None.*value, low and high"),
+        ("ece_after.low", "<script>", r"calibration\.ece_after holds '<script>'"),
+        ("reliability.after", {}, r"calibration\.reliability\.after has lists of .*'accuracy': 0"),
+        ("reliability.before.accuracy", [0.5], r"calibration\.reliability\.before has lists .*'accuracy': 1"),
+        ("reliability.before.num_images", [None] * 15, r"reliability\.before\.num_images holds None"),
+        ("risk_coverage.risk", [0.1], r"calibration\.risk_coverage has lists .*'risk': 1"),
+        ("risk_coverage.risk", [None] * 10, r"calibration\.risk_coverage\.risk holds None"),
+        ("risk_coverage.coverage", [1.0, *[0.5] * 8, 1.0], r"shares rising to 1"),
+        ("risk_coverage.coverage", [n / 20 for n in range(10)], r"shares rising to 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_its_name(calibration, path, value, message):
+    *parents, key = path.split(".")
+    changed = copy.deepcopy(calibration)
+    inner = changed
+    for parent in parents:
+        inner = inner[parent]
+    inner[key] = value
+    with pytest.raises(ValueError, match=message):
+        describe_certainty(changed, num_counts=5)
+
+
+@pytest.mark.parametrize("key", ["temperature", "set_size", "reliability", "risk_coverage"])
+def test_a_missing_key_is_named(calibration, key):
+    del calibration[key]
+    with pytest.raises(ValueError, match=rf"calibration lacks \['{key}'\].*scripts/evaluate\.py"):
+        describe_certainty(calibration, num_counts=5)
