@@ -181,7 +181,9 @@ def test_of_a_long_error_the_end_is_kept(tmp_path):
 def test_frames_of_installed_packages_leave_room_for_the_users_own(tmp_path):
     installed = '  File "/x/site-packages/hydra/main.py", line 9, in main\n    return go(\n           ^^^\n'
     own = '  File "/code/train.py", line 3, in main\n    spoil()\n'
-    container.write_failure(tmp_path, f"Traceback (most recent call last):\n{installed * 50}{own}{installed}KeyError: 1")
+    container.write_failure(
+        tmp_path, f"Traceback (most recent call last):\n{installed * 50}{own}{installed}KeyError: 1"
+    )
     assert failure(tmp_path) == f"Traceback (most recent call last):\n{own}KeyError: 1"
 
 

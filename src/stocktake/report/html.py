@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stocktake.report.bins import BinPrediction, describe_bin, rank_predictions
+from stocktake.report.certainty import describe_certainty
 from stocktake.report.plots import draw_bars, draw_learning_curves
 from stocktake.report.wording import (
     ACCURACY,
@@ -55,7 +56,8 @@ def render_evaluation(
     """The page for one evaluation, with everything it needs inside.
 
     Args:
-        metrics: The content of metrics.json; a number in it may be None.
+        metrics: The content of metrics.json; a number in it may be None. Without `calibration` the page has no
+            section on how sure the model is.
         predictions: One for each evaluated bin, probabilities in the order of `metrics["counts"]`.
         pictures: Gives the JPEG bytes of an image id; called only for the bins that are shown.
         history: Rows of learning curves, see draw_learning_curves; may be empty.
@@ -75,6 +77,7 @@ def render_evaluation(
         Section("measures", "Measures", _measures(metrics)),
         Section("confusion", "Which counts are mixed up", _confusion(counts, metrics["confusion_matrix"])),
         Section("per-count", "Each count", _per_count(counts, metrics["per_count"])),
+        *_certainty(metrics.get("calibration"), len(counts)),
         Section("learning", "Learning curves", _fill("learning", plots=draw_learning_curves(history))),
         Section("mistakes", "Surest mistakes", _fill("mistakes", bins=mistakes)),
         Section("hits", "Surest hits", _fill("hits", bins=hits)),
@@ -180,3 +183,9 @@ def _per_count(counts: Sequence[int], per_count: Mapping[str, Mapping[str, Any]]
     plots = {title: draw_bars(by_count, title) for title, by_count in estimates.items()}
     num_bins = {str(count): per_count[str(count)]["num_images"] for count in counts}
     return _fill("per_count", plots=plots, estimates=estimates, num_bins=num_bins)
+
+
+def _certainty(calibration: Mapping[str, Any] | None, num_counts: int) -> list[Section]:
+    if calibration is None:
+        return []
+    return [Section("certainty", "How sure it is", _fill("certainty", **describe_certainty(calibration, num_counts)))]

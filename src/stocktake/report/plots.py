@@ -49,6 +49,7 @@ STYLE = {
 }
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # so the same numbers give the same page
 MAX_LABELLED_BARS = 8  # more would touch each other at SIZE_PX
+SHARE_TICKS = ([0, 0.5, 1], ["0", "50", "100\u202f%"])
 PANELS = {  # title: the keys of a history that belong into it
     "Loss": r"(train|valid)/loss",
     "Exact count (accuracy)": r"(train|valid)/accuracy",
@@ -78,9 +79,72 @@ def draw_bars(estimates: Mapping[str, Estimate], title: str) -> str:
         axes.set_xlim(-0.6, len(estimates) - 0.4)
         axes.set_xlabel("count")
         axes.set_ylim(0, 1.16)
-        axes.set_yticks([0, 0.5, 1], ["0", "50", "100\u202f%"])
+        axes.set_yticks(*SHARE_TICKS)
     words = ", ".join(f"count {count}: {_percent(estimate.value)}" for count, estimate in estimates.items())
     return _to_svg(figure, f"{title}. {words}.")
+
+
+def draw_reliability(
+    confidence: Sequence[float | None], accuracy: Sequence[float | None], num_images: Sequence[int], title: str
+) -> str:
+    """How often the model is right, by how sure it says it is, beside the diagonal where both are equal.
+
+    Args:
+        confidence: Mean probability of the most likely count, for each of B equally wide parts of 0 to 1; None
+            where a part is empty.
+        accuracy: Share of images that are right, in the same order.
+        num_images: How many images each part has: a bar is the wider, the more.
+        title: What the bars show, for readers who cannot see them.
+    """
+    width = 1 / len(num_images) / max(*num_images, 1)
+    words = []
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _empty_figure()
+        for part, (said, right, num) in enumerate(zip(confidence, accuracy, num_images, strict=True)):
+            if said is not None and right is not None:
+                middle = (part + 0.5) / len(num_images)
+                axes.bar(middle, right, width=width * num, color=ROLES["heat"], edgecolor=ROLES["model"], linewidth=0.7)
+                words.append(f"says {_percent(said)}: right on {_percent(right)} of {num}")
+        axes.plot([0, 1], [0, 1], color=ROLES["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
+        _label_shares(axes, "how sure it says it is", "how often it is right")
+    return _to_svg(figure, f"{title}. {', '.join(words) or 'No bins'}.")
+
+
+def draw_risk_coverage(answered: Sequence[float], wrong: Sequence[float], marked: Sequence[int], title: str) -> str:
+    """The share of wrong counts among the bins that the model answers, if a person counts those it is least sure of.
+
+    Args:
+        answered: Shares of all bins, rising.
+        wrong: Share of wrong counts among the answered ones.
+        marked: Positions of the points to mark with their number.
+        title: What the curve shows, for readers who cannot see it.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _empty_figure()
+        axes.plot(answered, wrong, color=ROLES["model"], linewidth=2.0, clip_on=False)
+        for index in marked:
+            x, y = answered[index], wrong[index]
+            axes.plot(x, y, marker="o", markersize=6, color=ROLES["model"], clip_on=False)
+            above = y < 0.85  # else the number would leave the plot
+            axes.text(
+                x,
+                y + 0.06 if above else y - 0.06,
+                _percent(y),
+                ha="right" if x > 0.95 else "center",
+                va="bottom" if above else "top",
+            )
+        _label_shares(axes, "share of bins it answers, surest first", "how often it is wrong")
+    words = ", ".join(f"answers {_percent(answered[index])}: wrong on {_percent(wrong[index])}" for index in marked)
+    return _to_svg(figure, f"{title}. {words}.")
+
+
+def _label_shares(axes: Axes, along: str, up: str) -> None:
+    axes.set_xlim(0, 1)
+    axes.set_xticks(*SHARE_TICKS)
+    axes.set_xlabel(along)
+    axes.set_ylim(0, 1.02)
+    axes.set_yticks(*SHARE_TICKS)
+    axes.set_ylabel(up)
 
 
 def draw_learning_curves(history: Sequence[Mapping[str, float | None]]) -> dict[str, str]:

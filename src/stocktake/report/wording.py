@@ -50,11 +50,7 @@ class Estimate:
     @classmethod
     def read(cls, metric: Mapping[str, float | None], is_share: bool = True) -> "Estimate":
         """From `value`, `low` and `high` as metrics.json holds them; missing, null and NaN become None."""
-        value, low, high = (metric.get(key) for key in ("value", "low", "high"))
-        return cls(
-            *(None if number is None or math.isnan(number) else number for number in (value, low, high)),
-            is_share,
-        )
+        return cls(*(known(metric.get(key)) for key in ("value", "low", "high")), is_share)
 
     def __str__(self) -> str:
         if self.value is None:
@@ -67,6 +63,11 @@ class Estimate:
         if self.low is None or self.high is None:
             return ""
         return f"{100 * self.low:.1f}–{100 * self.high:.1f}" if self.is_share else f"{self.low:.2f}–{self.high:.2f}"
+
+
+def known(number: float | None) -> float | None:
+    """The number, or None where JSON holds null or NaN."""
+    return None if number is None or math.isnan(number) else number
 
 
 def describe_result(metrics: Mapping[str, Any]) -> list[str]:

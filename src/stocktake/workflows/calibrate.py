@@ -69,8 +69,14 @@ def _resampled_rows(groups: Sequence[str]) -> list[ndarray]:
 
 
 def _estimate(measure: Callable[[ndarray], float], everything: ndarray, draws: list[ndarray]) -> dict[str, float]:
+    """Returns a value with its basic bootstrap interval (Davison & Hinkley 1997, section 2.4).
+
+    The percentiles of the draws would be too high for the calibration error, which resampling pushes up, so that its
+    own value could lie outside.
+    """
+    value = measure(everything)
     low, high = numpy.percentile([measure(rows) for rows in draws], [2.5, 97.5])
-    return {"value": measure(everything), "low": float(low), "high": float(high)}
+    return {"value": value, "low": max(0.0, 2 * value - float(high)), "high": 2 * value - float(low)}
 
 
 def _plain(bins: dict[str, ndarray]) -> dict[str, list[float | None]]:

@@ -1,0 +1,57 @@
+"""What an evaluation says of how sure a model is: against made-up models of which the answer is known."""
+
+import numpy
+import pytest
+
+from stocktake.calibration import Calibration
+from stocktake.workflows.calibrate import measure_calibration
+
+NUM_IMAGES = 6000
+
+
+@pytest.fixture(scope="module")
+def overconfident():
+    """Records drawn from known probabilities, which the model sharpens by a temperature of one half."""
+    draw = numpy.random.default_rng(0)
+    truth_NK = draw.dirichlet([1.5, 1, 1], NUM_IMAGES)
+    recorded_N = (truth_NK.cumsum(1) < draw.random((NUM_IMAGES, 1))).sum(1)
+    said_NK = truth_NK**2 / (truth_NK**2).sum(1, keepdims=True)
+    return said_NK, recorded_N, [str(row // 10) for row in range(NUM_IMAGES)]
+
+
+@pytest.fixture(scope="module")
+def measured(overconfident):
+    said_NK, recorded_N, groups = overconfident
+    calibration = Calibration.fit(said_NK[::2], recorded_N[::2], [1, 2, 3])
+    return measure_calibration(calibration, recorded_N[1::2], said_NK[1::2], groups[1::2])
+
+
+def test_the_temperature_undoes_the_sharpening(measured):
+    assert measured["temperature"] == pytest.approx(2, rel=0.1)
+    assert measured["ece_before"]["value"] > 0.08
+    assert measured["ece_after"]["value"] < 0.03
+    assert measured["nll_after"]["value"] < measured["nll_before"]["value"]
+
+
+def test_sets_hold_the_record_as_often_as_asked(measured):
+    assert measured["coverage"] == 0.9
+    assert measured["set_coverage"]["value"] == pytest.approx(0.9, abs=0.02)
+    assert 1 < measured["set_size"]["value"] < 3
+
+
+def test_intervals_hold_their_values_and_are_as_wide_as_a_proportions(measured):
+    for name in ("ece_before", "ece_after", "nll_before", "set_coverage", "set_size", "aurc"):
+        estimate = measured[name]
+        assert 0 <= estimate["low"] <= estimate["value"] <= estimate["high"], name
+    share, width = 0.9, measured["set_coverage"]["high"] - measured["set_coverage"]["low"]
+    assert width == pytest.approx(2 * 1.96 * numpy.sqrt(share * (1 - share) / (NUM_IMAGES / 2)), rel=0.25)
+
+
+def test_curves_are_short_and_end_with_every_bin_answered(measured, overconfident):
+    said_NK, recorded_N, _ = overconfident
+    curve = measured["risk_coverage"]
+    assert len(curve["coverage"]) == len(curve["risk"]) <= 100
+    assert curve["coverage"][-1] == 1
+    assert curve["risk"][-1] == pytest.approx((said_NK[1::2].argmax(1) != recorded_N[1::2]).mean())
+    assert sum(measured["reliability"]["after"]["num_images"]) == NUM_IMAGES / 2
+    assert None in measured["reliability"]["after"]["confidence"], "three counts are never under 1/3 sure"
