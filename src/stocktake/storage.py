@@ -185,7 +185,8 @@ class Folder:
         Raises:
             StorageError: It could not be written.
         """
-        self.create()
+        if self._pid != os.getpid():  # not before each of many thousands
+            self.create()
         try:
             obstore.put(self.store, key, content)
         except BaseError as error:
