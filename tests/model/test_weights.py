@@ -112,3 +112,15 @@ def test_real_weights_fit(weights):
     loaded = create_backbone("mobilenetv2_100", 5, str(weights)).state_dict()
     for key, value in safetensors.torch.load_file(weights).items():
         assert key.startswith("classifier.") or torch.equal(loaded[key], value), key
+
+
+def test_a_new_last_layer_starts_undecided(tmp_path):
+    torch.manual_seed(0)
+    trained = timm.create_model("mobilenetv2_035", num_classes=7)
+    safetensors.torch.save_file(trained.state_dict(), tmp_path / "w.safetensors")
+    images_BCHW = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        new = create_backbone("mobilenetv2_035", 5, str(tmp_path / "w.safetensors")).eval()(images_BCHW)
+        same = create_backbone("mobilenetv2_035", 7, str(tmp_path / "w.safetensors")).eval()(images_BCHW)
+        torch.testing.assert_close(new.softmax(1), torch.full((4, 5), 0.2), atol=0.1, rtol=0)
+        torch.testing.assert_close(same, trained.eval()(images_BCHW), msg="a last layer that fits is kept")

@@ -47,7 +47,9 @@ def create_backbone(name: str, num_logits: int, weights: str | None = "imagenet"
         _load(backbone, read_state_dict(weights), weights)
         return backbone
     try:
-        return timm.create_model(name, pretrained=True, **options)
+        backbone = timm.create_model(name, pretrained=True, **options)
+        _start_near_zero(backbone)
+        return backbone
     except (OSError, RuntimeError) as error:  # no network, no such file on the hub, a broken download
         raise WeightsError(
             f"The ImageNet weights of {name} did not come from timm's hub ({type(error).__name__}). Check the network, "
@@ -91,3 +93,17 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], place: str) -> None:
             f"shape, first {missing[0]!r}. Is it the file of another model? See model.backbone."
         )
     backbone.load_state_dict(fitting, strict=False)
+    if len(fitting) < len(own):
+        _start_near_zero(backbone)
+
+
+def _start_near_zero(backbone: nn.Module) -> None:
+    """Makes a new last layer on a trained backbone say that every count is about equally likely.
+
+    timm's own start of EfficientNet's relatives grows as the classes get fewer: with 5, logits begin at +-6, and the
+    first epochs undo that at the cost of the backbone.
+    """
+    for layer in backbone.get_classifier().modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
