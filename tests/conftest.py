@@ -19,11 +19,6 @@ NUM_BINS = 120
 SIZE_PX = (96, 72)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than cores: many tests wait for servers and for processes that they started."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory, worker_id) -> pathlib.Path:
     """A folder that all workers of this run see."""
