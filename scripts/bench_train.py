@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from stocktake.config import build, build_all
 from stocktake.workflows.console import quieten
-from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
+from stocktake.workflows.train import settle
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 WARM_UP_STEPS = 3
@@ -57,9 +57,7 @@ def configured(words: list[str], folder: Path) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         own = [f"run_dir={folder}", "logger=csv", "callbacks=spot", "callbacks.progress=null"]
         cfg = compose("train", [*words, *own])
-    cfg.trainer.precision = suitable_precision(cfg.trainer.precision)
-    cfg.model.channels_last = suitable_channels_last(cfg.model.channels_last)
-    cfg.callbacks.best.mode = "max"
+    settle(cfg)
     return cfg
 
 

@@ -1,6 +1,7 @@
 """Folders of objects, on disk or in S3, behind one interface (obstore), opened where they are used."""
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,6 +15,9 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 
 # Buckets that anyone may read without an account, and where they are.
 PUBLIC_BUCKETS = {"aft-vbi-pds": "us-east-1"}
+
+# Threads that meet a folder for the first time open it once, not each for itself.
+_opening = threading.Lock()
 
 
 class StorageError(OSError):
@@ -158,9 +162,14 @@ class Folder:
 
     @property
     def store(self) -> ObjectStore:
-        if self._pid != os.getpid():
-            self._store, self._pid = open_store(self.url, self.options), os.getpid()
+        with _opening:
+            if not self._is_open:
+                self._store, self._pid = open_store(self.url, self.options), os.getpid()
         return self._store
+
+    @property
+    def _is_open(self) -> bool:
+        return self._pid == os.getpid()
 
     def create(self) -> None:
         """Makes a local folder that is to be written to; a bucket must be there."""
@@ -185,7 +194,7 @@ class Folder:
         Raises:
             StorageError: It could not be written.
         """
-        if self._pid != os.getpid():  # not before each of many thousands
+        if not self._is_open:
             self.create()
         try:
             obstore.put(self.store, key, content)

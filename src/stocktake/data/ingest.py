@@ -75,7 +75,6 @@ class Ingest:
             StorageError: Source or root could not be reached within the retry budget.
         """
         self.root.create()
-        _ = self.source.store, self.root.store  # opened once here, not by every thread at the same time
         self._each("records", self._choose(), self._take_record)
         sides = self._sides_by_record()
         used = [image_id for image_id, side in sides.items() if side != GUARD]

@@ -66,7 +66,6 @@ class ObjectImages(Dataset):
         return len(self.keys)
 
     def __getitem__(self, plan: BatchPlan) -> Batch:
-        _ = self.root.store  # opened once here, not by every thread at the same time
         self._fetched.request((*plan.rows, *plan.ahead))
         # Rows, columns, channels, as the decoder lays them out: the stack is a plain copy, into shared memory.
         images_BSSC = default_collate([self._image(row, plan.epoch).permute(1, 2, 0) for row in plan.rows])

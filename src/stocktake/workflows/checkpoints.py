@@ -19,6 +19,20 @@ def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tupl
     """Returns the model of a checkpoint, in evaluation mode and with its calibration, and the configuration of its run.
 
     Raises:
+        CheckpointError: As `read_checkpoint` does.
+    """
+    state = read_checkpoint(checkpoint, storage)
+    config = state[CONFIG_KEY]
+    model = build({**config["model"], "weights": "none", "optimizer": None, "scheduler": None})
+    model.load_state_dict(state["state_dict"])
+    model.on_load_checkpoint(state)
+    return model.eval(), config
+
+
+def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> dict[str, Any]:
+    """Returns what a checkpoint of train.py holds.
+
+    Raises:
         CheckpointError: There is no such file, it is corrupt, or it is not a checkpoint of train.py.
     """
     folder, _, name = checkpoint.rpartition("/")
@@ -40,11 +54,7 @@ def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tupl
             f"checkpoint={checkpoint} holds no configuration of a run; it was not made by train.py. To start from mere "
             f"weights, type train.py ... model.weights={checkpoint}"
         )
-    config = state[CONFIG_KEY]
-    model = build({**config["model"], "weights": "none", "optimizer": None, "scheduler": None})
-    model.load_state_dict(state["state_dict"])
-    model.on_load_checkpoint(state)
-    return model.eval(), config
+    return state
 
 
 def start_from(module: BinCounter, checkpoint: str, storage: StorageOptions | None = None) -> None:

@@ -15,9 +15,9 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 from stocktake.callbacks.run_config import RunConfig
 from stocktake.callbacks.spot import Interrupted
 from stocktake.config import build, build_all
-from stocktake.model.counter import BinCounter
+from stocktake.model.counter import CALIBRATION_KEY, BinCounter
 from stocktake.storage import Folder, StorageOptions, is_s3, let_fsspec_use_obstore, split_url
-from stocktake.workflows.checkpoints import load_counter, start_from
+from stocktake.workflows.checkpoints import read_checkpoint, start_from
 from stocktake.workflows.console import quieten
 from stocktake.workflows.credentials import wandb_key_source
 from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
@@ -57,7 +57,7 @@ def train(cfg: DictConfig) -> float:
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
     run_dir = Path(cfg.run_dir)
-    _settle(cfg)
+    settle(cfg)
     plain_config = OmegaConf.to_container(cfg, resolve=True)
     run_config = RunConfig(plain_config, MAY_DIFFER)
     if cfg.resume and (finished := _finished(run_dir)) is not None:
@@ -107,7 +107,7 @@ def _say_where_it_starts(trainer: Trainer, module: BinCounter, datamodule: Light
     module.reset_metrics()  # what was made in inference mode cannot be added to in a fit
 
 
-def _settle(cfg: DictConfig) -> None:
+def settle(cfg: DictConfig) -> None:
     """Replaces each `auto` by what suits this machine, so that the kept configuration says what was done."""
     with open_dict(cfg):
         cfg.trainer.precision = suitable_precision(cfg.trainer.precision)
@@ -169,7 +169,6 @@ def _write_metrics(run_dir: Path, trainer: Trainer, optimized_metric: str, stora
 
 def _copy_calibration(checkpoint: str, storage: StorageOptions) -> None:
     """Writes what a checkpoint holds of its calibration beside it, for people and for what has no torch."""
-    model, _ = load_counter(checkpoint, storage)
-    if model.calibration is not None:
-        content = json.dumps(model.calibration.to_dict(), indent=2) + "\n"
+    if (calibration := read_checkpoint(checkpoint, storage).get(CALIBRATION_KEY)) is not None:
+        content = json.dumps(calibration, indent=2) + "\n"
         Folder(split_url(checkpoint)[0], storage).write(CALIBRATION_NAME, content.encode())

@@ -1,6 +1,6 @@
 """How sure a model may say it is: fitted on the validation images by BinCounter, measured here on others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -9,7 +9,6 @@ from numpy import ndarray
 from stocktake.calibration import (
     Calibration,
     calibration_metrics,
-    expected_calibration_error,
     reliability,
     risk_coverage,
 )
@@ -31,32 +30,31 @@ def measure_calibration(
     """
     tempered_NK, in_set_NK = calibration.apply(probabilities_NK)
     holds_N = in_set_NK[numpy.arange(len(recorded_N)), recorded_N]
-    values: dict[str, Callable[[ndarray], float]] = {
-        "ece_before": lambda rows: expected_calibration_error(probabilities_NK[rows], recorded_N[rows]),
-        "ece_after": lambda rows: expected_calibration_error(tempered_NK[rows], recorded_N[rows]),
-        "nll_before": lambda rows: _log_loss(probabilities_NK[rows], recorded_N[rows]),
-        "nll_after": lambda rows: _log_loss(tempered_NK[rows], recorded_N[rows]),
-        "set_coverage": lambda rows: float(holds_N[rows].mean()),
-        "set_size": lambda rows: float(in_set_NK[rows].sum(1).mean()),
-        "aurc": lambda rows: risk_coverage(tempered_NK[rows], recorded_N[rows])[2],
-    }
-    draws = _resampled_rows(groups)
-    everything = numpy.arange(len(recorded_N))
+
+    def values(rows: ndarray) -> dict[str, float]:
+        before, after = (calibration_metrics(p_NK[rows], recorded_N[rows]) for p_NK in (probabilities_NK, tempered_NK))
+        return {
+            "ece_before": before["expected_calibration_error"],
+            "ece_after": after["expected_calibration_error"],
+            "nll_before": before["negative_log_likelihood"],
+            "nll_after": after["negative_log_likelihood"],
+            "set_coverage": float(holds_N[rows].mean()),
+            "set_size": float(in_set_NK[rows].sum(1).mean()),
+            "aurc": after["area_under_risk_coverage"],
+        }
+
+    measured, draws = values(numpy.arange(len(recorded_N))), [values(rows) for rows in _resampled_rows(groups)]
     coverage_N, risk_N, _ = risk_coverage(tempered_NK, recorded_N)
     shown = numpy.unique(numpy.linspace(0, len(coverage_N) - 1, NUM_CURVE_POINTS).round().astype(int))
     return {
         **{key: value for key, value in calibration.to_dict().items() if key != "counts"},
-        **{name: _estimate(measure, everything, draws) for name, measure in values.items()},
+        **{name: _estimate(value, [draw[name] for draw in draws]) for name, value in measured.items()},
         "reliability": {
             "before": _plain(reliability(probabilities_NK, recorded_N)),
             "after": _plain(reliability(tempered_NK, recorded_N)),
         },
         "risk_coverage": {"coverage": coverage_N[shown].tolist(), "risk": risk_N[shown].tolist()},
     }
-
-
-def _log_loss(probabilities_NK: ndarray, recorded_N: ndarray) -> float:
-    return calibration_metrics(probabilities_NK, recorded_N)["negative_log_likelihood"]
 
 
 def _resampled_rows(groups: Sequence[str]) -> list[ndarray]:
@@ -68,14 +66,13 @@ def _resampled_rows(groups: Sequence[str]) -> list[ndarray]:
     ]
 
 
-def _estimate(measure: Callable[[ndarray], float], everything: ndarray, draws: list[ndarray]) -> dict[str, float]:
+def _estimate(value: float, drawn: Sequence[float]) -> dict[str, float]:
     """Returns a value with its basic bootstrap interval (Davison & Hinkley 1997, section 2.4).
 
     The percentiles of the draws would be too high for the calibration error, which resampling pushes up, so that its
     own value could lie outside.
     """
-    value = measure(everything)
-    low, high = numpy.percentile([measure(rows) for rows in draws], [2.5, 97.5])
+    low, high = numpy.percentile(drawn, [2.5, 97.5])
     return {"value": value, "low": max(0.0, 2 * value - float(high)), "high": 2 * value - float(low)}
 
 
