@@ -25,11 +25,11 @@ from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.storage import Folder, is_s3
 from stocktake.workflows.baselines import linear_baseline
-from stocktake.workflows.certainty import measure_calibration
 from stocktake.workflows.checkpoints import load_counter
 from stocktake.workflows.console import quieten
 from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history
+from stocktake.workflows.measured_certainty import measure_calibration
 
 PER_COUNT = ("precision", "recall", "f1")
 

@@ -4,7 +4,7 @@ import numpy
 import pytest
 
 from stocktake.calibration import Calibration
-from stocktake.workflows.certainty import measure_calibration
+from stocktake.workflows.measured_certainty import measure_calibration
 
 NUM_IMAGES = 6000
 
