@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from stocktake.data.images import BadImage, check_image
+from stocktake.data.transforms import UndecodableImage, decode
 
 
 def encoded(mode="RGB", size=(100, 80), form="JPEG", **options) -> bytes:
@@ -50,3 +51,25 @@ def test_what_cannot_be_learnt_from_has_a_reason(content, reason):
 
 def test_the_smallest_side_is_enough():
     assert check_image(encoded(size=(64, 64))).width == 64
+
+
+def is_refused(read, content: bytes) -> bool:
+    try:
+        read(content)
+    except (BadImage, UndecodableImage):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_of_damaged_files_those_are_refused_that_training_could_not_decode(progressive):
+    sound = encoded(progressive=progressive)
+    random = numpy.random.default_rng(1)
+    refused = []
+    for _ in range(300):
+        damaged = bytearray(sound[: random.integers(4, len(sound) + 1)] if random.random() < 0.3 else sound)
+        for place in random.integers(4, len(damaged), size=random.integers(0, 4)):
+            damaged[place] = random.integers(256)
+        refused.append(is_refused(check_image, bytes(damaged)))
+        assert refused[-1] == is_refused(decode, bytes(damaged))
+    assert 60 < sum(refused) < 300

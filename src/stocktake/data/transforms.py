@@ -32,15 +32,13 @@ def decode(content: bytes) -> Tensor:
         pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         image_CHW = decode_image(pixels, ImageReadMode.RGB, apply_exif_orientation=True)
     except (RuntimeError, ValueError) as error:
-        raise UndecodableImage(
-            f"{len(content)} bytes that start with {content[:4]!r}: {decoder_reason(error)}"
-        ) from None
+        raise UndecodableImage(f"{len(content)} bytes that start with {content[:4]!r}: {_reason(error)}") from None
     if image_CHW.ndim != 3:
         raise UndecodableImage("an animated picture; one frame is wanted")
     return image_CHW
 
 
-def decoder_reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Returns what torchvision says of a picture, without the place in its source where it says so."""
     return str(error).splitlines()[0].split(".cpp:", 1)[-1].lstrip("0123456789, ")[:200]
 
