@@ -3,7 +3,7 @@
 import numpy
 import pytest
 
-from stocktake.calibration import Calibration
+from stocktake.calibration import Calibration, calibration_metrics
 from stocktake.workflows.measured_certainty import measure_calibration
 
 NUM_IMAGES = 6000
@@ -56,3 +56,16 @@ def test_curves_are_short_and_end_with_every_bin_answered(measured, overconfiden
     assert curve["risk"][-1] == pytest.approx((said_NK[1::2].argmax(1) != recorded_N[1::2]).mean())
     assert sum(measured["reliability"]["after"]["num_images"]) == NUM_IMAGES / 2
     assert None in measured["reliability"]["after"]["confidence"], "three counts are never under 1/3 sure"
+
+
+def test_the_calibration_error_of_chance_is_that_of_a_model_whose_probabilities_are_true():
+    draw = numpy.random.default_rng(1)
+    truth_NK = draw.dirichlet([1.5, 1, 1], 400)
+    honest = Calibration(temperature=1.0, coverage=0.9, threshold=0.1, counts=[1, 2, 3], num_images=400)
+    measured = []
+    for _ in range(60):
+        recorded_N = (truth_NK.cumsum(1) < draw.random((400, 1))).sum(1)
+        measured.append(calibration_metrics(truth_NK, recorded_N)["expected_calibration_error"])
+    said = measure_calibration(honest, recorded_N, truth_NK, [str(row) for row in range(400)])["ece_by_chance"]
+    assert said == pytest.approx(numpy.mean(measured), rel=0.1)
+    assert said > 0.02

@@ -14,7 +14,7 @@ MEASURES = {  # title: the keys before and after the temperature, and whether it
     "Counts in a set, mean": (None, "set_size", False),
     "Wrong, mean over all shares answered (AURC)": (None, "aurc", True),
 }
-NUMBERS = ("temperature", "coverage", "threshold", "num_images")
+NUMBERS = ("temperature", "coverage", "threshold", "num_images", "ece_by_chance")
 RELIABILITY = ("confidence", "accuracy", "num_images")
 ANSWERED = (1.0, 0.5, 0.2)  # shares of the bins that the sentence about a person's help speaks of
 CURE = "Write metrics.json again with scripts/evaluate.py."
@@ -86,7 +86,8 @@ def _describe_honesty(
     if before.value is not None and after.value is not None:
         sentences.append(
             f"Weighed over all bars below, how sure it says it is and how often it is right lay "
-            f"{100 * before.value:.1f} points apart, and now lie {100 * after.value:.1f} apart."
+            f"{100 * before.value:.1f} points apart, and now lie {100 * after.value:.1f} apart; with so few bins chance "
+            f"alone would keep them {100 * calibration['ece_by_chance']:.1f} apart."
         )
     return sentences
 

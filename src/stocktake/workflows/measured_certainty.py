@@ -9,6 +9,7 @@ from numpy import ndarray
 from stocktake.calibration import (
     Calibration,
     calibration_metrics,
+    expected_calibration_error,
     reliability,
     risk_coverage,
 )
@@ -49,12 +50,31 @@ def measure_calibration(
     return {
         **{key: value for key, value in calibration.to_dict().items() if key != "counts"},
         **{name: _estimate(value, [draw[name] for draw in draws]) for name, value in measured.items()},
+        "ece_by_chance": _calibration_error_by_chance(tempered_NK),
         "reliability": {
             "before": _plain(reliability(probabilities_NK, recorded_N)),
             "after": _plain(reliability(tempered_NK, recorded_N)),
         },
         "risk_coverage": {"coverage": coverage_N[shown].tolist(), "risk": risk_N[shown].tolist()},
     }
+
+
+def _calibration_error_by_chance(probabilities_NK: ndarray) -> float:
+    """Returns the calibration error that so many images show on average where every probability is true.
+
+    The records are drawn from the probabilities themselves (Broecker & Smith 2007, "consistency resampling",
+    https://doi.org/10.1175/WAF993.1).
+    """
+    draw = generator("calibration by chance", len(probabilities_NK))
+    cumulative_NK = probabilities_NK.cumsum(1)
+    cumulative_NK[:, -1] = 1  # against rounding
+    errors = [
+        expected_calibration_error(
+            probabilities_NK, (cumulative_NK < draw.random((len(probabilities_NK), 1))).sum(axis=1)
+        )
+        for _ in range(NUM_RESAMPLES)
+    ]
+    return float(numpy.mean(errors))
 
 
 def _resampled_rows(groups: Sequence[str]) -> list[ndarray]:
