@@ -1,7 +1,7 @@
 """Evaluates a checkpoint on a split: metrics.json, predictions.parquet and report.html, in the run's folder.
 
 python scripts/evaluate.py checkpoint=runs/demo/latest/checkpoints/best.ckpt
-python scripts/evaluate.py checkpoint=best.ckpt root=data/outside split=all
+python scripts/evaluate.py checkpoint=best.ckpt root=data/outside side=all
 """
 
 import hydra

@@ -3,6 +3,7 @@
 import inspect
 import pathlib
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from omegaconf import OmegaConf
 
 from stocktake.config import build, build_all
 
-CONF = pathlib.Path(__file__).parents[1] / "conf"
+REPOSITORY = pathlib.Path(__file__).parents[1]
+CONF = REPOSITORY / "conf"
 # What hands its **options on to something that is no parent of it.
 HANDED_ON = {"pytorch_lightning.callbacks.ThroughputMonitor": "lightning_fabric.utilities.throughput.Throughput"}
 OWN_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
@@ -86,6 +88,34 @@ def test_every_entry_configuration_composes(compose, name):
 @pytest.mark.parametrize("name", choices("split"))
 def test_every_split_binds(compose, name):
     assert binding_errors(plain(compose("prepare", f"split={name}"))) == []
+
+
+def written_commands() -> list[tuple[str, ...]]:
+    """Returns what README, train.py and scripts/ tell a reader to type: the configuration's name, then its words."""
+    files = [REPOSITORY / "README.md", REPOSITORY / "train.py", *sorted((REPOSITORY / "scripts").glob("*.py"))]
+    commands = []
+    for file in files:
+        text = file.read_text().replace("\\\n", " ")
+        for name, words in re.findall(
+            r"^ *(?:`?python )(train|scripts/\w+)\.py +([^#`\n>]*=[^#`\n]*)", text, re.MULTILINE
+        ):
+            name = name.removeprefix("scripts/")
+            if name in choices(".") and name != "rehearse":  # which hands its words on to train.py
+                commands.append((name, *shlex.split(re.sub(r"<[^>]*>|\$\w+", "x", words).split(" > ")[0])))
+    return commands
+
+
+@pytest.mark.parametrize("command", written_commands(), ids=" ".join)
+def test_every_written_command_composes(compose, command):
+    name, *words = command
+    sweep, words = "-m" in words, [word for word in words if "=" in word]
+    words = [re.sub(r"(=[^\[{,]*),.*", r"\1", word) if sweep else word for word in words]
+    assert compose(name, *words)
+
+
+def test_commands_are_found_where_they_are_written():
+    assert ("evaluate", "checkpoint=best.ckpt", "root=data/outside", "side=all") in written_commands()
+    assert len(written_commands()) > 20
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         "storage": storage,
     }
     datamodule = BinDataModule(**data)
-    rows = datamodule.manifest.side(cfg.split, cfg.limit, model.counts)
+    rows = datamodule.manifest.side(cfg.side, cfg.limit, model.counts)
     trainer = Trainer(
         accelerator=cfg.accelerator,
         devices=1,
@@ -58,7 +58,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         enable_model_summary=False,
         callbacks=[RichProgressBar()],
     )
-    batches = trainer.predict(model, datamodule.loader(cfg.split))
+    batches = trainer.predict(model, datamodule.loader(cfg.side))
     probabilities_NK = torch.cat([batch["probabilities"] for batch in batches]).double().numpy()
 
     counts_K = numpy.array(model.counts)
@@ -67,7 +67,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     metrics = {
         "checkpoint": cfg.checkpoint,
         "root": datamodule.root.url,
-        "split": cfg.split,
+        "split": cfg.side,
         "num_images": rows.num_rows,
         "num_blocks": len(set(groups)),
         "manifest_sha256": datamodule.manifest.sha256,
@@ -79,10 +79,10 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     if model.calibration is not None:
         metrics["calibration"] = measure_calibration(model.calibration, recorded_N, probabilities_NK, groups)
     if cfg.linear_baseline:
-        predicted, counts = linear_baseline(cfg.split, **data)
+        predicted, counts = linear_baseline(cfg.side, **data)
         metrics["linear_baseline"] = {"test/accuracy": {"value": float((predicted == counts).mean())}}
 
-    output = Path(cfg.output_dir) if cfg.output_dir else _output_dir(cfg.checkpoint, cfg.split)
+    output = Path(cfg.output_dir) if cfg.output_dir else _output_dir(cfg.checkpoint, cfg.side)
     output.mkdir(parents=True, exist_ok=True)
     predictions = _predictions(rows, probabilities_NK, counts_K)
     pyarrow.parquet.write_table(predictions, output / "predictions.parquet")
