@@ -1,4 +1,7 @@
-"""Collects bins into a dataset root: data/{train,valid,test}/<count>/<id>.jpg, manifest.parquet, quarantine.jsonl.
+"""Collects bins into a dataset root: data/{train,valid,test}/<count>/<id>.jpg, and the tables that describe them.
+
+manifest.parquet has a row for each image, records.parquet one for each product of a bin, and quarantine.jsonl one for
+each bin that was left out, with the reason.
 
 python scripts/prepare.py source=s3://aft-vbi-pds root=data/abid            # 10,441 public bins, no account needed
 python scripts/prepare.py source=s3://aft-vbi-pds root=s3://my-bucket/abid

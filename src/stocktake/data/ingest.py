@@ -3,6 +3,7 @@
 Two passes: first the records, which decide label and side; then the images of the bins that are used. Only so many
 requests are under way at once, so memory does not grow with the images. What lies in the root already is
 checked there and not fetched again; the manifest is written last, so a root without one is simply not finished.
+Records are read anew each time: they are small, and what they say of a bin stands nowhere but in the finished files.
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ from stocktake.data.duplicates import near_pairs, repeated
 from stocktake.data.images import BadImage, ImageFacts, check_image
 from stocktake.data.listing import by_id
 from stocktake.data.manifest import SCHEMA, Manifest, ManifestError
+from stocktake.data.products import GatheredProducts
 from stocktake.data.quarantine import Quarantine
 from stocktake.data.records import InvalidRecord, parse_record
 from stocktake.data.split import GUARD, SIDES, Split, crossing_pairs, set_pairs_aside, set_twins_aside
@@ -75,15 +77,17 @@ class Ingest:
             StorageError: Source or root could not be reached within the retry budget.
         """
         self.root.create()
-        self._each("records", self._choose(), self._take_record)
-        sides = self._sides_by_record()
-        used = [image_id for image_id, side in sides.items() if side != GUARD]
-        present = self._present() if used else {}
-        self._each("images", used, lambda image_id: self._take_image(image_id, sides[image_id], present))
-        sides = self._sides_by_picture(sides)
+        with GatheredProducts() as products:
+            self._each("records", self._choose(), lambda listed: self._take_record(*listed, products))
+            sides = self._sides_by_record()
+            used = [image_id for image_id, side in sides.items() if side != GUARD]
+            present = self._present() if used else {}
+            self._each("images", used, lambda image_id: self._take_image(image_id, sides[image_id], present))
+            sides = self._sides_by_picture(sides)
 
-        self.quarantine.write(self.root)
-        self.quarantine.check(self.root, len(self.listing), self.max_bad_fraction)
+            self.quarantine.write(self.root)
+            self.quarantine.check(self.root, len(self.listing), self.max_bad_fraction)
+            products.write(self.root, self.bins)
         manifest = Manifest(self._table(sides), self._origin(sides))
         manifest.write(self.root)
         return manifest
@@ -134,8 +138,7 @@ class Ingest:
         if items:
             in_turn(items, work, self.num_requests, self.progress(name, len(items)))
 
-    def _take_record(self, listed: tuple[str, int | None]) -> None:
-        image_id, count = listed
+    def _take_record(self, image_id: str, count: int | None, products: GatheredProducts) -> None:
         content = _read(self.source, f"metadata/{image_id}.json")
         if content is None:  # never a count of 0: only the list knows it then
             if count is None:
@@ -155,6 +158,7 @@ class Ingest:
             self.bins[image_id] = Bin(
                 image_id, record.expected_quantity, "record", record.contents, len(record.products)
             )
+            products.add(image_id, record.products)
 
     def _present(self) -> dict[str, str | None]:
         """Returns the images that lie in the root from the same source, each with its sha256 if a manifest tells it."""

@@ -22,7 +22,7 @@ class InvalidRecord(ValueError):
 @dataclass(frozen=True)
 class Product:
     asin: str
-    name: str
+    name: str | None
     quantity: int
 
 
@@ -76,7 +76,8 @@ def _product(key: str, item: object) -> Product:
     asin = item.get("asin") or key
     if not isinstance(asin, str):
         raise InvalidRecord("record-schema", f"product {key[:40]!r} has an asin that is no string")
-    return Product(asin, str(item.get("name") or ""), _quantity(item.get("quantity"), f"quantity of {key[:40]!r}"))
+    name = item.get("normalizedName") or item.get("name")
+    return Product(asin, str(name) if name else None, _quantity(item.get("quantity"), f"quantity of {key[:40]!r}"))
 
 
 def _quantity(value: object, name: str) -> int:

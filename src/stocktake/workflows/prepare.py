@@ -11,6 +11,7 @@ from stocktake.config import build
 from stocktake.data.ingest import Ingest
 from stocktake.data.listing import read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
+from stocktake.data.products import RECORDS_KEY
 from stocktake.data.quarantine import QUARANTINE_KEY
 from stocktake.storage import Folder, join_url
 
@@ -63,7 +64,9 @@ def prepare(cfg: DictConfig) -> Manifest | None:
             progress=progress,
         ).run()
     console.print(_summary(manifest, root))
-    console.print(f"{time.monotonic() - started:.0f} s. Wrote {join_url(root.url, MANIFEST_KEY)} and {QUARANTINE_KEY}.")
+    console.print(
+        f"{time.monotonic() - started:.0f} s. Wrote {join_url(root.url, MANIFEST_KEY)}, {RECORDS_KEY} and {QUARANTINE_KEY}."
+    )
     return manifest
 
 
@@ -77,8 +80,8 @@ def _forecast(source: Folder, root: Folder, listing: list[tuple[str, int | None]
     return (
         f"Would send {2 * len(listing):,} GET requests to {source.url} (a record and an image for each of "
         f"{len(listing):,} bins)\nand read about {gib:.2f} GiB ({len(sizes)} images were asked for their size), "
-        f"then write up to {len(listing):,} images\nof the same size, {MANIFEST_KEY} and {QUARANTINE_KEY} "
-        f"to {root.url}.\n"
+        f"then write up to {len(listing):,} images\nof the same size, {MANIFEST_KEY}, {RECORDS_KEY} and "
+        f"{QUARANTINE_KEY} to {root.url}.\n"
         "Images that lie there already are not fetched again."
     )
 
