@@ -5,7 +5,9 @@ import hashlib
 import io
 import json
 import shutil
+from collections import Counter
 
+import pyarrow.compute
 import pyarrow.parquet
 import pytest
 from PIL import Image
@@ -13,6 +15,7 @@ from PIL import Image
 from stocktake.data.ingest import Ingest
 from stocktake.data.listing import read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
+from stocktake.data.products import RECORDS_KEY
 from stocktake.data.quarantine import QUARANTINE_KEY, TooManyBad
 from stocktake.data.split import GUARD, Split
 from stocktake.storage import Folder, local_path
@@ -48,6 +51,15 @@ def ingest(source, root, listing=None, split=None, **options) -> Ingest:
     if listing is None:
         listing = [(image_id, count_of(source, image_id)) for image_id in IDS]
     return Ingest(Folder(str(source)), Folder(str(root)), listing, split or Split(block=1), **options)
+
+
+def rows_of(records) -> list[dict]:
+    """Returns the rows that the records' own JSON asks for, in the order of (image id, record)."""
+    return [
+        {"image_id": image_id, "name": item["normalizedName"], "asin": item["asin"], "quantity": item["quantity"]}
+        for image_id, record in records
+        for item in record["BIN_FCSKU_DATA"].values()
+    ]
 
 
 def quarantine(root) -> dict[str, str]:
@@ -104,6 +116,31 @@ def test_each_reason_to_leave_a_bin_out(source, root):
     manifest = Manifest.read(Folder(str(root)))
     assert manifest.table["image_id"].to_pylist() == sorted(kept(root))
     assert manifest.origin["num_quarantined"] == 7
+
+
+def test_what_each_record_says_is_kept_as_it_was(source, root):
+    ingest(source, root, num_requests=7).run()
+    rows = pyarrow.parquet.read_table(root / RECORDS_KEY).to_pylist()
+    assert rows == rows_of((image_id, record_of(source, image_id)) for image_id in IDS)
+    assert max(len(record_of(source, image_id)["BIN_FCSKU_DATA"]) for image_id in IDS) > 1
+
+
+def test_products_are_of_the_manifests_bins_alone(source, root):
+    """Set aside is in; without a record, left out at the record, at the picture or as a repeated one is not."""
+    listing = [(image_id, count_of(source, image_id)) for image_id in IDS]
+    split = Split(block=5, seed=1)
+    (source / "metadata/00003.json").unlink()
+    (source / "metadata/00004.json").write_text("{}")
+    used = [image_id for image_id in IDS if split.side(image_id) != GUARD and image_id not in ("00003", "00004")]
+    (source / f"bin-images/{used[0]}.jpg").write_bytes(b"no picture")
+    shutil.copy(source / f"bin-images/{used[1]}.jpg", source / f"bin-images/{used[2]}.jpg")
+    table = ingest(source, root, listing, split, max_bad_fraction=0.5).run().table
+    assert quarantine(root).keys() == {"00004", used[0], used[2]}
+    with_record = table.filter(pyarrow.compute.equal(table["label_source"], "record"))["image_id"].to_pylist()
+    assert any(split.side(image_id) == GUARD for image_id in with_record)
+    assert set(with_record) == set(IDS) - {"00003", "00004", used[0], used[2]}
+    rows = pyarrow.parquet.read_table(root / RECORDS_KEY).to_pylist()
+    assert rows == rows_of((image_id, record_of(source, image_id)) for image_id in with_record)
 
 
 def test_a_bin_without_a_record_keeps_the_lists_count(source, root):
@@ -181,14 +218,52 @@ def test_interrupted_and_typed_again_is_as_if_nothing_had_happened(source, root,
     ingest(source, root).run()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     ingest(source, tmp_path / "straight").run()
-    for name in (MANIFEST_KEY, QUARANTINE_KEY):
+    for name in (MANIFEST_KEY, RECORDS_KEY, QUARANTINE_KEY):
         assert (root / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
     everything = {path: path.stat().st_mtime_ns for path in root.glob("data/*/*/*.jpg")}
-    manifest = (root / MANIFEST_KEY).read_bytes()
+    tables = [(root / name).read_bytes() for name in (MANIFEST_KEY, RECORDS_KEY)]
     ingest(source, root).run()
     assert {path: path.stat().st_mtime_ns for path in everything} == everything
+    assert [(root / name).read_bytes() for name in (MANIFEST_KEY, RECORDS_KEY)] == tables
+
+
+class Stubborn(Folder):
+    """Takes everything but one object."""
+
+    refused: str = ""
+
+    def write(self, key, content):
+        if key == self.refused:
+            raise ConnectionError(f"no {key}")
+        super().write(key, content)
+
+
+@pytest.mark.parametrize("refused", [RECORDS_KEY, MANIFEST_KEY])
+def test_a_manifest_never_stands_without_the_records(source, root, tmp_path, refused):
+    interrupted = ingest(source, root)
+    interrupted.root = Stubborn(str(root))
+    interrupted.root.refused = refused
+    with pytest.raises(ConnectionError, match=refused):
+        interrupted.run()
+    assert not (root / MANIFEST_KEY).exists()
+    assert (root / RECORDS_KEY).exists() == (refused == MANIFEST_KEY)
+    ingest(source, root).run()
+    ingest(source, tmp_path / "straight").run()
+    for name in (MANIFEST_KEY, RECORDS_KEY):
+        assert (root / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_a_root_of_an_earlier_version_gets_its_records_and_keeps_the_rest(source, root):
+    ingest(source, root).run()
+    records = (root / RECORDS_KEY).read_bytes()
+    (root / RECORDS_KEY).unlink()
+    before = {path: path.stat().st_mtime_ns for path in root.glob("data/*/*/*.jpg")}
+    manifest = (root / MANIFEST_KEY).read_bytes()
+    ingest(source, root).run()
+    assert (root / RECORDS_KEY).read_bytes() == records
     assert (root / MANIFEST_KEY).read_bytes() == manifest
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_typed_again_it_mends_a_damaged_root(source, root):
@@ -259,3 +334,10 @@ def test_real_bins(abid_root, tmp_path):
     assert sizes["train"] > sizes["valid"] > 0
     claimed = dict(listing)
     assert all(claimed[row["image_id"]] == row["count"] for row in manifest.table.to_pylist())
+    records = pyarrow.parquet.read_table(tmp_path / RECORDS_KEY).to_pylist()
+    held = Counter()
+    for row in records:
+        held[row["image_id"]] += row["quantity"]
+    with_record = {row["image_id"] for row in manifest.table.to_pylist() if row["label_source"] == "record"}
+    assert held.keys() == with_record
+    assert held == {image_id: record_of(abid_root, image_id)["EXPECTED_QUANTITY"] for image_id in with_record}

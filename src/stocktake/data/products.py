@@ -80,8 +80,10 @@ class GatheredProducts:
         Raises:
             StorageError: The root could not be written to.
         """
-        order = f"SELECT {', '.join(SCHEMA.names)} FROM products ORDER BY image_id, position"
-        kept = (row for row in self._database.execute(order) if row[0] in image_ids)
+        rows_in_order = self._database.execute(
+            "SELECT image_id, name, asin, quantity FROM products ORDER BY image_id, position"
+        )
+        kept = (row for row in rows_in_order if row[0] in image_ids)
         buffer = io.BytesIO()
         with pyarrow.parquet.ParquetWriter(buffer, SCHEMA, compression="zstd") as file:
             while rows := list(islice(kept, ROWS_PER_GROUP)):

@@ -64,9 +64,8 @@ def prepare(cfg: DictConfig) -> Manifest | None:
             progress=progress,
         ).run()
     console.print(_summary(manifest, root))
-    console.print(
-        f"{time.monotonic() - started:.0f} s. Wrote {join_url(root.url, MANIFEST_KEY)}, {RECORDS_KEY} and {QUARANTINE_KEY}."
-    )
+    seconds, written = time.monotonic() - started, join_url(root.url, MANIFEST_KEY)
+    console.print(f"{seconds:.0f} s. Wrote {written}, {RECORDS_KEY} and {QUARANTINE_KEY}.")
     return manifest
 
 
