@@ -108,7 +108,7 @@ def read_products(root: Folder, image_ids: Collection[str]) -> dict[str, list[Pr
     except FileNotFoundError:
         return None
     products: dict[str, list[Product]] = {image_id: [] for image_id in image_ids}
-    wanted = pyarrow.array(products, pyarrow.string())
+    wanted = pyarrow.array(list(products), pyarrow.string())
     try:
         with pyarrow.parquet.ParquetFile(io.BytesIO(content)) as file:
             for batch in file.iter_batches(ROWS_PER_GROUP, columns=SCHEMA.names):
