@@ -5,6 +5,7 @@ before these are carried along, so that thousands of bootstrap samples are one c
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy
 import torch
@@ -73,6 +74,26 @@ def confusion_matrix(recorded_N: ndarray, predicted_N: ndarray, num_counts: int)
     return numpy.bincount(recorded_N * num_counts + predicted_N, minlength=num_counts**2).reshape(num_counts, -1)
 
 
+def group_errors(
+    recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str], counts_K: ndarray
+) -> tuple[ndarray, ndarray]:
+    """Returns `confusion_GKK` and `squared_error_G` of the G groups, in the order of their names.
+
+    Args:
+        recorded_N: The record's count of every image, as its position among the K counts.
+        probabilities_NK: P(count) of every image; the most likely count is the predicted one.
+        groups: The name of every image's group.
+    """
+    _, group_N, sizes_G = numpy.unique(numpy.asarray(groups), return_inverse=True, return_counts=True)
+    rows_G = numpy.split(numpy.argsort(group_N, kind="stable"), sizes_G.cumsum()[:-1])
+    predicted_N = probabilities_NK.argmax(1)
+    confusion_GKK = numpy.stack(
+        [confusion_matrix(recorded_N[rows], predicted_N[rows], len(counts_K)) for rows in rows_G]
+    )
+    squared_error_N = (probabilities_NK @ counts_K - counts_K[recorded_N]) ** 2
+    return confusion_GKK, numpy.bincount(group_N, squared_error_N)
+
+
 class CountMetrics(Metric):
     """The scalars of `summarise`, gathered over batches and ranks."""
 
@@ -101,17 +122,25 @@ class CountMetrics(Metric):
 
 
 def bootstrap(
+    confusion_GKK: ndarray, squared_error_G: ndarray, counts_K: ndarray
+) -> dict[str, tuple[ndarray, ndarray]]:
+    """Returns the 95 % interval of every metric of `summarise`, see `bootstrap_samples` and `percentile_interval`."""
+    samples = bootstrap_samples(confusion_GKK, squared_error_G, counts_K)
+    return {name: percentile_interval(values) for name, values in samples.items()}
+
+
+def bootstrap_samples(
     confusion_GKK: ndarray,
     squared_error_G: ndarray,
     counts_K: ndarray,
     num_samples: int = 2000,
     seed: int = 0,
-) -> dict[str, tuple[ndarray, ndarray]]:
-    """Returns the 95 % interval of every metric of `summarise`, from resampling whole groups of images.
+) -> dict[str, ndarray]:
+    """Returns every metric of `summarise` on S samples, each of whole groups of images drawn with replacement.
 
-    Images of one group (a block of neighbouring bins) are alike, so it is the groups that are drawn with replacement;
-    the interval spans the 2.5th to the 97.5th percentile (Efron & Tibshirani 1993, An Introduction to the Bootstrap,
-    chapter 13). NaN where a single group leaves nothing to resample.
+    Images of one group (a block of neighbouring bins) are alike, so it is the groups that are drawn. As many groups
+    and the same seed give the same draws: samples of two models on the same groups are paired, and their difference
+    is what the two would differ by on other groups. NaN where a single group leaves nothing to resample.
 
     Args:
         confusion_GKK: The confusion matrix of each of G groups.
@@ -120,9 +149,17 @@ def bootstrap(
     num_groups = len(confusion_GKK)
     weights_SG = generator("bootstrap", seed).multinomial(num_groups, [1 / num_groups] * num_groups, num_samples)
     samples = summarise(numpy.tensordot(weights_SG, confusion_GKK, 1), weights_SG @ squared_error_G, counts_K)
+    if num_groups < 2:
+        return {name: numpy.full_like(values, numpy.nan) for name, values in samples.items()}
+    return samples
+
+
+def percentile_interval(samples: ndarray) -> tuple[ndarray, ndarray]:
+    """Returns the 2.5th and the 97.5th percentile of the samples along the first axis.
+
+    Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13. A sample that is NaN has no say.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a count that no sample predicts has no percentile
-        spans = {name: numpy.nanpercentile(values, [2.5, 97.5], axis=0) for name, values in samples.items()}
-    if num_groups < 2:
-        spans = {name: numpy.full_like(span, numpy.nan) for name, span in spans.items()}
-    return {name: (low, high) for name, (low, high) in spans.items()}
+        low, high = numpy.nanpercentile(samples, [2.5, 97.5], axis=0)
+    return low, high

@@ -66,7 +66,7 @@ def draw_bars(estimates: Mapping[str, Estimate], title: str) -> str:
         title: What the bars show, for readers who cannot see them.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _empty_figure()
+        figure, axes = empty_figure()
         for position, estimate in enumerate(estimates.values()):
             top = estimate.value or 0.0
             axes.bar(position, top, width=0.62, color=ROLES["heat"], edgecolor=ROLES["model"])
@@ -81,7 +81,7 @@ def draw_bars(estimates: Mapping[str, Estimate], title: str) -> str:
         axes.set_ylim(0, 1.16)
         axes.set_yticks(*SHARE_TICKS)
     words = ", ".join(f"count {count}: {_percent(estimate.value)}" for count, estimate in estimates.items())
-    return _to_svg(figure, f"{title}. {words}.")
+    return to_svg(figure, f"{title}. {words}.")
 
 
 def draw_reliability(
@@ -99,7 +99,7 @@ def draw_reliability(
     width = 1 / len(num_images) / max(*num_images, 1)
     words = []
     with matplotlib.rc_context(STYLE):
-        figure, axes = _empty_figure()
+        figure, axes = empty_figure()
         for part, (said, right, num) in enumerate(zip(confidence, accuracy, num_images, strict=True)):
             if said is not None and right is not None:
                 middle = (part + 0.5) / len(num_images)
@@ -107,7 +107,7 @@ def draw_reliability(
                 words.append(f"says {_percent(said)}: right on {_percent(right)} of {num}")
         axes.plot([0, 1], [0, 1], color=ROLES["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
         _label_shares(axes, "how sure it says it is", "how often it is right")
-    return _to_svg(figure, f"{title}. {', '.join(words) or 'No bins'}.")
+    return to_svg(figure, f"{title}. {', '.join(words) or 'No bins'}.")
 
 
 def draw_risk_coverage(answered: Sequence[float], wrong: Sequence[float], marked: Sequence[int], title: str) -> str:
@@ -120,7 +120,7 @@ def draw_risk_coverage(answered: Sequence[float], wrong: Sequence[float], marked
         title: What the curve shows, for readers who cannot see it.
     """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _empty_figure()
+        figure, axes = empty_figure()
         axes.plot(answered, wrong, color=ROLES["model"], linewidth=2.0, clip_on=False)
         for index in marked:
             x, y = answered[index], wrong[index]
@@ -135,7 +135,7 @@ def draw_risk_coverage(answered: Sequence[float], wrong: Sequence[float], marked
             )
         _label_shares(axes, "share of bins it answers, surest first", "how often it is wrong")
     words = ", ".join(f"answers {_percent(answered[index])}: wrong on {_percent(wrong[index])}" for index in marked)
-    return _to_svg(figure, f"{title}. {words}.")
+    return to_svg(figure, f"{title}. {words}.")
 
 
 def _label_shares(axes: Axes, along: str, up: str) -> None:
@@ -181,7 +181,7 @@ def _curve(history: Sequence[Mapping[str, float | None]], along: str, key: str) 
 
 def _draw_curves(title: str, along: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     with matplotlib.rc_context(STYLE):
-        figure, axes = _empty_figure()
+        figure, axes = empty_figure()
         for key, points in curves.items():
             emphasis = {"color": ROLES["muted"], "linewidth": 0.9}
             if key.startswith("valid/"):
@@ -201,11 +201,12 @@ def _draw_curves(title: str, along: str, curves: Mapping[str, Sequence[tuple[flo
         f"{key} goes from {points[0][1]:.3g} to {points[-1][1]:.3g} by {along} {points[-1][0]:g}"
         for key, points in curves.items()
     )
-    return _to_svg(figure, f"{title}: {words}.")
+    return to_svg(figure, f"{title}: {words}.")
 
 
-def _empty_figure() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(SIZE_PX[0] / 72, SIZE_PX[1] / 72), layout="constrained")
+def empty_figure(height_px: float = SIZE_PX[1]) -> tuple[Figure, Axes]:
+    """A figure as wide as all others, and its one plot; for the inside of `matplotlib.rc_context(STYLE)`."""
+    figure = Figure(figsize=(SIZE_PX[0] / 72, height_px / 72), layout="constrained")
     return figure, figure.subplots()
 
 
@@ -213,7 +214,7 @@ def _percent(share: float | None) -> str:
     return "n/a" if share is None else f"{100 * share:.0f}\u202f%"
 
 
-def _to_svg(figure: Figure, description: str) -> str:
+def to_svg(figure: Figure, description: str) -> str:
     """An `<svg>` element for the inside of a page: no fixed size, font or colour, and ids of its own."""
     file = io.StringIO()
     with matplotlib.rc_context(STYLE):
@@ -228,9 +229,9 @@ def _to_svg(figure: Figure, description: str) -> str:
     referenced = set(re.findall(r"#([^)\"]+)[)\"]", drawing))
     drawing = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in referenced else "", drawing)
     drawing = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}", drawing)
-    width_px, height_px = SIZE_PX
+    width_px, height_px = 72 * figure.get_size_inches()
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
-        f'aria-label="{escape(description)}" viewBox="0 0 {width_px} {height_px}">'
+        f'aria-label="{escape(description)}" viewBox="0 0 {width_px:g} {height_px:g}">'
     )
     return re.sub(r"<svg [^>]*>", lambda _: head, drawing, count=1)

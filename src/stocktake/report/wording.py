@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 ACCURACY, WITHIN_ONE, RMSE = "test/accuracy", "test/within_one", "test/rmse"
 LABELS = (
@@ -48,7 +48,7 @@ class Estimate:
     is_share: bool = True
 
     @classmethod
-    def read(cls, metric: Mapping[str, float | None], is_share: bool = True) -> "Estimate":
+    def read(cls, metric: Mapping[str, float | None], is_share: bool = True) -> Self:
         """From `value`, `low` and `high` as metrics.json holds them; missing, null and NaN become None."""
         return cls(*(known(metric.get(key)) for key in ("value", "low", "high")), is_share)
 
@@ -63,6 +63,30 @@ class Estimate:
         if self.low is None or self.high is None:
             return ""
         return f"{100 * self.low:.1f}–{100 * self.high:.1f}" if self.is_share else f"{self.low:.2f}–{self.high:.2f}"
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """By how much one model's number is above another's, with its sign; of shares in points, hundredths of all bins."""
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "n/a"
+        return f"{self._signed(self.value)} points" if self.is_share else self._signed(self.value)
+
+    @property
+    def interval(self) -> str:
+        if self.low is None or self.high is None:
+            return ""
+        return f"{self._signed(self.low)} to {self._signed(self.high)}"
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+    def _signed(self, number: float) -> str:
+        return (f"{100 * number:+z.1f}" if self.is_share else f"{number:+z.3f}").replace("-", "−")
 
 
 def known(number: float | None) -> float | None:

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
-from stocktake.model.metrics import SCALARS, bootstrap, confusion_matrix, summarise
+from stocktake.model.metrics import SCALARS, bootstrap, group_errors, summarise
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.storage import Folder, is_s3
@@ -105,16 +105,7 @@ def measure(recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str
         probabilities_NK: P(count) of every image.
         groups: The block of neighbouring bins that every image is in; whole blocks are resampled.
     """
-    predicted_N = probabilities_NK.argmax(1)
-    squared_error_N = (probabilities_NK @ counts_K - counts_K[recorded_N]) ** 2
-    names, group_N = numpy.unique(numpy.asarray(groups), return_inverse=True)
-    confusion_GKK = numpy.stack(
-        [
-            confusion_matrix(recorded_N[group_N == g], predicted_N[group_N == g], len(counts_K))
-            for g in range(len(names))
-        ]
-    )
-    squared_error_G = numpy.bincount(group_N, squared_error_N)
+    confusion_GKK, squared_error_G = group_errors(recorded_N, probabilities_NK, groups, counts_K)
     values = summarise(confusion_GKK.sum(0), squared_error_G.sum(), counts_K)
     spans = bootstrap(confusion_GKK, squared_error_G, counts_K)
 
@@ -149,6 +140,7 @@ def _predictions(rows: pyarrow.Table, probabilities_NK: ndarray, counts_K: ndarr
         {
             "image_id": rows["image_id"],
             "split": rows["split"],
+            "group": rows["group"],
             "count": rows["count"],
             "predicted": pyarrow.array(counts_K[probabilities_NK.argmax(1)], pyarrow.int32()),
             "probabilities": pyarrow.array(probabilities_NK.tolist(), pyarrow.list_(pyarrow.float64())),

@@ -44,7 +44,7 @@ def measure_calibration(
             "aurc": after["area_under_risk_coverage"],
         }
 
-    measured, draws = values(numpy.arange(len(recorded_N))), [values(rows) for rows in _resampled_rows(groups)]
+    measured, draws = values(numpy.arange(len(recorded_N))), [values(rows) for rows in resampled_rows(groups)]
     coverage_N, risk_N, _ = risk_coverage(tempered_NK, recorded_N)
     shown = numpy.unique(numpy.linspace(0, len(coverage_N) - 1, NUM_CURVE_POINTS).round().astype(int))
     return {
@@ -77,7 +77,11 @@ def _calibration_error_by_chance(probabilities_NK: ndarray) -> float:
     return float(numpy.mean(errors))
 
 
-def _resampled_rows(groups: Sequence[str]) -> list[ndarray]:
+def resampled_rows(groups: Sequence[str]) -> list[ndarray]:
+    """Returns the rows of NUM_RESAMPLES samples, each of whole groups drawn with replacement.
+
+    The same groups give the same samples, so figures of two models on the same images are paired.
+    """
     names, group_N = numpy.unique(numpy.asarray(groups), return_inverse=True)
     rows_G = [numpy.flatnonzero(group_N == g) for g in range(len(names))]
     draw = generator("calibration", len(names))
@@ -86,14 +90,19 @@ def _resampled_rows(groups: Sequence[str]) -> list[ndarray]:
     ]
 
 
-def _estimate(value: float, drawn: Sequence[float]) -> dict[str, float]:
-    """Returns a value with its basic bootstrap interval (Davison & Hinkley 1997, section 2.4).
+def basic_interval(value: float, drawn: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95 % basic bootstrap interval (Davison & Hinkley 1997, section 2.4).
 
     The percentiles of the draws would be too high for the calibration error, which resampling pushes up, so that its
     own value could lie outside.
     """
     low, high = numpy.percentile(drawn, [2.5, 97.5])
-    return {"value": value, "low": max(0.0, 2 * value - float(high)), "high": 2 * value - float(low)}
+    return 2 * value - float(high), 2 * value - float(low)
+
+
+def _estimate(value: float, drawn: Sequence[float]) -> dict[str, float]:
+    low, high = basic_interval(value, drawn)
+    return {"value": value, "low": max(0.0, low), "high": high}
 
 
 def _plain(bins: dict[str, ndarray]) -> dict[str, list[float | None]]:

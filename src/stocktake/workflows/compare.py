@@ -1,0 +1,104 @@
+"""scripts/compare.py: whether one model is better than another, from evaluations of the same bins."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from stocktake.config import build
+from stocktake.report.comparison import (
+    COMPARED,
+    describe_comparison,
+    read_difference,
+    read_estimate,
+    render_comparison,
+)
+from stocktake.report.wording import Estimate
+from stocktake.storage import Folder, join_url
+from stocktake.workflows.evaluations import read_evaluations, short_names
+from stocktake.workflows.measured_comparison import Measured, measure_comparison
+
+PAGE_KEY, FIGURES_KEY = "comparison.html", "comparison.json"
+
+
+def compare(cfg: DictConfig) -> dict[str, Any]:
+    """Writes comparison.html and comparison.json; returns (and prints, as one line of JSON) the gist.
+
+    Raises:
+        ValueError: The evaluations are not of the same bins, or the names do not fit them.
+    """
+    storage = build(cfg.storage)
+    places = [cfg.evaluations] if isinstance(cfg.evaluations, str) else [str(place) for place in cfg.evaluations]
+    wanted = _wanted_names(cfg.names, len(places))
+    evaluations = read_evaluations(places, storage)
+    names = wanted or short_names([evaluation.url for evaluation in evaluations])
+    bar = Console(stderr=True)
+    measured = [
+        Measured.of(evaluation)
+        for evaluation in track(evaluations, "Resampling", console=bar, disable=not bar.is_terminal, transient=True)
+    ]
+    first = evaluations[0]
+    comparison = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **{key: first.metrics[key] for key in ("split", "manifest_sha256", "counts", "num_images")},
+        "num_blocks": len(set(first.groups)),
+        **measure_comparison(evaluations, measured, names),
+    }
+    output = Folder(cfg.output_dir, storage)
+    output.write(FIGURES_KEY, (json.dumps(comparison, indent=2) + "\n").encode())
+    output.write(PAGE_KEY, render_comparison(comparison, " ".join(["python", *sys.argv])).encode())
+    Console().print(_table(comparison))
+
+    gist = {
+        "baseline": comparison["baseline"],
+        "num_images": comparison["num_images"],
+        "comparisons": [
+            {"name": other["name"], "accuracy": other["differences"]["accuracy"], "p_value_holm": other["p_value_holm"]}
+            for other in comparison["comparisons"]
+        ],
+        "report": join_url(output.url, PAGE_KEY),
+    }
+    print(json.dumps(gist))
+    return gist
+
+
+def _wanted_names(names: Sequence[Any] | None, num_evaluations: int) -> list[str] | None:
+    if names is None:
+        return None
+    wanted = [str(name) for name in names]
+    if len(wanted) != num_evaluations or len(set(wanted)) < 2:
+        raise ValueError(
+            f"names={wanted}, but one for each of the {num_evaluations} evaluations is needed, and two or more that "
+            "differ: 'names=[baseline,baseline,best,best]' for two runs of each"
+        )
+    return wanted
+
+
+def _table(comparison: Mapping[str, Any]) -> Table:
+    baseline, recipes, comparisons = (comparison[key] for key in ("baseline", "recipes", "comparisons"))
+    bins = f"{comparison['num_images']:,} {comparison['split']} bins in {comparison['num_blocks']:,} blocks"
+    table = Table(title=f"The same {bins}", title_justify="left", caption_justify="left", show_lines=True)
+    table.add_column("95 % intervals below")
+    for recipe in recipes:
+        num_runs = len(recipe["evaluations"])
+        mean = f"\nmean of {num_runs} runs" if num_runs > 1 else ""
+        table.add_column(escape(recipe["name"]) + mean, justify="right", overflow="fold")
+    for other in comparisons:
+        table.add_column(escape(f"{other['name']} - {baseline}"), justify="right", overflow="fold")
+    for name, measure in COMPARED.items():
+        cells = [*(read_estimate(recipe, name) for recipe in recipes)]
+        cells += [read_difference(other, name) for other in comparisons]
+        table.add_row(f"{measure.title}\n{measure.better} is better", *map(_cell, cells))
+    table.caption = escape("\n".join(describe_comparison(comparison)))
+    return table
+
+
+def _cell(estimate: Estimate) -> str:
+    return f"{estimate}\n{estimate.interval}"

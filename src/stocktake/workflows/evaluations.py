@@ -1,0 +1,189 @@
+"""What scripts/evaluate.py left, read back: metrics.json and predictions.parquet of several evaluations."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy
+import pyarrow
+import pyarrow.parquet
+from numpy import ndarray
+
+from stocktake.data.manifest import Manifest
+from stocktake.storage import Folder, StorageOptions, join_url
+
+METRICS_KEY, PREDICTIONS_KEY = "metrics.json", "predictions.parquet"
+COLUMNS = ("image_id", "count", "probabilities")
+FACTS = ("checkpoint", "root", "split", "num_images", "manifest_sha256", "counts", "test/accuracy")
+NUM_NAMED = 3  # bins that an error names
+
+
+class EvaluationError(ValueError):
+    """A folder that holds no evaluation, a broken one, or one that cannot be compared with another."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one model said of N images with K counts, in the order of their ids.
+
+    Attributes:
+        url: The folder.
+        metrics: The content of metrics.json.
+        image_ids: Of the N images.
+        groups: The block of neighbouring bins that each is in.
+        recorded_N: The record's count, as its position among the K counts.
+        probabilities_NK: P(count), as the model gave it.
+    """
+
+    url: str
+    metrics: dict[str, Any]
+    image_ids: list[str]
+    groups: list[str]
+    recorded_N: ndarray
+    probabilities_NK: ndarray
+
+    @classmethod
+    def read(cls, place: str, storage: StorageOptions) -> "Evaluation":
+        """Reads an evaluation's folder, or a run's folder with one evaluation in it.
+
+        Raises:
+            EvaluationError: There is none, there are several, or its two files do not fit each other.
+            StorageError: It could not be read.
+        """
+        folder = _find(Folder(place, storage))
+        metrics = json.loads(folder.read(METRICS_KEY))
+        again = f"Evaluate again: python scripts/evaluate.py checkpoint={metrics.get('checkpoint', '...')}"
+        if missing := [key for key in FACTS if key not in metrics]:
+            raise EvaluationError(f"{METRICS_KEY} in {folder.url} lacks {missing}. {again}")
+        try:
+            table = pyarrow.parquet.read_table(io.BytesIO(folder.read(PREDICTIONS_KEY)))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise EvaluationError(f"{PREDICTIONS_KEY} in {folder.url} cannot be read: {error}. {again}") from None
+        if missing := [name for name in COLUMNS if name not in table.column_names]:
+            raise EvaluationError(f"{PREDICTIONS_KEY} in {folder.url} lacks the columns {missing}. {again}")
+        table = table.sort_by("image_id")
+        image_ids = table["image_id"].to_pylist()
+        known = "group" in table.column_names
+        counts_K, recorded = numpy.array(metrics["counts"]), table["count"].to_numpy()
+        evaluation = cls(
+            folder.url,
+            metrics,
+            image_ids,
+            table["group"].to_pylist() if known else _groups_of_root(folder.url, metrics, image_ids, storage, again),
+            numpy.searchsorted(counts_K, recorded),
+            numpy.array(table["probabilities"].to_pylist()),
+        )
+        exact = float((counts_K[evaluation.probabilities_NK.argmax(1)] == recorded).mean())
+        if len(image_ids) != metrics["num_images"] or abs(exact - metrics["test/accuracy"]["value"]) > 1e-9:
+            raise EvaluationError(
+                f"{METRICS_KEY} in {folder.url} is about {metrics['num_images']} bins with an accuracy of "
+                f"{metrics['test/accuracy']['value']:.4f}, {PREDICTIONS_KEY} about {len(image_ids)} with {exact:.4f}: "
+                f"they are not of one evaluation. {again}"
+            )
+        return evaluation
+
+    @property
+    def hits_N(self) -> ndarray:
+        """Whether the most likely count is the record's, bool."""
+        return self.probabilities_NK.argmax(1) == self.recorded_N
+
+    def require_same_bins(self, other: "Evaluation") -> None:
+        """
+        Raises:
+            EvaluationError: The other is of other bins, or of the same in other blocks.
+        """
+        for key, cure in (
+            ("counts", "Compare models that tell the same counts apart"),
+            ("split", f"Evaluate again with split={self.metrics['split']}"),
+            ("manifest_sha256", f"Evaluate again with root={self.metrics['root']}"),
+        ):
+            mine, others = self.metrics[key], other.metrics[key]
+            if mine != others:
+                raise EvaluationError(f"{key} is {mine} in {self.url} and {others} in {other.url}. {cure}.")
+        lacking, added = set(self.image_ids) - set(other.image_ids), set(other.image_ids) - set(self.image_ids)
+        if lacking or added:
+            raise EvaluationError(
+                f"{other.url} is of other bins than {self.url}: {_name(lacking)} are missing, {_name(added)} are more. "
+                f"Evaluate both again with one root, split and limit."
+            )
+        for what, mine, others in (
+            ("other records", self.recorded_N.tolist(), other.recorded_N.tolist()),
+            ("other blocks", self.groups, other.groups),
+        ):
+            differing = [name for name, a, b in zip(self.image_ids, mine, others, strict=True) if a != b]
+            if differing:
+                raise EvaluationError(
+                    f"{other.url} has {what} than {self.url} for {_name(differing)}. Evaluate both again."
+                )
+
+
+def read_evaluations(places: Sequence[str], storage: StorageOptions) -> list[Evaluation]:
+    """Reads evaluations of the same bins.
+
+    Raises:
+        EvaluationError: There are fewer than two, one stands twice, or they are not of the same bins.
+    """
+    if len(places) < 2:
+        raise EvaluationError(
+            f"evaluations={list(places)}, but two or more are needed: "
+            "'evaluations=[runA/evaluation-test,runB/evaluation-test]'"
+        )
+    evaluations = [Evaluation.read(place, storage) for place in places]
+    urls = [evaluation.url for evaluation in evaluations]
+    if twice := sorted({url for url in urls if urls.count(url) > 1}):
+        raise EvaluationError(f"evaluations has {', '.join(twice)} twice. Type each once.")
+    for other in evaluations[1:]:
+        evaluations[0].require_same_bins(other)
+    return evaluations
+
+
+def short_names(urls: Sequence[str]) -> list[str]:
+    """Returns what tells folders apart: their paths without the parts that all begin or end with."""
+    parts = [list(PurePosixPath(url).parts) for url in urls]
+    for end in (0, -1):
+        while all(len(path) > 1 for path in parts) and len({path[end] for path in parts}) == 1:
+            for path in parts:
+                del path[end]
+    return ["/".join(path) for path in parts]
+
+
+def _find(folder: Folder) -> Folder:
+    """Returns the folder itself, or the one in it that holds an evaluation."""
+    if folder.exists(PREDICTIONS_KEY):
+        return folder
+    found = sorted(key.rpartition("/")[0] for key, _ in folder.sizes() if key.endswith(f"/{PREDICTIONS_KEY}"))
+    if len(found) > 1:
+        names = ", ".join(join_url(folder.url, name) for name in found)
+        raise EvaluationError(f"{folder.url} holds {len(found)} evaluations. Type one of them: {names}")
+    if not found:
+        raise EvaluationError(
+            f"There is no {PREDICTIONS_KEY} in {folder.url}. Evaluate first:\n"
+            f"  python scripts/evaluate.py checkpoint={join_url(folder.url, 'checkpoints/best.ckpt')}"
+        )
+    return Folder(join_url(folder.url, found[0]), folder.options)
+
+
+def _groups_of_root(
+    url: str, metrics: dict[str, Any], image_ids: Sequence[str], storage: StorageOptions, again: str
+) -> list[str]:
+    """Returns the blocks of an evaluation written before predictions.parquet held them, from its dataset root."""
+    needed = f"{PREDICTIONS_KEY} in {url} has no column `group`, and its dataset root {metrics['root']}"
+    try:
+        manifest = Manifest.read(Folder(metrics["root"], storage))
+    except (ValueError, OSError) as error:
+        raise EvaluationError(f"{needed} cannot be asked: {error} {again}") from error
+    if manifest.sha256 != metrics["manifest_sha256"]:
+        raise EvaluationError(f"{needed} has changed since. {again}")
+    rows = manifest.table.select(["image_id", "group"]).to_pylist()
+    group_of = {row["image_id"]: row["group"] for row in rows}
+    return [group_of[image_id] for image_id in image_ids]
+
+
+def _name(image_ids: Sequence[str] | set[str]) -> str:
+    named = sorted(image_ids)[:NUM_NAMED]
+    return f"{len(image_ids)} bins" + (
+        f" ({', '.join(named)}{', ...' if len(image_ids) > NUM_NAMED else ''})" if named else ""
+    )
