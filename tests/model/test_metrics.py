@@ -5,7 +5,15 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from stocktake.model.metrics import SCALARS, CountMetrics, confusion_matrix, summarise
+from stocktake.model.metrics import (
+    SCALARS,
+    CountMetrics,
+    bootstrap_samples,
+    confusion_matrix,
+    group_errors,
+    percentile_interval,
+    summarise,
+)
 
 COUNTS = numpy.array([1, 2, 3, 5, 8])
 
@@ -103,6 +111,40 @@ def test_samples_of_a_bootstrap_are_one_call():
     for i in range(20):
         for name, value in summarise(matrices[i], errors[i], COUNTS).items():
             numpy.testing.assert_allclose(together[name][i], value, err_msg=name)
+
+
+def test_errors_of_groups_are_those_of_their_images():
+    probabilities, recorded = drawn(0, 60)
+    groups = numpy.random.default_rng(0).choice(["b", "a", "c"], 60)
+    confusion_GKK, squared_error_G = group_errors(recorded, probabilities, groups.tolist(), COUNTS)
+    for g, name in enumerate("abc"):
+        rows = groups == name
+        expected = sklearn_metrics.confusion_matrix(
+            recorded[rows], probabilities[rows].argmax(1), labels=range(len(COUNTS))
+        )
+        assert (confusion_GKK[g] == expected).all()
+        assert squared_error_G[g] == pytest.approx(((probabilities[rows] @ COUNTS - COUNTS[recorded[rows]]) ** 2).sum())
+
+
+def test_intervals_of_a_paired_difference_hold_it_as_often_as_they_say():
+    # Blocks of 6 are easy or hard for both models; the second is exact on 8 of 100 images more.
+    numbers, num_repeats, num_blocks, block = numpy.random.default_rng(1), 300, 40, 6
+    num_held, lengths = 0, []
+    for _ in range(num_repeats):
+        ease_G = numbers.uniform(0.1, 0.9, num_blocks)
+        samples = []
+        for skill_G in (ease_G, ease_G + 0.08):
+            exact_G = numbers.binomial(block, skill_G)
+            confusion_GKK = numpy.zeros((num_blocks, 2, 2))
+            confusion_GKK[:, 0] = numpy.stack([exact_G, block - exact_G], axis=1)
+            samples.append(bootstrap_samples(confusion_GKK, block - exact_G, COUNTS[:2], 500)["accuracy"])
+        low, high = percentile_interval(samples[1] - samples[0])
+        num_held += low <= 0.08 <= high
+        lengths.append((high - low, numpy.ptp(percentile_interval(samples[0]))))
+    assert 0.91 <= num_held / num_repeats <= 0.98
+    # Not paired, the difference's would be 1.4 times as long as one model's; what blocks share cancels out.
+    paired, single = numpy.mean(lengths, axis=0)
+    assert paired < 1.15 * single
 
 
 def test_mixed_precision_does_not_round_the_expected_count():

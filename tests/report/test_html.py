@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -15,16 +14,6 @@ from stocktake.report.wording import Estimate, describe_result
 
 HOSTILE = "<script>alert(1)</script>"
 LONG = "a-very-long-identifier-without-a-break" * 4
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def estimate(value: float | None, margin: float = 0.03) -> dict:
@@ -303,17 +292,6 @@ def test_the_page_holds_all_it_needs_and_runs_nothing(html):
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert page.text.count(HOSTILE) >= 3
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH; on Debian: apt-get install --no-install-recommends chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])

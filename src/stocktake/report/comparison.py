@@ -11,7 +11,7 @@ from stocktake.report.wording import LABELS, MEASURES, Difference, Estimate, Mea
 
 COMPARED = {
     **{name: MEASURES[f"test/{name}"] for name in ("accuracy", "within_one", "mae", "rmse", "rmse_mean")},
-    "calibration_error": Measure("Calibration error (ECE), with the temperature", True, "lower"),
+    "calibration_error": Measure("Calibration error (ECE)", True, "lower"),
 }
 SIGNIFICANCE = 0.05
 NUM_LETTERS = 40  # of a name in a plot
@@ -41,7 +41,7 @@ def render_comparison(comparison: Mapping[str, Any], command: str) -> str:
         for name, measure in COMPARED.items()
     }
     plots = {
-        f"{measure.title} ({measure.better} is better)": draw_differences(by_name, baseline, measure.title)
+        measure.title: draw_differences(by_name, baseline, measure)
         for measure, by_name in differences.items()
         if any(difference.interval for difference in by_name.values())
     }
@@ -50,7 +50,7 @@ def render_comparison(comparison: Mapping[str, Any], command: str) -> str:
     sections = [
         Section("recipes", "Each by itself", macros.recipes(list(num_runs), measured)),
         Section("differences", "Differences", macros.differences(baseline, others, differences, plots)),
-        Section("bins", "Bins that changed sides", macros.bins(baseline, comparisons)),
+        Section("bins", "Bins that changed sides", macros.bins(baseline, comparisons, max(num_runs.values()) > 1)),
         Section("reproduce", "How this was made", macros.reproduce(comparison, command)),
     ]
     return render_page(title, headline, sections)
@@ -73,13 +73,13 @@ def describe_comparison(comparison: Mapping[str, Any]) -> list[str]:
         found = f"{other['name']} counts {abs(100 * accuracy.value):.1f} of 100 bins {direction} exactly than "
         found += comparison["baseline"]
         if accuracy.interval:
-            found += f" (95\u202f% interval {accuracy.interval})"
+            found += f" (95\u202f% interval {accuracy.interval} points)"
         verdict = "this may be chance"
         if other["p_value_holm"] < SIGNIFICANCE:
             verdict = f"it is clearly {'better' if accuracy.value > 0 else 'worse'}"
         sentences.append(f"{found}: {verdict} ({describe_p_value(other)}).")
         if rmse.is_clear:
-            sentences.append(f"Its RMSE is clearly {'lower' if rmse.value < 0 else 'higher'} ({rmse.interval}).")
+            sentences.append(f"Its RMSE is clearly {'lower' if rmse.value < 0 else 'higher'} ({rmse.interval} items).")
     return sentences
 
 
@@ -88,15 +88,17 @@ def describe_p_value(other: Mapping[str, Any]) -> str:
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}" if p_value < 0.1 else f"p = {p_value:.2f}"
 
 
-def draw_differences(differences: Mapping[str, Difference], baseline: str, title: str) -> str:
+def draw_differences(differences: Mapping[str, Difference], baseline: str, measure: Measure) -> str:
     """Differences from the baseline as points with their interval, one line for each name, as an `<svg>` element."""
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
         figure, axes = empty_figure(height_px=60 + 44 * len(differences))
-        axes.axvline(0, color=ROLES["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
         for row, (name, difference) in enumerate(differences.items()):
             if difference.value is None:
                 continue
-            scale = 100 if difference.is_share else 1
+            axes.vlines(
+                0, -0.3 - row, 0.22 - row, color=ROLES["ink"], linewidth=1.1
+            )  # short, so as not to cross a name
+            scale = 100 if measure.is_share else 1
             if difference.interval:
                 axes.hlines(-row, scale * difference.low, scale * difference.high, color=ROLES["model"], linewidth=2.0)
             axes.plot(scale * difference.value, -row, marker="o", markersize=7, color=ROLES["model"])
@@ -106,9 +108,9 @@ def draw_differences(differences: Mapping[str, Difference], baseline: str, title
         axes.set_ylim(0.35 - len(differences), 0.75)
         axes.set_yticks([])
         axes.margins(x=0.08)
-        axes.set_xlabel("points" if any(difference.is_share for difference in differences.values()) else "items")
+        axes.set_xlabel(f"{'points' if measure.is_share else 'items'}, {measure.better} is better")
     words = ", ".join(f"{name} {difference} ({difference.interval})" for name, difference in differences.items())
-    return to_svg(figure, f"{title}, difference from {baseline}: {words}.")
+    return to_svg(figure, f"{measure.title}, difference from {baseline}: {words}.")
 
 
 def _spread(recipe: Mapping[str, Any], name: str) -> str:

@@ -82,23 +82,22 @@ def _wanted_names(names: Sequence[Any] | None, num_evaluations: int) -> list[str
 
 
 def _table(comparison: Mapping[str, Any]) -> Table:
-    baseline, recipes, comparisons = (comparison[key] for key in ("baseline", "recipes", "comparisons"))
+    recipes, comparisons = comparison["recipes"], comparison["comparisons"]
     bins = f"{comparison['num_images']:,} {comparison['split']} bins in {comparison['num_blocks']:,} blocks"
     table = Table(title=f"The same {bins}", title_justify="left", caption_justify="left", show_lines=True)
-    table.add_column("95 % intervals below")
+    table.add_column("", overflow="fold")
     for recipe in recipes:
         num_runs = len(recipe["evaluations"])
         mean = f"\nmean of {num_runs} runs" if num_runs > 1 else ""
         table.add_column(escape(recipe["name"]) + mean, justify="right", overflow="fold")
-    for other in comparisons:
-        table.add_column(escape(f"{other['name']} - {baseline}"), justify="right", overflow="fold")
     for name, measure in COMPARED.items():
-        cells = [*(read_estimate(recipe, name) for recipe in recipes)]
-        cells += [read_difference(other, name) for other in comparisons]
-        table.add_row(f"{measure.title}\n{measure.better} is better", *map(_cell, cells))
+        cells = [_cell(read_estimate(recipe, name)) for recipe in recipes]
+        for position, other in enumerate(comparisons, start=1):
+            cells[position] += f"\n{_cell(read_difference(other, name))}"
+        table.add_row(f"{measure.title}\n[dim]{measure.better} is better[/dim]", *cells)
     table.caption = escape("\n".join(describe_comparison(comparison)))
     return table
 
 
 def _cell(estimate: Estimate) -> str:
-    return f"{estimate}\n{estimate.interval}"
+    return f"{estimate} [dim]{estimate.interval}[/dim]"

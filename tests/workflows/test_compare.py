@@ -1,0 +1,285 @@
+"""Evaluations against each other: the command itself on made-up ones of which the answer is known."""
+
+import json
+import pathlib
+import runpy
+import subprocess
+import sys
+
+import numpy
+import obstore
+import pyarrow
+import pyarrow.parquet
+import pytest
+from sklearn.metrics import accuracy_score, mean_absolute_error, root_mean_squared_error
+
+from stocktake.data.manifest import SCHEMA, Manifest
+from stocktake.storage import Folder, StorageOptions
+from stocktake.workflows.evaluations import Evaluation, EvaluationError, read_evaluations, short_names
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "compare.py"
+COUNTS = numpy.array([1, 2, 3])
+NUM_BLOCKS, BLOCK = 40, 6
+IDS = [f"{number:05}" for number in range(NUM_BLOCKS * BLOCK)]
+GROUPS = [f"5-{number // BLOCK}" for number in range(len(IDS))]
+RECORDED = numpy.random.default_rng(7).integers(3, size=len(IDS))
+
+
+def said(skill: float, seed: int, recorded=RECORDED) -> numpy.ndarray:
+    """P(count) of a model that is exact about as often as its skill says."""
+    numbers = numpy.random.default_rng(seed)
+    loud = numpy.where(numbers.random(len(recorded)) < skill, recorded, numbers.integers(3, size=len(recorded)))
+    return 0.55 * numpy.eye(3)[loud] + 0.45 * numbers.dirichlet([4, 4, 4], len(recorded))
+
+
+def write(folder: pathlib.Path, probabilities_NK: numpy.ndarray, ids=IDS, drop=(), **facts) -> str:
+    """Writes what scripts/evaluate.py would: predictions.parquet, and of metrics.json what is read."""
+    folder.mkdir(parents=True)
+    recorded, predicted = COUNTS[RECORDED[: len(ids)]], COUNTS[probabilities_NK.argmax(1)][: len(ids)]
+    columns = {
+        "image_id": ids,
+        "split": ["test"] * len(ids),
+        "group": GROUPS[: len(ids)],
+        "count": pyarrow.array(recorded, pyarrow.int32()),
+        "predicted": pyarrow.array(predicted, pyarrow.int32()),
+        "probabilities": probabilities_NK[: len(ids)].tolist(),
+    }
+    table = pyarrow.table({name: column for name, column in columns.items() if name not in drop})
+    pyarrow.parquet.write_table(table, folder / "predictions.parquet")
+    metrics = {
+        "checkpoint": "runs/made-up/checkpoints/best.ckpt",
+        "root": str(folder.parent / "root"),
+        "split": "test",
+        "num_images": len(ids),
+        "manifest_sha256": "9f2c",
+        "counts": COUNTS.tolist(),
+        "test/accuracy": {"value": float((recorded == predicted).mean())},
+        "calibration": {"temperature": 1.2},
+    } | facts
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return str(folder)
+
+
+def run(monkeypatch, *words) -> int:
+    """Runs the command in this process; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+    try:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.fixture
+def compared(monkeypatch, capsys, tmp_path):
+    """Compares folders; returns comparison.json, the page, and what the terminal shows."""
+
+    def compare(places, *words):
+        quoted = ",".join(f'"{place}"' for place in places)
+        assert run(monkeypatch, f"evaluations=[{quoted}]", f"output_dir={tmp_path / 'out'}", *words) == 0
+        return (
+            json.loads((tmp_path / "out" / "comparison.json").read_text()),
+            (tmp_path / "out" / "comparison.html").read_text(),
+            capsys.readouterr().out,
+        )
+
+    return compare
+
+
+def test_two_evaluations_are_measured_and_subtracted(compared, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    models = {"weak": said(0.2, 1), "strong": said(0.7, 2)}
+    places = [write(tmp_path / name / "evaluation-test", model) for name, model in models.items()]
+    comparison, page, shown = compared(places)
+    recipes = {recipe["name"]: recipe["measures"] for recipe in comparison["recipes"]}
+    assert list(recipes) == ["weak", "strong"] and comparison["baseline"] == "weak"
+    truth = COUNTS[RECORDED]
+    for name, model in models.items():
+        predicted = COUNTS[model.argmax(1)]
+        expected = {
+            "accuracy": accuracy_score(truth, predicted),
+            "within_one": numpy.mean(abs(truth - predicted) <= 1),
+            "mae": mean_absolute_error(truth, predicted),
+            "rmse": root_mean_squared_error(truth, predicted),
+            "rmse_mean": root_mean_squared_error(truth, model @ COUNTS),
+        }
+        for measure, value in expected.items():
+            estimate = recipes[name][measure]
+            assert estimate["value"] == pytest.approx(value), measure
+            assert estimate["low"] < value < estimate["high"]
+    (other,) = comparison["comparisons"]
+    for measure, difference in other["differences"].items():
+        expected = recipes["strong"][measure]["value"] - recipes["weak"][measure]["value"]
+        assert difference["value"] == pytest.approx(expected), measure
+        assert difference["low"] < expected < difference["high"], measure
+    hits = [model.argmax(1) == RECORDED for model in models.values()]
+    assert other["bins"] == {
+        "both": (hits[0] & hits[1]).sum(),
+        "only_baseline": (hits[0] & ~hits[1]).sum(),
+        "only_other": (~hits[0] & hits[1]).sum(),
+        "neither": (~hits[0] & ~hits[1]).sum(),
+    }
+    assert other["p_value"] == other["p_value_holm"] < 0.001
+    assert "it is clearly better (p &lt; 0.001)" in page
+    assert "it is clearly better (p < 0.001)" in " ".join(shown.split())
+    gist = json.loads(shown.splitlines()[-1])
+    assert gist["comparisons"][0]["accuracy"] == other["differences"]["accuracy"]
+    assert gist["report"] == str(tmp_path / "out" / "comparison.html")
+
+
+def test_a_pair_is_sharper_than_its_two_intervals(compared, tmp_path):
+    model = said(0.5, 3)
+    better = model.copy()
+    wrong = numpy.flatnonzero(model.argmax(1) != RECORDED)[::5]  # one in five of its mistakes put right
+    better[wrong] = 0.9 * numpy.eye(3)[RECORDED[wrong]] + 0.1 / 3
+    comparison, *_ = compared([write(tmp_path / "a", model), write(tmp_path / "b", better)])
+    a, b = (recipe["measures"]["accuracy"] for recipe in comparison["recipes"])
+    difference = comparison["comparisons"][0]["differences"]["accuracy"]
+    assert b["low"] < a["high"] and difference["low"] > 0
+    assert comparison["comparisons"][0]["bins"]["only_baseline"] == 0
+
+
+def test_runs_of_one_name_stand_for_it_by_their_mean(compared, tmp_path):
+    models = [said(skill, seed) for seed, skill in enumerate([0.4, 0.45, 0.5, 0.6])]
+    places = [write(tmp_path / str(number), model) for number, model in enumerate(models)]
+    comparison, page, shown = compared(places, "names=[1e-3,best,1e-3,best]")
+    exact = [accuracy_score(RECORDED, model.argmax(1)) for model in models]
+    first, second = comparison["recipes"]
+    assert [first["name"], second["name"]] == ["0.001", "best"] and first["evaluations"] == places[::2]
+    assert first["measures"]["accuracy"]["runs"] == pytest.approx(exact[::2])
+    assert first["measures"]["accuracy"]["value"] == pytest.approx(numpy.mean(exact[::2]))
+    (other,) = comparison["comparisons"]
+    assert other["differences"]["accuracy"]["value"] == pytest.approx(numpy.mean(exact[1::2]) - numpy.mean(exact[::2]))
+    hits = [model.argmax(1) == RECORDED for model in models]
+    pairs = [(hits[a] & hits[b]).sum() for a in (0, 2) for b in (1, 3)]
+    assert other["bins"]["both"] == pytest.approx(numpy.mean(pairs))
+    spread = sorted(exact[::2])
+    assert f"2 runs: {100 * spread[0]:.1f}–{100 * spread[1]:.1f}" in page
+    assert "mean of 2 runs" in shown and "another seed would" not in page
+
+
+def test_several_comparisons_are_corrected_for(compared, tmp_path):
+    places = [write(tmp_path / name, said(skill, 5)) for name, skill in (("a", 0.4), ("b", 0.5), ("c", 0.7))]
+    comparison, page, _ = compared(places)
+    p_values = [other["p_value"] for other in comparison["comparisons"]]
+    assert min(p_values) == p_values[1]
+    assert [other["p_value_holm"] for other in comparison["comparisons"]] == [
+        max(p_values[0], 2 * p_values[1]),
+        2 * p_values[1],
+    ]
+    assert "b and c against a" in page and "for 2 comparisons (Holm)" in page
+
+
+def test_a_single_block_has_differences_without_intervals(compared, tmp_path):
+    places = [write(tmp_path / name, said(0.5, seed), ids=IDS[:BLOCK]) for seed, name in enumerate("ab")]
+    comparison, page, _ = compared(places)
+    for estimate in comparison["comparisons"][0]["differences"].values():
+        assert estimate["value"] is not None and estimate["low"] is estimate["high"] is None
+    assert comparison["comparisons"][0]["p_value"] == 1
+    assert "nan" not in page.lower() and "None" not in page
+
+
+def test_an_evaluation_without_calibration_has_no_calibration_error(compared, tmp_path):
+    places = [write(tmp_path / "a", said(0.4, 1)), write(tmp_path / "b", said(0.5, 2), calibration=None)]
+    comparison, page, _ = compared(places)
+    assert comparison["comparisons"][0]["differences"]["calibration_error"]["value"] is None
+    assert comparison["recipes"][0]["measures"]["calibration_error"]["value"] > 0
+    assert "n/a" in page and "nan" not in page.lower()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"manifest_sha256": "77aa"}, r"manifest_sha256 is 9f2c in .*a and 77aa in .*b\. .*with root="),
+        ({"split": "valid"}, r"split is test in .* and valid in .*\. Evaluate again with split=test"),
+        ({"counts": [1, 2, 4]}, r"counts is \[1, 2, 3\] in .* and \[1, 2, 4\]"),
+        (
+            {"ids": IDS[:-4]},
+            r"of other bins than .*: 4 bins \(00236, 00237, 00238, \.\.\.\) are missing, 0 bins are more",
+        ),
+        ({"num_images": 7}, r"about 7 bins .*about 240 .*not of one evaluation.*checkpoint=runs/made-up"),
+        ({"test/accuracy": {"value": 0.99}}, r"accuracy of 0\.9900.*not of one evaluation"),
+        ({"drop": ["probabilities"]}, r"lacks the columns \['probabilities'\]. Evaluate again"),
+    ],
+)
+def test_what_cannot_be_compared_is_named_with_its_cure(tmp_path, changes, message):
+    model = said(0.5, 1)
+    if "counts" in changes:
+        changes = changes | {
+            "test/accuracy": {"value": float(numpy.mean(numpy.array([1, 2, 4])[model.argmax(1)] == COUNTS[RECORDED]))}
+        }
+    places = [write(tmp_path / "a", model), write(tmp_path / "b", model, **changes)]
+    with pytest.raises(EvaluationError, match=message):
+        read_evaluations(places, StorageOptions())
+
+
+def test_other_records_and_blocks_are_named(tmp_path):
+    ours = Evaluation.read(write(tmp_path / "a", said(0.5, 1)), StorageOptions())
+    moved = ["5-99", *ours.groups[1:]]
+    with pytest.raises(EvaluationError, match=r"has other blocks than .* for 1 bins \(00000\)"):
+        ours.require_same_bins(Evaluation("b", ours.metrics, IDS, moved, ours.recorded_N, ours.probabilities_NK))
+    with pytest.raises(EvaluationError, match=r"has other records than"):
+        ours.require_same_bins(
+            Evaluation("b", ours.metrics, IDS, ours.groups, (ours.recorded_N + 1) % 3, ours.probabilities_NK)
+        )
+
+
+def test_the_command_says_what_to_type(monkeypatch, capsys, tmp_path):
+    a, b = (write(tmp_path / "runs" / name / "evaluation-test", said(0.5, 1)) for name in "ab")
+    for words, message in (
+        ([f"evaluations=[{a}]"], "two or more are needed"),
+        ([f"evaluations=[{a},{b},{a}]"], f"has {a} twice"),
+        ([f"evaluations=[{a},{b}]", "names=[x]"], "one for each of the 2 evaluations"),
+        ([f"evaluations=[{a},{b}]", "names=[x,x]"], "two or more that differ"),
+        ([f"evaluations=[{a},{tmp_path}/nowhere]"], "scripts/evaluate.py checkpoint="),
+        ([f"evaluations=[{a},{tmp_path}/runs]"], f"holds 2 evaluations. Type one of them: {a}, {b}"),
+    ):
+        assert run(monkeypatch, *words, f"output_dir={tmp_path / 'out'}") == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_older_evaluation_takes_its_blocks_from_the_dataset_root(tmp_path):
+    rows = {name: [None] * len(IDS) for name in SCHEMA.names} | {"image_id": IDS, "group": GROUPS}
+    root = Folder(str(tmp_path / "root"))
+    Manifest(pyarrow.table(rows), {}).write(root)
+    sha256 = Manifest.read(root).sha256
+    older = write(tmp_path / "a", said(0.5, 1), drop=["group"], manifest_sha256=sha256)
+    assert Evaluation.read(older, StorageOptions()).groups == GROUPS
+    changed = write(tmp_path / "b", said(0.5, 1), drop=["group"])
+    with pytest.raises(EvaluationError, match=r"no column `group`.*root has changed since. Evaluate again"):
+        Evaluation.read(changed, StorageOptions())
+    (tmp_path / "root" / "manifest.parquet").unlink()
+    with pytest.raises(EvaluationError, match=r"no column `group`.*cannot be asked: There is no manifest"):
+        Evaluation.read(older, StorageOptions())
+
+
+def test_a_runs_folder_stands_for_its_evaluation_and_both_may_lie_in_s3(compared, s3, tmp_path):
+    for name, skill in (("a", 0.3), ("b", 0.7)):
+        local = pathlib.Path(write(tmp_path / name, said(skill, 1)))
+        for file in local.iterdir():
+            obstore.put(Folder("s3://bins").store, f"runs/{name}/evaluation-test/{file.name}", file.read_bytes())
+    comparison, *_ = compared(["s3://bins/runs/a", "s3://bins/runs/b/evaluation-test"])
+    assert [recipe["name"] for recipe in comparison["recipes"]] == ["a", "b"]
+    assert comparison["comparisons"][0]["p_value"] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("urls", "names"),
+    [
+        (["/r/a/evaluation-test", "/r/b/evaluation-test"], ["a", "b"]),
+        (["/r/a/plain", "/r/a/mirrored", "/r/b/plain"], ["a/plain", "a/mirrored", "b/plain"]),
+        (["/r/a", "/r/a/again"], ["a", "a/again"]),
+        (["s3://bins/runs/a", "s3://bins/runs/b"], ["a", "b"]),
+    ],
+)
+def test_names_are_what_tells_folders_apart(urls, names):
+    assert short_names(urls) == names
+
+
+def test_help_shows_an_example_and_waits_for_no_torch(tmp_path):
+    command = [sys.executable, "-X", "importtime", str(SCRIPT), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True)
+    assert "scripts/compare.py 'evaluations=[runs/a/evaluation-test" in done.stdout
+    assert not {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()} & {"torch", "numpy"}
+    assert list(tmp_path.iterdir()) == []
