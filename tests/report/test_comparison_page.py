@@ -105,6 +105,6 @@ def test_it_does_not_scroll_sideways_and_runs_nothing(browser, tmp_path, width_p
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert troubles == []
     assert page.locator("svg").count() == len(COMPARED)
-    assert HOSTILE in page.locator("svg").first.inner_text()
+    assert HOSTILE in page.locator("svg").first.text_content()
     assert page.locator("section").count() == page.locator("nav a").count() == 4
     context.close()

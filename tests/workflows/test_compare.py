@@ -14,6 +14,7 @@ import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error, root_mean_squared_error
 
 from stocktake.data.manifest import SCHEMA, Manifest
+from stocktake.model.significance import sign_flip_test
 from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows.evaluations import Evaluation, EvaluationError, read_evaluations, short_names
 
@@ -153,6 +154,8 @@ def test_runs_of_one_name_stand_for_it_by_their_mean(compared, tmp_path):
     hits = [model.argmax(1) == RECORDED for model in models]
     pairs = [(hits[a] & hits[b]).sum() for a in (0, 2) for b in (1, 3)]
     assert other["bins"]["both"] == pytest.approx(numpy.mean(pairs))
+    ahead_G = (hits[1] * 1 + hits[3] - hits[0] - hits[2]).reshape(NUM_BLOCKS, BLOCK).sum(1)
+    assert other["p_value"] == sign_flip_test(ahead_G)
     spread = sorted(exact[::2])
     assert f"2 runs: {100 * spread[0]:.1f}–{100 * spread[1]:.1f}" in page
     assert "mean of 2 runs" in shown and "another seed would" not in page
