@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow
 import torch
 from filelock import FileLock
 from pytorch_lightning import LightningDataModule
@@ -35,6 +36,7 @@ class BinDataModule(LightningDataModule):
         augment: Augment | None = None,
         counts: Sequence[int] = (1, 2, 3, 4, 5),
         limit: int | None = None,
+        num_train_bins: int | None = None,
         num_workers: int | None = None,
         seed: int = 0,
         cache_dir: str | None = None,
@@ -51,6 +53,8 @@ class BinDataModule(LightningDataModule):
             augment: How training images vary; `None` for not at all.
             counts: The counts that the model tells apart.
             limit: At most so many images of each split.
+            num_train_bins: At most so many training bins, in whole blocks of neighbours, so that fewer are part of
+                more; `None` for all. Validation and test stay whole.
             num_workers: Processes that fetch and decode, per rank; `None` chooses by the hardware.
             seed: Decides order and augmentation.
             cache_dir: Local folder to keep images of a remote root in, from one epoch to the next; `None` for none.
@@ -60,6 +64,7 @@ class BinDataModule(LightningDataModule):
         super().__init__()
         self.root = Folder(root, storage or StorageOptions())
         self.batch_size, self.counts, self.limit, self.seed = batch_size, list(counts), limit, seed
+        self.num_train_bins = num_train_bins
         self.cache_dir, self.cache_limit_mib = cache_dir, cache_limit_mib
         self.resize, self.augment = Resize(image_size_px, resize), augment
         self.train_resize = Resize(train_sizes_px or image_size_px, resize)
@@ -91,9 +96,13 @@ class BinDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return self.loader("test")
 
+    def rows(self, split: str) -> pyarrow.Table:
+        """Returns the manifest's rows of a split (`train`, `valid`, `test` or `all`), as many as are asked for."""
+        return self.manifest.side(split, self.limit, self.counts, self.num_train_bins, self.seed)
+
     def loader(self, split: str, shuffle: bool = False, augment: Augment | None = None) -> DataLoader:
         """Returns this rank's batches of a split (`train`, `valid`, `test` or `all`)."""
-        rows = self.manifest.side(split, self.limit, self.counts)
+        rows = self.rows(split)
         cache = None
         if self.cache_dir is not None:
             cache = DiskCache(self.cache_dir, self.cache_limit_mib, self.manifest.table, self.manifest.sha256)

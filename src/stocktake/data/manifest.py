@@ -16,6 +16,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from stocktake.data.split import GUARD, SIDES
+from stocktake.seeding import derive_seed
 from stocktake.storage import Folder
 
 MANIFEST_KEY = "manifest.parquet"
@@ -80,15 +81,25 @@ class Manifest:
         pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
         root.write(MANIFEST_KEY, buffer.getvalue())
 
-    def side(self, split: str, limit: int | None = None, counts: list[int] | None = None) -> pyarrow.Table:
+    def side(
+        self,
+        split: str,
+        limit: int | None = None,
+        counts: list[int] | None = None,
+        num_train_bins: int | None = None,
+        seed: int = 0,
+    ) -> pyarrow.Table:
         """Returns the rows of `train`, `valid`, `test` or of `all` three, in the order of their ids.
 
         Args:
             limit: At most so many images, drawn by a hash of the id so that they are of all counts.
             counts: The counts that the model knows.
+            num_train_bins: At most so many bins of `train`, whole blocks of neighbours; see `draw_blocks`.
+            seed: Another seed draws other blocks.
 
         Raises:
-            ManifestError: The split is empty, or holds a count that the model does not know.
+            ManifestError: The split is empty, holds a count that the model does not know, or fewer bins than
+                `num_train_bins`.
         """
         wanted = list(SIDES) if split == "all" else [split]
         column = self.table["split"]
@@ -105,8 +116,36 @@ class Manifest:
                     f"Split {split!r} holds bins with {unknown} items, and the model knows data.counts={counts}. "
                     f"Prepare with counts={counts}, or train with data.counts={sorted({*counts, *unknown})}."
                 )
+        if split == "train" and num_train_bins is not None:
+            rows = draw_blocks(rows, num_train_bins, seed)
         if limit is not None and limit < rows.num_rows:
             digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in rows["image_id"].to_pylist()]
             order = sorted(range(rows.num_rows), key=digests.__getitem__)
             rows = rows.take(numpy.sort(order[:limit]))
         return rows
+
+
+def draw_blocks(rows: pyarrow.Table, num_train_bins: int, seed: int) -> pyarrow.Table:
+    """Returns the rows of the first blocks that hold at most `num_train_bins` bins, in the order of `rows`.
+
+    The blocks stand in the order of a hash of (seed, group). So what is drawn for fewer bins is part of what is drawn
+    for more, whatever the order of the rows, and near-identical neighbours come or go together.
+
+    Raises:
+        ManifestError: There are fewer bins than that, or the first block alone has more.
+    """
+    if num_train_bins > rows.num_rows:
+        raise ManifestError(
+            f"data.num_train_bins={num_train_bins}, but there are {rows.num_rows} training bins: type "
+            f"data.num_train_bins={rows.num_rows} or fewer, or data.num_train_bins=null for all of them."
+        )
+    blocks = rows["group"].value_counts().to_pylist()
+    blocks.sort(key=lambda block: (derive_seed("training bins", seed, block["values"]), block["values"]))
+    ends = numpy.cumsum([block["counts"] for block in blocks])
+    drawn = [block["values"] for block in blocks[: numpy.searchsorted(ends, num_train_bins, side="right")]]
+    if not drawn:
+        raise ManifestError(
+            f"data.num_train_bins={num_train_bins} does not hold one block of neighbouring bins, which come or go "
+            f"together: the first that seed={seed} draws has {ends[0]}. Type data.num_train_bins={ends[0]} or more."
+        )
+    return rows.filter(pyarrow.compute.is_in(rows["group"], pyarrow.array(drawn)))

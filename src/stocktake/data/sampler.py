@@ -65,7 +65,7 @@ class ResumableSampler:
             raise ValueError(
                 f"{num_images} images are too few for "
                 + (f"one batch of data.batch_size={batch_size}; " if shuffle else f"{num_ranks} ranks; ")
-                + "raise data.limit, prepare more images, or lower data.batch_size."
+                + "raise data.limit or data.num_train_bins, prepare more images, or lower data.batch_size."
             )
         self.num_images, self.batch_size, self.shuffle, self.seed = num_images, batch_size, shuffle, seed
         self.rank, self.num_ranks = rank, num_ranks

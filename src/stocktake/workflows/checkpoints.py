@@ -1,12 +1,16 @@
 """A checkpoint rebuilds its model alone: the configuration that made it lies in it as plain values."""
 
 import io
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.config import build
+from stocktake.data.datamodule import BinDataModule
+from stocktake.data.manifest import ManifestError
 from stocktake.model.counter import BinCounter
 from stocktake.storage import Folder, StorageOptions
 
@@ -75,3 +79,18 @@ def start_from(module: BinCounter, checkpoint: str, storage: StorageOptions | No
             f"model.backbone={config['model']['backbone']} head={config['head']['_target_'].split('.')[-1]} "
             f"data.counts={config['data']['counts']}: type the same."
         ) from None
+
+
+def count_train_bins(data: Mapping[str, Any], storage: StorageOptions | None = None) -> int | None:
+    """Returns on how many bins a run was trained, or None (and says why) where its dataset root is out of reach.
+
+    Args:
+        data: The part `data` of the run's configuration.
+    """
+    # A run from before num_train_bins was a key saw all bins.
+    chosen = {name: data.get(name) for name in ("root", "batch_size", "counts", "limit", "num_train_bins", "seed")}
+    try:
+        return BinDataModule(**chosen, num_workers=0, storage=storage).rows("train").num_rows
+    except (ManifestError, OSError) as error:
+        print(f"On how many bins it was trained is not known: {error}", file=sys.stderr)
+        return None

@@ -25,7 +25,7 @@ from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.storage import Folder, is_s3
 from stocktake.workflows.baselines import linear_baseline
-from stocktake.workflows.checkpoints import load_counter
+from stocktake.workflows.checkpoints import count_train_bins, load_counter
 from stocktake.workflows.console import quieten
 from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history
@@ -48,8 +48,10 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         "num_workers": cfg.num_workers,
         "storage": storage,
     }
+    if cfg.root is None:  # `train` is then what was trained on, for the linear baseline too
+        data |= {"num_train_bins": kept.get("num_train_bins"), "seed": kept["seed"]}
     datamodule = BinDataModule(**data)
-    rows = datamodule.manifest.side(cfg.side, cfg.limit, model.counts)
+    rows = datamodule.rows(cfg.side)
     trainer = Trainer(
         accelerator=cfg.accelerator,
         devices=1,
@@ -70,6 +72,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         "split": cfg.side,
         "num_images": rows.num_rows,
         "num_blocks": len(set(groups)),
+        "num_train_bins": count_train_bins(kept, storage),
         "manifest_sha256": datamodule.manifest.sha256,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "counts": model.counts,
