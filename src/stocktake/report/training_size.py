@@ -1,0 +1,212 @@
+"""The page that says what more training bins bring: answer, curves, what each form foretells, and how it was made."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from markupsafe import Markup
+
+from stocktake.report.html import TEMPLATES, Section, render_page
+from stocktake.report.plots import ROLES, SHARE_TICKS, STYLE, empty_figure, to_svg
+from stocktake.report.wording import CAUTIONS, MEASURES, Estimate, Measure
+
+FAR = 10  # times the largest measured number of bins; from there on the form of the curve decides
+FORMS = {
+    "power_law": "power law, down to no error",
+    "power_law_above_floor": "power law, down to a floor",
+    "log_linear": "as much for each doubling, without end",
+}
+
+
+def render_learning_curve(curve: Mapping[str, Any]) -> str:
+    """The whole page, with everything it needs inside.
+
+    Args:
+        curve: The content of learning_curve.json.
+    """
+    measures = {metric: MEASURES[f"test/{metric}"] for metric in curve["metrics"]}
+    sections = [
+        Section("curve", "The curve", _fill("curves", plots=_plots(curve, measures), published_as=_published_as(curve))),
+        Section("forms", "What each form foretells", _fill("forms", tables=_forms(curve, measures))),
+        Section("points", "What was measured", _fill("points", measures=measures, rows=_points(curve, measures))),
+        Section("reading", "How to read it", _fill("reading", far=FAR, curve=curve)),
+        Section("reproduce", "How this was made", _fill("reproduce", curve=curve)),
+    ]
+    title = _title(curve)
+    headline = _fill(
+        "headline",
+        title=title,
+        curve=curve,
+        sentences=_sentences(curve, measures),
+        cautions=_cautions(curve, measures),
+    )
+    return render_page(title, headline, sections)
+
+
+def draw_error_curve(
+    measured: Mapping[str, Any], measure: Measure, published: Sequence[Mapping[str, float]], top: float
+) -> str:
+    """A metric by the number of training bins, on a logarithmic axis, as an `<svg>` element.
+
+    Args:
+        measured: `points` and `forms` as learning_curve.json holds them; the first form is drawn with its intervals.
+        measure: What the metric is called and whether it is a share.
+        published: Others' points, each with `num_train_bins` and `value`.
+        top: Upper end of the axis; the lower one is 0.
+    """
+    first, *others = measured["forms"]
+    along, far = [row["num_train_bins"] for row in first["drawn"]], first["foretold"]
+    largest = max(point["num_train_bins"] for point in measured["points"])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = empty_figure()
+        for low, high, alpha in (("low", "high", 0.3), ("curve_low", "curve_high", 0.55)):
+            ends = ([row[end] for row in first["drawn"]] for end in (low, high))
+            axes.fill_between(along, *ends, color=ROLES["heat"], alpha=alpha, linewidth=0)
+        for form in others:
+            axes.plot(along, [row["value"] for row in form["drawn"]], color=ROLES["muted"], linewidth=0.9)
+        for is_beyond, dashes in ((False, "-"), (True, (0, (4, 2)))):
+            part = [row for row in first["drawn"] if (row["num_train_bins"] > largest) == is_beyond]
+            points = ([row[name] for row in part] for name in ("num_train_bins", "value"))
+            axes.plot(*points, color=ROLES["model"], linewidth=2, linestyle=dashes)
+        for row in measured["points"]:
+            axes.vlines(row["num_train_bins"], row["low"], row["high"], color=ROLES["ink"], linewidth=1.1)
+            axes.plot(row["num_train_bins"], row["value"], marker="o", markersize=5, color=ROLES["model"])
+        for row in published:
+            point = (row["num_train_bins"], row["value"])
+            axes.plot(*point, marker="D", markersize=5, markerfacecolor="none", color=ROLES["ink"], linestyle="none")
+        _label(axes, measure, along, top)
+    words = [f"{row['num_train_bins']:,}: {_number(row, measure)} measured" for row in measured["points"]]
+    words += [f"{row['num_train_bins']:,}: {_number(row, measure)} foretold" for row in far]
+    return to_svg(figure, f"{measure.title} by number of training bins. {', '.join(words)}.")
+
+
+def _label(axes: Axes, measure: Measure, along: Sequence[float], top: float) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(along[0] / 1.25, along[-1] * 1.25)
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("training bins")
+    axes.set_ylim(0, top)
+    if measure.is_share:
+        axes.set_yticks(*SHARE_TICKS)
+
+
+def _plots(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[str, str]:
+    plots = {}
+    for metric, measure in measures.items():
+        measured = curve["metrics"][metric]
+        published = [{**point, "value": point[metric]} for point in curve["published"] if metric in point]
+        shown = [row["high"] for row in measured["points"]] + [row["value"] for row in published]
+        top = 1.02 if measure.is_share else 1.2 * max(shown)
+        plots[measure.title] = draw_error_curve(measured, measure, published, top)
+    return plots
+
+
+def _forms(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        measure.title: [
+            {
+                "title": FORMS[form["form"]],
+                "formula": form["formula"],
+                "c": Estimate.read(form["c"], is_share=False),
+                "foretold": {
+                    row["num_train_bins"]: Estimate.read(row, measure.is_share) for row in form["foretold"]
+                },
+            }
+            for form in curve["metrics"][metric]["forms"]
+        ]
+        for metric, measure in measures.items()
+    }
+
+
+def _points(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> list[dict[str, Any]]:
+    return [
+        evaluation
+        | {
+            "estimates": [
+                Estimate.read(curve["metrics"][metric]["points"][index], measure.is_share)
+                for metric, measure in measures.items()
+            ]
+        }
+        for index, evaluation in enumerate(curve["evaluations"])
+    ]
+
+
+def _title(curve: Mapping[str, Any]) -> str:
+    sizes = [point["num_train_bins"] for point in curve["evaluations"]]
+    return f"What more training bins bring, from {min(sizes):,} to {max(sizes):,}"
+
+
+def _sentences(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> list[str]:
+    """What was found, for a person who reads nothing else."""
+    sentences = []
+    for metric, measure in measures.items():
+        points, first = curve["metrics"][metric]["points"], curve["metrics"][metric]["forms"][0]
+        few, many = points[0], points[-1]
+        sentences.append(
+            f"{measure.title}: {_number(few, measure)} with {few['num_train_bins']:,} training bins, "
+            f"{_number(many, measure)} with {many['num_train_bins']:,}. {_doubling(first['c'])}"
+        )
+        near = [row for row in first["foretold"] if not _is_far(curve, row["num_train_bins"])]
+        sentences += [
+            f"A run on {row['num_train_bins']:,} would come out at about {_number(row, measure)} "
+            f"(95\u202f% interval {Estimate.read(row, measure.is_share).interval})."
+            for row in near
+        ]
+    return sentences
+
+
+def _doubling(c: Mapping[str, float]) -> str:
+    """What twice as many bins do to an error b n^-c."""
+    gain, low, high = (100 * (1 - 2 ** -c[key]) for key in ("value", "low", "high"))
+    found = f"Each doubling changes the error by {-gain:+.1f}\u202f% ({-low:+.1f} to {-high:+.1f})"
+    if low <= 0 <= high:
+        return f"{found}; the interval holds no change at all, so these evaluations do not show that more bins help."
+    return f"{found}."
+
+
+def _cautions(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> list[str]:
+    sizes = [point["num_train_bins"] for point in curve["evaluations"]]
+    cautions = [CAUTIONS[curve["split"]]] if curve["split"] in CAUTIONS else []
+    for asked, factor in curve["extrapolation"].items():
+        if _is_far(curve, asked):
+            answers = [
+                f"{measure.title} {_all(_at(form, asked), measure)}"
+                for metric, measure in measures.items()
+                for form in [curve["metrics"][metric]["forms"]]
+            ]
+            cautions.append(
+                f"{int(asked):,} bins are {factor:.0f} times as many as the largest measured number, and the measured "
+                f"ones span a factor of {max(sizes) / min(sizes):.1f}. So far out it is the form of the curve that "
+                f"decides, and these evaluations cannot tell the forms apart: {'; '.join(answers)} "
+                f"({', '.join(FORMS.values())}). An interval holds only if its form does."
+            )
+    return cautions
+
+
+def _at(forms: Iterable[Mapping[str, Any]], asked: str) -> list[Mapping[str, float]]:
+    return [row for form in forms for row in form["foretold"] if row["num_train_bins"] == int(asked)]
+
+
+def _all(rows: Sequence[Mapping[str, float]], measure: Measure) -> str:
+    *numbers, last = (_number(row, measure) for row in rows)
+    return f"{', '.join(numbers)} or {last}"
+
+
+def _number(row: Mapping[str, float], measure: Measure) -> str:
+    return str(Estimate.read(row, measure.is_share))
+
+
+def _is_far(curve: Mapping[str, Any], asked: int | str) -> bool:
+    return curve["extrapolation"][str(asked)] >= FAR
+
+
+def _published_as(curve: Mapping[str, Any]) -> str | None:
+    return curve["published_as"] if curve["published"] else None
+
+
+def _fill(macro: str, **values: Any) -> Markup:
+    return getattr(TEMPLATES.get_template("training_size.html.j2").module, macro)(**values)

@@ -1,0 +1,217 @@
+"""scripts/learning_curve.py: what more training bins bring, from evaluations of one recipe on several numbers of them."""
+
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pyarrow.parquet
+from numpy import ndarray
+from omegaconf import DictConfig, OmegaConf
+
+from stocktake.config import build
+from stocktake.report.training_size import render_learning_curve
+from stocktake.storage import Folder, StorageOptions
+from stocktake.workflows.error_curves import Curve, block_errors, fit_curve, forms, resample_errors
+
+METRICS = ("accuracy", "rmse_mean")
+NEEDED = ("num_train_bins", "split", "counts", "manifest_sha256", "num_images")
+COLUMNS = ("image_id", "group", "count", "predicted", "probabilities")
+NUM_DRAWN = 60  # points of a drawn curve
+
+
+class EvaluationError(ValueError):
+    """An evaluation that is missing, lacks something, or does not fit the others."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What scripts/evaluate.py left in a folder; the images in the order of their ids."""
+
+    place: str
+    metrics: dict[str, Any]
+    image_ids: list[str]
+    groups: list[str]
+    hits_N: ndarray  # 1 where the predicted count is the record's
+    squared_errors_N: ndarray  # (expected count - record's count)^2
+
+    @classmethod
+    def read(cls, place: str, storage: StorageOptions) -> "Evaluation":
+        """Reads an evaluation's folder.
+
+        Raises:
+            EvaluationError: A file or something in it is missing; says what to type.
+        """
+        folder = Folder(place, storage)
+        try:
+            metrics = json.loads(folder.read("metrics.json"))
+            table = pyarrow.parquet.read_table(io.BytesIO(folder.read("predictions.parquet")))
+        except FileNotFoundError as error:
+            raise EvaluationError(
+                f"evaluations={place}: {error} Name the folder that scripts/evaluate.py wrote metrics.json and "
+                "predictions.parquet into."
+            ) from None
+        missing = [f"{name} in metrics.json" for name in NEEDED if metrics.get(name) is None]
+        missing += [f"{name} in predictions.parquet" for name in COLUMNS if name not in table.column_names]
+        if missing:
+            raise EvaluationError(
+                f"evaluations={place} lacks {', '.join(missing)}. Evaluate again, where the dataset root of the "
+                f"training can be read: python scripts/evaluate.py checkpoint={metrics.get('checkpoint')}"
+            )
+        table = table.sort_by("image_id")
+        recorded_N = table["count"].to_numpy()
+        expected_N = numpy.stack(table["probabilities"].to_pylist()) @ numpy.array(metrics["counts"])
+        return cls(
+            place,
+            metrics,
+            table["image_id"].to_pylist(),
+            table["group"].to_pylist(),
+            (table["predicted"].to_numpy() == recorded_N).astype(float),
+            (expected_N - recorded_N) ** 2,
+        )
+
+
+def learning_curve(cfg: DictConfig) -> dict[str, Any]:
+    """Writes learning_curve.json and .html; returns (and prints, as one line of JSON) the gist."""
+    storage = build(cfg.storage)
+    evaluations = [Evaluation.read(place, storage) for place in cfg.evaluations]
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    curve = measure_curve(evaluations, plain["predict_at"], plain["floors"])
+    curve |= {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python", *sys.argv]),
+        "published_as": plain["published_as"],
+        "published": plain["published"],
+    }
+    output = Path(cfg.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "learning_curve.json").write_text(json.dumps(curve, indent=2) + "\n")
+    page = output / "learning_curve.html"
+    page.write_text(render_learning_curve(curve), encoding="utf-8")
+
+    gist: dict[str, Any] = {"num_train_bins": [point["num_train_bins"] for point in curve["evaluations"]]}
+    for metric, measured in curve["metrics"].items():
+        first = measured["forms"][0]["foretold"]
+        gist |= {
+            f"test/{metric} at {point['num_train_bins']}": {key: point[key] for key in ("value", "low", "high")}
+            for point in first
+        }
+    gist |= {"extrapolation": curve["extrapolation"], "report": str(page)}
+    print(json.dumps(gist))
+    return gist
+
+
+def measure_curve(
+    evaluations: Sequence[Evaluation], predict_at: Sequence[int], floors: Mapping[str, float]
+) -> dict[str, Any]:
+    """Returns the content of learning_curve.json, without what is known only to the command.
+
+    Args:
+        predict_at: Numbers of training bins to foretell the metrics for.
+        floors: For `accuracy` (as the share that is not exact) and `rmse_mean`, the error below which the second form
+            never falls.
+
+    Raises:
+        ValueError: The evaluations are not of the same bins, or are of too few sizes, or a key is out of range.
+    """
+    _check(evaluations, predict_at, floors)
+    evaluations = sorted(evaluations, key=lambda evaluation: evaluation.metrics["num_train_bins"])
+    sizes_P = numpy.array([evaluation.metrics["num_train_bins"] for evaluation in evaluations])
+    blocks, group_N = numpy.unique(evaluations[0].groups, return_inverse=True)
+    num_images_G = numpy.bincount(group_N)
+    hits_PG = numpy.stack([numpy.bincount(group_N, evaluation.hits_N) for evaluation in evaluations])
+    squared_PG = numpy.stack([numpy.bincount(group_N, evaluation.squared_errors_N) for evaluation in evaluations])
+    errors_1P = block_errors(hits_PG, squared_PG, num_images_G, numpy.ones((1, len(blocks))))
+    errors_SP = resample_errors(hits_PG, squared_PG, num_images_G)
+
+    counts = evaluations[0].metrics["counts"]
+    ends = [*sizes_P, *predict_at]
+    drawn_X = numpy.geomspace(min(ends), max(ends), NUM_DRAWN)
+    asked_X = numpy.concatenate([numpy.array(predict_at, float), drawn_X])
+    metrics = {}
+    for metric, highest in zip(METRICS, (1.0, float(max(counts) - min(counts))), strict=True):
+        fits = [
+            fit_curve(form, sizes_P, errors_1P[metric][0], errors_SP[metric], asked_X, highest)
+            for form in forms(floors[metric])
+        ]
+        spans = numpy.percentile(errors_SP[metric], [2.5, 97.5], axis=0).T
+        metrics[metric] = {
+            "points": [
+                {"num_train_bins": int(size), **_estimate(metric, value, *span)}
+                for size, value, span in zip(sizes_P, errors_1P[metric][0], spans, strict=True)
+            ],
+            "forms": [
+                _describe(metric, curve, foretold, asked_X, len(predict_at)) for curve, foretold in fits
+            ],
+        }
+    first = evaluations[0].metrics
+    return {
+        "split": first["split"],
+        "num_images": len(evaluations[0].image_ids),
+        "num_blocks": len(blocks),
+        "manifest_sha256": first["manifest_sha256"],
+        "counts": counts,
+        "evaluations": [
+            {"evaluation": e.place, "checkpoint": e.metrics.get("checkpoint"), "num_train_bins": int(size)}
+            for e, size in zip(evaluations, sizes_P, strict=True)
+        ],
+        "extrapolation": {str(n): round(n / int(sizes_P.max()), 2) for n in predict_at},
+        "metrics": metrics,
+    }
+
+
+def _describe(metric: str, curve: Curve, foretold: Mapping[str, ndarray], asked_X: ndarray, num: int) -> dict[str, Any]:
+    rows = [
+        {
+            "num_train_bins": round(float(size), 1),
+            **_estimate(metric, *(foretold[name][x] for name in ("error", "low", "high"))),
+            **_estimate(metric, *(foretold[name][x] for name in ("error", "curve_low", "curve_high")), prefix="curve_"),
+        }
+        for x, size in enumerate(asked_X)
+    ]
+    return {
+        "form": curve.form.name,
+        "formula": curve.form.formula,
+        "floor": curve.form.floor,
+        "b": curve.b,
+        "c": {"value": curve.c, "low": curve.c_interval[0], "high": curve.c_interval[1]},
+        "scatter": curve.scatter,
+        "foretold": [row | {"num_train_bins": int(row["num_train_bins"])} for row in rows[:num]],
+        "drawn": rows[num:],
+    }
+
+
+def _estimate(metric: str, error: float, low: float, high: float, prefix: str = "") -> dict[str, float]:
+    """An error and its interval as the metric itself: of an accuracy the upper end comes from the lower error."""
+    if metric == "accuracy":
+        error, low, high = 1 - error, 1 - high, 1 - low
+    ends = {f"{prefix}low": float(low), f"{prefix}high": float(high)}
+    return ends if prefix else {"value": float(error), **ends}
+
+
+def _check(evaluations: Sequence[Evaluation], predict_at: Sequence[int], floors: Mapping[str, float]) -> None:
+    if not evaluations:
+        raise ValueError("evaluations=[] names none: type 'evaluations=[FOLDER,FOLDER,FOLDER]'.")
+    if wrong := [n for n in predict_at if n < 1]:
+        raise ValueError(f"predict_at={list(predict_at)} holds {wrong}: type numbers of training bins, 1 or more.")
+    if set(floors) != set(METRICS) or min(floors.values()) < 0:
+        raise ValueError(f"floors={dict(floors)} must name {', '.join(METRICS)}, each with an error of 0 or more.")
+    one = evaluations[0]
+    for other in evaluations[1:]:
+        differing = [
+            f"{name} ({one.metrics[name]!r} and {other.metrics[name]!r})"
+            for name in ("split", "manifest_sha256", "counts")
+            if one.metrics[name] != other.metrics[name]
+        ]
+        if one.image_ids != other.image_ids:
+            differing.append(f"the bins ({len(one.image_ids)} and {len(other.image_ids)}, not the same ones)")
+        if differing:
+            raise EvaluationError(
+                f"evaluations={one.place} and {other.place} differ in {'; '.join(differing)}. A curve needs the same "
+                "test bins for all: evaluate each with the same root=, split= and limit=."
+            )
