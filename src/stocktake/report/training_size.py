@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-from markupsafe import Markup
 
 from stocktake.report.html import TEMPLATES, Section, render_page
 from stocktake.report.plots import ROLES, SHARE_TICKS, STYLE, empty_figure, to_svg
@@ -28,7 +28,9 @@ def render_learning_curve(curve: Mapping[str, Any]) -> str:
     """
     measures = {metric: MEASURES[f"test/{metric}"] for metric in curve["metrics"]}
     sections = [
-        Section("curve", "The curve", _fill("curves", plots=_plots(curve, measures), published_as=_published_as(curve))),
+        Section(
+            "curve", "The curve", _fill("curves", plots=_plots(curve, measures), published_as=_published_as(curve))
+        ),
         Section("forms", "What each form foretells", _fill("forms", tables=_forms(curve, measures))),
         Section("points", "What was measured", _fill("points", measures=measures, rows=_points(curve, measures))),
         Section("reading", "How to read it", _fill("reading", far=FAR, curve=curve)),
@@ -112,9 +114,7 @@ def _forms(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[st
                 "title": FORMS[form["form"]],
                 "formula": form["formula"],
                 "c": Estimate.read(form["c"], is_share=False),
-                "foretold": {
-                    row["num_train_bins"]: Estimate.read(row, measure.is_share) for row in form["foretold"]
-                },
+                "foretold": {row["num_train_bins"]: Estimate.read(row, measure.is_share) for row in form["foretold"]},
             }
             for form in curve["metrics"][metric]["forms"]
         ]
@@ -141,28 +141,31 @@ def _title(curve: Mapping[str, Any]) -> str:
 
 
 def _sentences(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> list[str]:
-    """What was found, for a person who reads nothing else."""
+    """What was found, a paragraph for each metric, for a person who reads nothing else."""
     sentences = []
     for metric, measure in measures.items():
         points, first = curve["metrics"][metric]["points"], curve["metrics"][metric]["forms"][0]
         few, many = points[0], points[-1]
-        sentences.append(
-            f"{measure.title}: {_number(few, measure)} with {few['num_train_bins']:,} training bins, "
-            f"{_number(many, measure)} with {many['num_train_bins']:,}. {_doubling(first['c'])}"
-        )
         near = [row for row in first["foretold"] if not _is_far(curve, row["num_train_bins"])]
-        sentences += [
-            f"A run on {row['num_train_bins']:,} would come out at about {_number(row, measure)} "
-            f"(95\u202f% interval {Estimate.read(row, measure.is_share).interval})."
-            for row in near
+        parts = [
+            f"{measure.title}: {_number(few, measure)} with {few['num_train_bins']:,} training bins, "
+            f"{_number(many, measure)} with {many['num_train_bins']:,}.",
+            _doubling(first["c"]),
+            *(
+                f"A run on {row['num_train_bins']:,} would come out at about {_number(row, measure)} "
+                f"(95\u202f% interval {Estimate.read(row, measure.is_share).interval})."
+                for row in near
+            ),
         ]
+        sentences.append(" ".join(parts))
     return sentences
 
 
 def _doubling(c: Mapping[str, float]) -> str:
     """What twice as many bins do to an error b n^-c."""
     gain, low, high = (100 * (1 - 2 ** -c[key]) for key in ("value", "low", "high"))
-    found = f"Each doubling changes the error by {-gain:+.1f}\u202f% ({-low:+.1f} to {-high:+.1f})"
+    change, least, most = (f"{-percent:+.1f}".replace("-", "\u2212") for percent in (gain, low, high))
+    found = f"Each doubling changes the error by {change}\u202f% ({least} to {most})"
     if low <= 0 <= high:
         return f"{found}; the interval holds no change at all, so these evaluations do not show that more bins help."
     return f"{found}."

@@ -145,9 +145,7 @@ def measure_curve(
                 {"num_train_bins": int(size), **_estimate(metric, value, *span)}
                 for size, value, span in zip(sizes_P, errors_1P[metric][0], spans, strict=True)
             ],
-            "forms": [
-                _describe(metric, curve, foretold, asked_X, len(predict_at)) for curve, foretold in fits
-            ],
+            "forms": [_describe(metric, curve, foretold, asked_X, len(predict_at)) for curve, foretold in fits],
         }
     first = evaluations[0].metrics
     return {
