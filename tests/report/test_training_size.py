@@ -123,7 +123,6 @@ def test_in_a_browser(tmp_path, width_px, color_scheme):
         assert {url for url in requests if not url.startswith("data:")} == {file.as_uri()}
         assert troubles == []
         ink = page.evaluate("getComputedStyle(document.body).color")
-        assert ink in page.evaluate(
-            "[...document.querySelectorAll('svg path')].map(path => getComputedStyle(path).stroke)"
-        )
+        strokes = "[...document.querySelectorAll('svg path')].map(path => getComputedStyle(path).stroke)"
+        assert ink in page.evaluate(strokes)
         browser.close()

@@ -128,12 +128,21 @@ def test_other_words_are_refused_and_leave_the_folder_as_it_was(configured, tmp_
     kept = (tmp_path / "config.yaml").read_text()
     with pytest.raises(OtherConfig, match=r"model\.optimizer\.lr was 0\.[0-9]+, is 0\.5"):
         train(configured(tmp_path, *words, "model.optimizer.lr=0.5"))
+    with pytest.raises(OtherConfig, match=r"data\.num_train_bins was None, is 50"):
+        train(configured(tmp_path, *words, "data.num_train_bins=50"))
     assert (tmp_path / "config.yaml").read_text() == kept
 
 
-def test_a_finished_run_under_other_words_is_refused_too(configured, uninterrupted):
-    with pytest.raises(OtherConfig, match=r"model\.optimizer\.lr"):
-        train(configured(uninterrupted, *SPOT, "model.backbone=test_resnet", "model.optimizer.lr=0.5"))
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("model.optimizer.lr=0.5", r"model\.optimizer\.lr"),
+        ("data.num_train_bins=50", r"data\.num_train_bins was None, is 50"),
+    ],
+)
+def test_a_finished_run_under_other_words_is_refused_too(configured, uninterrupted, word, named):
+    with pytest.raises(OtherConfig, match=named):
+        train(configured(uninterrupted, *SPOT, "model.backbone=test_resnet", word))
 
 
 def test_a_run_without_a_logger(configured, tmp_path):

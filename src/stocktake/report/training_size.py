@@ -27,10 +27,9 @@ def render_learning_curve(curve: Mapping[str, Any]) -> str:
         curve: The content of learning_curve.json.
     """
     measures = {metric: MEASURES[f"test/{metric}"] for metric in curve["metrics"]}
+    published_as = curve["published_as"] if curve["published"] else None
     sections = [
-        Section(
-            "curve", "The curve", _fill("curves", plots=_plots(curve, measures), published_as=_published_as(curve))
-        ),
+        Section("curve", "The curve", _fill("curves", plots=_plots(curve, measures), published_as=published_as)),
         Section("forms", "What each form foretells", _fill("forms", tables=_forms(curve, measures))),
         Section("points", "What was measured", _fill("points", measures=measures, rows=_points(curve, measures))),
         Section("reading", "How to read it", _fill("reading", far=FAR, curve=curve)),
@@ -205,10 +204,6 @@ def _number(row: Mapping[str, float], measure: Measure) -> str:
 
 def _is_far(curve: Mapping[str, Any], asked: int | str) -> bool:
     return curve["extrapolation"][str(asked)] >= FAR
-
-
-def _published_as(curve: Mapping[str, Any]) -> str | None:
-    return curve["published_as"] if curve["published"] else None
 
 
 def _fill(macro: str, **values: Any) -> Markup:

@@ -1,4 +1,4 @@
-"""scripts/learning_curve.py: what more training bins bring, from evaluations of one recipe on several numbers of them."""
+"""scripts/learning_curve.py: what more training bins bring, from evaluations of one recipe on several sizes."""
 
 import io
 import json
