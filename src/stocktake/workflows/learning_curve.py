@@ -211,5 +211,5 @@ def _check(evaluations: Sequence[Evaluation], predict_at: Sequence[int], floors:
         if differing:
             raise EvaluationError(
                 f"evaluations={one.place} and {other.place} differ in {'; '.join(differing)}. A curve needs the same "
-                "test bins for all: evaluate each with the same root=, split= and limit=."
+                "test bins for all: evaluate each with the same root=, side= and limit=."
             )
