@@ -2,12 +2,16 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
 THUMBNAIL_PX = 240
+NUM_PRODUCTS_SHOWN = 5
+
+# What the records list of each bin: name, None where the record has none, and quantity of each product.
+Records = Mapping[str, Sequence[tuple[str | None, int]]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,14 @@ def rank_predictions(
     return mistakes, hits
 
 
-def describe_bin(prediction: BinPrediction, counts: Sequence[int], pictures: Callable[[str], bytes]) -> dict:
-    """What the template shows of a bin."""
+def describe_bin(
+    prediction: BinPrediction,
+    counts: Sequence[int],
+    pictures: Callable[[str], bytes],
+    records: Records | None = None,
+) -> dict:
+    """What the template shows of a bin; `products` is None if `records` are."""
+    products = None if records is None else list(records.get(prediction.image_id, ()))
     probabilities = {count: round(float(p), 4) for count, p in zip(counts, prediction.probabilities, strict=True)}
     return {
         "image_id": prediction.image_id,
@@ -48,6 +58,8 @@ def describe_bin(prediction: BinPrediction, counts: Sequence[int], pictures: Cal
         "predicted": prediction.predicted,
         "probabilities": probabilities,
         "description": ", ".join(f"P({count}) {100 * p:.0f} %" for count, p in probabilities.items()),
+        "products": products and products[:NUM_PRODUCTS_SHOWN],
+        "num_more_products": max(0, len(products or ()) - NUM_PRODUCTS_SHOWN),
         "picture": make_thumbnail(prediction.image_id, pictures(prediction.image_id)),
     }
 

@@ -12,9 +12,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stocktake.report.bins import BinPrediction, describe_bin, rank_predictions
+from stocktake.report.bins import BinPrediction, Records, describe_bin, rank_predictions
 from stocktake.report.certainty import describe_certainty
 from stocktake.report.plots import draw_bars, draw_learning_curves
+from stocktake.report.slices import describe_slices
 from stocktake.report.wording import (
     ACCURACY,
     CAUTIONS,
@@ -52,16 +53,18 @@ def render_evaluation(
     pictures: Callable[[str], bytes],
     history: Sequence[Mapping[str, float | None]],
     run: Mapping[str, Any],
+    records: Records | None = None,
 ) -> str:
     """The page for one evaluation, with everything it needs inside.
 
     Args:
         metrics: The content of metrics.json; a number in it may be None. Without `calibration` the page has no
-            section on how sure the model is.
+            section on how sure the model is, without `slices` none on where it errs.
         predictions: One for each evaluated bin, probabilities in the order of `metrics["counts"]`.
         pictures: Gives the JPEG bytes of an image id; called only for the bins that are shown.
         history: Rows of learning curves, see draw_learning_curves; may be empty.
         run: Any of `name`, `config` (YAML text), `versions` (by package), `hardware` and `command`.
+        records: What the warehouse's records list of the bins; None if that is not known of any.
 
     Raises:
         ValueError: metrics lack a key or do not fit the predictions, or a picture cannot be read.
@@ -69,7 +72,7 @@ def render_evaluation(
     _check(metrics, predictions)
     counts = metrics["counts"]
     mistakes, hits = (
-        [describe_bin(prediction, counts, pictures) for prediction in ranked[:NUM_BINS_SHOWN]]
+        [describe_bin(prediction, counts, pictures, records) for prediction in ranked[:NUM_BINS_SHOWN]]
         for ranked in rank_predictions(predictions, counts)
     )
     title = _title(metrics, run)
@@ -78,8 +81,9 @@ def render_evaluation(
         Section("confusion", "Which counts are mixed up", _confusion(counts, metrics["confusion_matrix"])),
         Section("per-count", "Each count", _per_count(counts, metrics["per_count"])),
         *_certainty(metrics.get("calibration"), len(counts)),
+        *_slices(metrics),
         Section("learning", "Learning curves", _fill("learning", plots=draw_learning_curves(history))),
-        Section("mistakes", "Surest mistakes", _fill("mistakes", bins=mistakes)),
+        Section("mistakes", "Likely record errors, or the surest mistakes", _fill("mistakes", bins=mistakes)),
         Section("hits", "Surest hits", _fill("hits", bins=hits)),
         Section("reproduce", "How this was made", _fill("reproduce", metrics=metrics, run=run)),
     ]
@@ -189,3 +193,9 @@ def _certainty(calibration: Mapping[str, Any] | None, num_counts: int) -> list[S
     if calibration is None:
         return []
     return [Section("certainty", "How sure it is", _fill("certainty", **describe_certainty(calibration, num_counts)))]
+
+
+def _slices(metrics: Mapping[str, Any]) -> list[Section]:
+    if "slices" not in metrics:
+        return []
+    return [Section("slices", "Where it errs", _fill("slices", **describe_slices(metrics["slices"], metrics[ACCURACY])))]

@@ -50,6 +50,7 @@ STYLE = {
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # so the same numbers give the same page
 MAX_LABELLED_BARS = 8  # more would touch each other at SIZE_PX
 SHARE_TICKS = ([0, 0.5, 1], ["0", "50", "100\u202f%"])
+DASHES = (0, (4, 3))
 PANELS = {  # title: the keys of a history that belong into it
     "Loss": r"(train|valid)/loss",
     "Exact count (accuracy)": r"(train|valid)/accuracy",
@@ -58,12 +59,16 @@ PANELS = {  # title: the keys of a history that belong into it
 }
 
 
-def draw_bars(estimates: Mapping[str, Estimate], title: str) -> str:
-    """Shares with their interval as whiskers, one bar per count, as an `<svg>` element.
+def draw_bars(
+    estimates: Mapping[str, Estimate], title: str, along: str = "count", overall: float | None = None
+) -> str:
+    """Shares with their interval as whiskers, one bar per count or other part of the bins, as an `<svg>` element.
 
     Args:
-        estimates: The share of each count.
+        estimates: The share of each part, by its label.
         title: What the bars show, for readers who cannot see them.
+        along: What the labels are.
+        overall: The share of all bins, as a dashed line.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = empty_figure()
@@ -75,12 +80,15 @@ def draw_bars(estimates: Mapping[str, Estimate], title: str) -> str:
                 top = max(top, estimate.high)
             if len(estimates) <= MAX_LABELLED_BARS:
                 axes.text(position, top + 0.03, _percent(estimate.value), ha="center", va="bottom")
+        if overall is not None:
+            axes.axhline(overall, color=ROLES["ink"], linewidth=1.1, linestyle=DASHES, zorder=0.9)
         axes.set_xticks(range(len(estimates)), list(estimates))
         axes.set_xlim(-0.6, len(estimates) - 0.4)
-        axes.set_xlabel("count")
+        axes.set_xlabel(along)
         axes.set_ylim(0, 1.16)
         axes.set_yticks(*SHARE_TICKS)
-    words = ", ".join(f"count {count}: {_percent(estimate.value)}" for count, estimate in estimates.items())
+    parts = {label.replace("\n", ", "): _percent(estimate.value) for label, estimate in estimates.items()}
+    words = ", ".join(f"{along} {label}: {share}" for label, share in parts.items())
     return to_svg(figure, f"{title}. {words}.")
 
 
@@ -105,7 +113,7 @@ def draw_reliability(
                 middle = (part + 0.5) / len(num_images)
                 axes.bar(middle, right, width=width * num, color=ROLES["heat"], edgecolor=ROLES["model"], linewidth=0.7)
                 words.append(f"says {_percent(said)}: right on {_percent(right)} of {num}")
-        axes.plot([0, 1], [0, 1], color=ROLES["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
+        axes.plot([0, 1], [0, 1], color=ROLES["ink"], linewidth=1.1, linestyle=DASHES)
         _label_shares(axes, "how sure it says it is", "how often it is right")
     return to_svg(figure, f"{title}. {', '.join(words) or 'No bins'}.")
 

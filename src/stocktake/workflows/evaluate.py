@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +19,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
-from stocktake.model.metrics import SCALARS, bootstrap, group_errors, summarise
+from stocktake.data.products import read_products
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.storage import Folder, is_s3
@@ -30,8 +29,11 @@ from stocktake.workflows.console import quieten
 from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history
 from stocktake.workflows.measured_certainty import measure_calibration
+from stocktake.workflows.measured_counts import measure, measure_majority
+from stocktake.workflows.measured_images import measure_images
+from stocktake.workflows.measured_slices import measure_slices
 
-PER_COUNT = ("precision", "recall", "f1")
+SLICED_BY = ("brightness", "sharpness", "strap_density", "num_products")
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "counts": model.counts,
         **measure(recorded_N, probabilities_NK, groups, counts_K),
-        "majority_baseline": _majority_baseline(recorded_N, groups, counts_K),
+        "majority_baseline": measure_majority(recorded_N, groups, counts_K),
     }
     if model.calibration is not None:
         metrics["calibration"] = measure_calibration(model.calibration, recorded_N, probabilities_NK, groups)
@@ -85,9 +87,12 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         predicted, counts = linear_baseline(cfg.side, **data)
         metrics["linear_baseline"] = {"test/accuracy": {"value": float((predicted == counts).mean())}}
 
+    predictions = _predictions(rows, probabilities_NK, counts_K, measure_images(datamodule.root, rows))
+    sliced_by = {name: predictions[name].to_numpy().astype(float) for name in SLICED_BY}  # a null becomes NaN
+    metrics["slices"] = measure_slices(sliced_by, recorded_N, probabilities_NK, groups, counts_K)
+
     output = Path(cfg.output_dir) if cfg.output_dir else _output_dir(cfg.checkpoint, cfg.side)
     output.mkdir(parents=True, exist_ok=True)
-    predictions = _predictions(rows, probabilities_NK, counts_K)
     pyarrow.parquet.write_table(predictions, output / "predictions.parquet")
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     report = _report(metrics, predictions, rows, datamodule.root, config, _run_dir(cfg.checkpoint))
@@ -100,45 +105,9 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     return gist
 
 
-def measure(recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str], counts_K: ndarray) -> dict[str, Any]:
-    """Returns the part of metrics.json that is measured: every value with its 95 % interval.
-
-    Args:
-        recorded_N: The record's count of every image, as its position among the K counts.
-        probabilities_NK: P(count) of every image.
-        groups: The block of neighbouring bins that every image is in; whole blocks are resampled.
-    """
-    confusion_GKK, squared_error_G = group_errors(recorded_N, probabilities_NK, groups, counts_K)
-    values = summarise(confusion_GKK.sum(0), squared_error_G.sum(), counts_K)
-    spans = bootstrap(confusion_GKK, squared_error_G, counts_K)
-
-    def estimate(name: str, *position: int) -> dict[str, float | None]:
-        low, high = spans[name]
-        numbers = {"value": values[name][position], "low": low[position], "high": high[position]}
-        return {key: None if numpy.isnan(number) else float(number) for key, number in numbers.items()}
-
-    confusion_KK = confusion_GKK.sum(0)
-    return {
-        **{f"test/{name}": estimate(name) for name in SCALARS},
-        "per_count": {
-            str(count): {name: estimate(name, k) for name in PER_COUNT} | {"num_images": int(confusion_KK[k].sum())}
-            for k, count in enumerate(counts_K)
-        },
-        "confusion_matrix": confusion_KK.tolist(),
-    }
-
-
-def _majority_baseline(recorded_N: ndarray, groups: Sequence[str], counts_K: ndarray) -> dict[str, Any]:
-    """Returns the metrics of always saying the most frequent count."""
-    most_frequent = int(numpy.bincount(recorded_N).argmax())
-    certain_NK = numpy.tile(numpy.eye(len(counts_K))[most_frequent], (len(recorded_N), 1))
-    metrics = measure(recorded_N, certain_NK, groups, counts_K)
-    return {"count": int(counts_K[most_frequent])} | {
-        name: metrics[name] for name in metrics if name.startswith("test/")
-    }
-
-
-def _predictions(rows: pyarrow.Table, probabilities_NK: ndarray, counts_K: ndarray) -> pyarrow.Table:
+def _predictions(
+    rows: pyarrow.Table, probabilities_NK: ndarray, counts_K: ndarray, statistics: pyarrow.Table
+) -> pyarrow.Table:
     return pyarrow.table(
         {
             "image_id": rows["image_id"],
@@ -147,6 +116,8 @@ def _predictions(rows: pyarrow.Table, probabilities_NK: ndarray, counts_K: ndarr
             "count": rows["count"],
             "predicted": pyarrow.array(counts_K[probabilities_NK.argmax(1)], pyarrow.int32()),
             "probabilities": pyarrow.array(probabilities_NK.tolist(), pyarrow.list_(pyarrow.float64())),
+            **{name: statistics[name] for name in statistics.column_names},
+            "num_products": rows["num_products"],
         }
     )
 
@@ -169,8 +140,12 @@ def _report(
         "command": " ".join(["python", *sys.argv]),
     }
     history = read_history(run_dir) if run_dir else []
+    products = read_products(root, keys)
+    records = products and {
+        image_id: [(product.name, product.quantity) for product in held] for image_id, held in products.items()
+    }
     return render_evaluation(
-        metrics, [BinPrediction(**row) for row in bins], lambda image_id: root.read(keys[image_id]), history, run
+        metrics, [BinPrediction(**row) for row in bins], lambda image_id: root.read(keys[image_id]), history, run, records
     )
 
 

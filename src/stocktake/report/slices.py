@@ -1,0 +1,120 @@
+"""Where a model errs: sentences, plots and numbers about quarters of the bins, cut by what their photos are like."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stocktake.report.certainty import CURE
+from stocktake.report.plots import draw_bars
+from stocktake.report.wording import Estimate
+
+KEYS = ("from", "to", "num_images", "mean_count", "accuracy", "mae", "rest_accuracy")
+NO_PRODUCTS = (
+    "By the number of distinct products the bins could not be cut, because no record of theirs is known: "
+    "run scripts/prepare.py again, with a source that has the records."
+)
+NONE_STANDS_OUT = "No slice is clearly worse: the interval of each reaches into that of the other bins."
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What bins are cut by: its title, what its numbers are, how one of them is written, and its verb."""
+
+    title: str
+    scale: str
+    write: Callable[[float], str]
+    is_plural: bool = False
+
+
+FEATURES = {
+    "brightness": Feature("Brightness", "mean luma, 0 to 255", "{:.0f}".format),
+    "sharpness": Feature("Sharpness", "variance of the Laplacian", "{:,.0f}".format),
+    "strap_density": Feature("Strap density", "% of the pixels on the net's threads", lambda x: f"{100 * x:.1f}"),
+    "num_products": Feature("Distinct products", "products in the record", "{:.0f}".format, is_plural=True),
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some of the bins, and how well they are counted; `rest` is the accuracy on the others."""
+
+    feature: Feature
+    limits: str
+    num_bins: int
+    mean_count: float
+    accuracy: Estimate
+    mae: Estimate
+    rest: Estimate
+
+    @classmethod
+    def read(cls, name: str, measured: Mapping[str, Any]) -> "Slice":
+        """From one entry of `metrics["slices"][name]`.
+
+        Raises:
+            ValueError: A key is missing.
+        """
+        if missing := [key for key in KEYS if key not in measured]:
+            raise ValueError(f"A slice of slices.{name} lacks {missing}. {CURE}")
+        feature = FEATURES[name]
+        ends = list(dict.fromkeys(feature.write(measured[end]) for end in ("from", "to")))
+        return cls(
+            feature,
+            "–".join(ends),
+            measured["num_images"],
+            measured["mean_count"],
+            Estimate.read(measured["accuracy"]),
+            Estimate.read(measured["mae"], is_share=False),
+            Estimate.read(measured["rest_accuracy"]),
+        )
+
+    @property
+    def is_clearly_worse(self) -> bool:
+        return bool(self.accuracy.interval and self.rest.interval) and self.accuracy.high < self.rest.low
+
+
+def describe_slices(
+    slices: Mapping[str, Sequence[Mapping[str, Any]]], accuracy: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """What the template shows of `metrics["slices"]`: `sentences`, `plots` and `tables`, the last two by title.
+
+    Args:
+        slices: Of the form that metrics.json holds; values and ends of intervals may be None.
+        accuracy: On all bins, as metrics.json holds it.
+
+    Raises:
+        ValueError: A slice lacks a key, or the bins are cut by what this page does not know.
+    """
+    if unknown := [name for name in slices if name not in FEATURES]:
+        raise ValueError(f"slices has {unknown}, but this page knows {list(FEATURES)}. {CURE}")
+    tables = {
+        feature.title: [Slice.read(name, measured) for measured in slices[name]]
+        for name, feature in FEATURES.items()
+        if name in slices
+    }
+    overall = Estimate.read(accuracy).value
+    plots = {
+        title: draw_bars(
+            {f"{part.limits}\n{part.num_bins:,} bins": part.accuracy for part in parts},
+            title,
+            parts[0].feature.scale,
+            overall,
+        )
+        for title, parts in tables.items()
+    }
+    sentences = [_describe_worst([part for parts in tables.values() for part in parts])]
+    if "num_products" not in slices:
+        sentences.append(NO_PRODUCTS)
+    return {"sentences": sentences, "plots": plots, "tables": tables}
+
+
+def _describe_worst(parts: Sequence[Slice]) -> str:
+    clearly_worse = [part for part in parts if part.is_clearly_worse]
+    if not clearly_worse:
+        return NONE_STANDS_OUT
+    worst = min(clearly_worse, key=lambda part: part.accuracy.value)
+    verb = "are" if worst.feature.is_plural else "is"
+    return (
+        f"It errs most where the {worst.feature.title.lower()} {verb} {worst.limits} ({worst.feature.scale}): of those "
+        f"{worst.num_bins:,} bins {worst.accuracy} are exact (95\u202f% interval {worst.accuracy.interval}), of the "
+        f"others {worst.rest} ({worst.rest.interval})."
+    )

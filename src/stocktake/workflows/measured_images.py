@@ -1,0 +1,45 @@
+"""What the pictures of a split are like: image_statistics of every file, as columns beside the predictions."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow
+from rich.console import Console
+from rich.progress import track
+
+from stocktake.data.transforms import decode
+from stocktake.image_statistics import ImageStatistics, measure_image
+from stocktake.storage import Folder
+
+NUM_READERS = 8  # threads that fetch, decode and measure; most of their time is the network's or a library's
+CHUNK = 1024  # so many pictures are waited for at once, so that a large split is not queued whole
+SCHEMA = pyarrow.schema(
+    {
+        "brightness": pyarrow.float64(),  # mean luma, 0 to 255
+        "sharpness": pyarrow.float64(),  # variance of the Laplacian
+        "strap_density": pyarrow.float64(),  # share of the pixels
+        "width_px": pyarrow.int32(),
+        "height_px": pyarrow.int32(),
+    }
+)
+
+
+def measure_images(root: Folder, rows: pyarrow.Table) -> pyarrow.Table:
+    """Returns the columns of SCHEMA for the images of a manifest's rows, in their order.
+
+    Raises:
+        UndecodableImage: A file is no picture any more.
+        StorageError: A file could not be read within the retry budget.
+    """
+    keys = rows["key"].to_pylist()
+    measured = track(_measured(root, keys), "Measuring pictures", len(keys), console=Console(stderr=True))
+    return pyarrow.Table.from_pylist([vars(statistics) for statistics in measured], schema=SCHEMA)
+
+
+def _measured(root: Folder, keys: list[str]) -> Iterator[ImageStatistics]:
+    def measure(key: str) -> ImageStatistics:
+        return measure_image(decode(root.read(key)).permute(1, 2, 0).numpy())
+
+    with ThreadPoolExecutor(NUM_READERS, "measure") as readers:
+        for start in range(0, len(keys), CHUNK):
+            yield from readers.map(measure, keys[start : start + CHUNK])
