@@ -9,6 +9,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image, ImageDraw, ImageFilter
 
+from stocktake import image_statistics
 from stocktake.image_statistics import REFERENCE_PX, laplacian, measure_image
 
 
@@ -94,15 +95,13 @@ def test_large_pictures_are_measured_as_their_area_means():
     one, other = measure_image(small), measure_image(large)
     assert (other.brightness, other.sharpness) == pytest.approx((one.brightness, one.sharpness))
     assert other.strap_density == pytest.approx(one.strap_density, abs=1e-3)
-    # Not a whole multiple: by hand, 5 rows of which each takes 1.2 of 6.
-    from stocktake import image_statistics
 
-    rows = numpy.array([[0.0], [10], [20], [30], [40], [50]])
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(image_statistics, "REFERENCE_PX", 5)
-        shrunk = image_statistics._shrink_rows(rows)
-    expected = [(0 + 0.2 * 10) / 1.2, (8 + 0.4 * 20) / 1.2, (12 + 0.6 * 30) / 1.2, (12 + 0.8 * 40) / 1.2, (8 + 50) / 1.2]
-    numpy.testing.assert_allclose(shrunk.ravel(), expected)
+
+def test_rows_are_shared_out_by_area_where_sizes_do_not_divide(monkeypatch):
+    monkeypatch.setattr(image_statistics, "REFERENCE_PX", 2)
+    # Three rows into two: each takes one whole row and half of the middle one.
+    shrunk = image_statistics._shrink_rows(numpy.array([[0.0], [30], [90]]))
+    assert shrunk.ravel() == pytest.approx([(0 + 15) / 1.5, (15 + 90) / 1.5])
 
 
 @pytest.mark.parametrize(

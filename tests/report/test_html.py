@@ -2,13 +2,20 @@
 
 import base64
 import io
+import itertools
 import re
 from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
 
-from stocktake.report.bins import THUMBNAIL_PX, BinPrediction, make_thumbnail, rank_predictions
+from stocktake.report.bins import (
+    NUM_PRODUCTS_SHOWN,
+    THUMBNAIL_PX,
+    BinPrediction,
+    make_thumbnail,
+    rank_predictions,
+)
 from stocktake.report.html import render_evaluation
 from stocktake.report.wording import Estimate, describe_result
 
@@ -68,6 +75,26 @@ def make_predictions() -> list[BinPrediction]:
         BinPrediction("00009", 3, 3, [0.0, 0.01, 0.99]),
         BinPrediction("00010", 3, 3, [0.1, 0.3, 0.6]),
     ]
+
+
+def make_records() -> dict[str, list[tuple[str | None, int]]]:
+    return {
+        HOSTILE: [(f"Cable & {HOSTILE}", 1), (LONG, 24), (None, 3)],
+        "00005": [(f"Product {number}", number) for number in range(1, NUM_PRODUCTS_SHOWN + 3)],
+        LONG: [],
+    }
+
+
+def make_slices() -> dict:
+    def part(low: float, high: float) -> dict:
+        figures = {"accuracy": estimate(0.37), "mae": estimate(0.8), "rest_accuracy": estimate(0.38)}
+        return {"from": low, "to": high, "num_images": 250, "mean_count": 2.5} | figures
+
+    ends = [0.05, 0.11, 0.13, 0.15, 0.22]
+    return {
+        name: [part(scale * low, scale * high) for low, high in itertools.pairwise(ends)]
+        for name, scale in {"brightness": 1000, "sharpness": 5000, "strap_density": 1}.items()
+    }
 
 
 def make_jpeg(width: int = 400, height: int = 300) -> bytes:
@@ -166,6 +193,41 @@ def test_calibration_that_does_not_fit_is_refused(calibration):
     del calibration["threshold"]
     with pytest.raises(ValueError, match=r"calibration lacks \['threshold'\]"):
         render(metrics=make_metrics() | {"calibration": calibration})
+
+
+def test_slices_add_one_section_and_nothing_else(html):
+    longer = render(metrics=make_metrics() | {"slices": make_slices()})
+    names = [section["id"] for section in Page(longer).all("section")]
+    assert names[names.index("slices") + 1] == "learning"
+    longer = re.sub(r'<li><a href="#slices">.*?</li>\n', "", longer)
+    assert re.sub(r'<section id="slices".*?</section>\n', "", longer, flags=re.DOTALL) == html
+
+
+def test_a_mistake_stands_beside_what_its_record_lists():
+    html = render(records=make_records())
+    mistakes = html[html.index('<section id="mistakes"') : html.index('<section id="hits"')]
+    page = Page(mistakes)
+    assert [span["title"] for span in page.all("span") if "title" in span][:2] == [f"Cable & {HOSTILE}", LONG]
+    words = page.text
+    for part in (f"1 × Cable & {HOSTILE}", f"24 × {LONG}", "3 × a product without a name", "P 97 %"):
+        assert part in words
+    assert f"{NUM_PRODUCTS_SHOWN} × Product {NUM_PRODUCTS_SHOWN} and 2 more" in words
+    assert f"Product {NUM_PRODUCTS_SHOWN + 1}" not in words
+    assert words.count("No record came with this photo") == 1  # the bin LONG
+    assert "Product 1" not in html[html.index('<section id="hits"') :]
+
+
+def test_an_empty_bin_is_not_one_without_a_record():
+    metrics = make_metrics() | {"counts": [0, 1, 2]}
+    metrics["per_count"]["0"] = metrics["per_count"]["1"]
+    predictions = [BinPrediction("00001", 0, 2, [0.1, 0.1, 0.8])]
+    text = Page(render(metrics=metrics, predictions=predictions, records={"00001": []})).text
+    assert "The record lists nothing." in text and "No record came" not in text
+
+
+def test_without_records_the_page_says_how_to_get_them(html):
+    assert "run scripts/prepare.py again" in Page(html).text
+    assert "run scripts/prepare.py again" not in Page(render(records=make_records())).text
 
 
 def test_the_confusion_matrix_shows_shares_of_each_row(html):
@@ -298,7 +360,8 @@ def test_the_page_holds_all_it_needs_and_runs_nothing(html):
 @pytest.mark.parametrize("width_px", [390, 1280])
 def test_in_a_browser(browser, calibration, tmp_path, width_px, color_scheme):
     file = tmp_path / "report.html"
-    file.write_text(render(metrics=make_metrics() | {"calibration": calibration}), encoding="utf-8")
+    metrics = make_metrics() | {"calibration": calibration, "slices": make_slices()}
+    file.write_text(render(metrics=metrics, records=make_records()), encoding="utf-8")
     context = browser.new_context(viewport={"width": width_px, "height": 844}, color_scheme=color_scheme)
     page = context.new_page()
     requests, troubles = [], []
@@ -312,6 +375,10 @@ def test_in_a_browser(browser, calibration, tmp_path, width_px, color_scheme):
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert {url for url in requests if not url.startswith("data:")} == {file.as_uri()}
     assert troubles == []
+    # A long name is cut by the page and not by who wrote it, and stays inside its bin.
+    name = page.locator("#mistakes .products span").nth(1)
+    assert name.evaluate("span => span.scrollHeight > span.clientHeight")
+    assert page.locator("#mistakes figure").evaluate_all("all => all.every(one => one.scrollWidth <= one.clientWidth)")
     assert page.locator("#mistakes code").first.inner_text() == HOSTILE
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     red, green, blue = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))

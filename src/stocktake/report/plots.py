@@ -59,9 +59,7 @@ PANELS = {  # title: the keys of a history that belong into it
 }
 
 
-def draw_bars(
-    estimates: Mapping[str, Estimate], title: str, along: str = "count", overall: float | None = None
-) -> str:
+def draw_bars(estimates: Mapping[str, Estimate], title: str, along: str = "count", overall: float | None = None) -> str:
     """Shares with their interval as whiskers, one bar per count or other part of the bins, as an `<svg>` element.
 
     Args:

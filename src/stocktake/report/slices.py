@@ -18,19 +18,33 @@ NONE_STANDS_OUT = "No slice is clearly worse: the interval of each reaches into 
 
 @dataclass(frozen=True)
 class Feature:
-    """What bins are cut by: its title, what its numbers are, how one of them is written, and its verb."""
+    """What bins are cut by: its title, what its numbers are, how one is written, and a sentence's words for them."""
 
     title: str
     scale: str
     write: Callable[[float], str]
-    is_plural: bool = False
+    where: str
 
 
 FEATURES = {
-    "brightness": Feature("Brightness", "mean luma, 0 to 255", "{:.0f}".format),
-    "sharpness": Feature("Sharpness", "variance of the Laplacian", "{:,.0f}".format),
-    "strap_density": Feature("Strap density", "% of the pixels on the net's threads", lambda x: f"{100 * x:.1f}"),
-    "num_products": Feature("Distinct products", "products in the record", "{:.0f}".format, is_plural=True),
+    "brightness": Feature(
+        "Brightness", "mean luma, 0 to 255", "{:.0f}".format, "the photo is this bright: {} (mean luma, 0 to 255)"
+    ),
+    "sharpness": Feature(
+        "Sharpness",
+        "variance of the Laplacian",
+        "{:,.0f}".format,
+        "the photo is this sharp: {} (variance of the Laplacian, low is blurred)",
+    ),
+    "strap_density": Feature(
+        "Strap density",
+        "% of the pixels on the net's threads",
+        lambda share: f"{100 * share:.1f}",
+        "{}\u202f% of the pixels lie on the net's threads",
+    ),
+    "num_products": Feature(
+        "Distinct products", "products in the record", "{:.0f}".format, "the record lists {} distinct products"
+    ),
 }
 
 
@@ -89,7 +103,7 @@ def describe_slices(
     tables = {
         feature.title: [Slice.read(name, measured) for measured in slices[name]]
         for name, feature in FEATURES.items()
-        if name in slices
+        if slices.get(name)
     }
     overall = Estimate.read(accuracy).value
     plots = {
@@ -102,7 +116,7 @@ def describe_slices(
         for title, parts in tables.items()
     }
     sentences = [_describe_worst([part for parts in tables.values() for part in parts])]
-    if "num_products" not in slices:
+    if not slices.get("num_products"):
         sentences.append(NO_PRODUCTS)
     return {"sentences": sentences, "plots": plots, "tables": tables}
 
@@ -112,9 +126,8 @@ def _describe_worst(parts: Sequence[Slice]) -> str:
     if not clearly_worse:
         return NONE_STANDS_OUT
     worst = min(clearly_worse, key=lambda part: part.accuracy.value)
-    verb = "are" if worst.feature.is_plural else "is"
+    where = worst.feature.where.format(worst.limits)
     return (
-        f"It errs most where the {worst.feature.title.lower()} {verb} {worst.limits} ({worst.feature.scale}): of those "
-        f"{worst.num_bins:,} bins {worst.accuracy} are exact (95\u202f% interval {worst.accuracy.interval}), of the "
-        f"others {worst.rest} ({worst.rest.interval})."
+        f"It errs most where {where}. Of those {worst.num_bins:,} bins {worst.accuracy} are exact "
+        f"(95\u202f% interval {worst.accuracy.interval}), of the others {worst.rest} ({worst.rest.interval})."
     )

@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.products import read_products
+from stocktake.data.records import Product
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.storage import Folder, is_s3
@@ -132,6 +133,7 @@ def _report(
 ) -> str:
     keys = dict(zip(rows["image_id"].to_pylist(), rows["key"].to_pylist(), strict=True))
     bins = predictions.select(["image_id", "count", "predicted", "probabilities"]).to_pylist()
+    products = read_products(root, keys)
     run = {
         "name": config["name"],
         "config": yaml.safe_dump(config, sort_keys=False),
@@ -139,14 +141,18 @@ def _report(
         "hardware": describe(),
         "command": " ".join(["python", *sys.argv]),
     }
-    history = read_history(run_dir) if run_dir else []
-    products = read_products(root, keys)
-    records = products and {
-        image_id: [(product.name, product.quantity) for product in held] for image_id, held in products.items()
-    }
     return render_evaluation(
-        metrics, [BinPrediction(**row) for row in bins], lambda image_id: root.read(keys[image_id]), history, run, records
+        metrics,
+        [BinPrediction(**row) for row in bins],
+        pictures=lambda image_id: root.read(keys[image_id]),
+        history=read_history(run_dir) if run_dir else [],
+        run=run,
+        records=None if products is None else {image_id: _listed(held) for image_id, held in products.items()},
     )
+
+
+def _listed(products: list[Product]) -> list[tuple[str | None, int]]:
+    return [(product.name, product.quantity) for product in products]
 
 
 def _run_dir(checkpoint: str) -> Path | None:

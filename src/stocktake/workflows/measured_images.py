@@ -7,9 +7,9 @@ import pyarrow
 from rich.console import Console
 from rich.progress import track
 
-from stocktake.data.transforms import decode
+from stocktake.data.transforms import UndecodableImage, decode
 from stocktake.image_statistics import ImageStatistics, measure_image
-from stocktake.storage import Folder
+from stocktake.storage import Folder, join_url
 
 NUM_READERS = 8  # threads that fetch, decode and measure; most of their time is the network's or a library's
 CHUNK = 1024  # so many pictures are waited for at once, so that a large split is not queued whole
@@ -38,7 +38,11 @@ def measure_images(root: Folder, rows: pyarrow.Table) -> pyarrow.Table:
 
 def _measured(root: Folder, keys: list[str]) -> Iterator[ImageStatistics]:
     def measure(key: str) -> ImageStatistics:
-        return measure_image(decode(root.read(key)).permute(1, 2, 0).numpy())
+        try:
+            image_CHW = decode(root.read(key))
+        except UndecodableImage as error:
+            raise UndecodableImage(f"{join_url(root.url, key)}: {error}") from None
+        return measure_image(image_CHW.permute(1, 2, 0).numpy())
 
     with ThreadPoolExecutor(NUM_READERS, "measure") as readers:
         for start in range(0, len(keys), CHUNK):

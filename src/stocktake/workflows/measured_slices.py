@@ -16,7 +16,11 @@ UNKNOWN = {"value": None, "low": None, "high": None}
 
 
 def measure_slices(
-    columns: Mapping[str, ndarray], recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str], counts_K: ndarray
+    columns: Mapping[str, ndarray],
+    recorded_N: ndarray,
+    probabilities_NK: ndarray,
+    groups: Sequence[str],
+    counts_K: ndarray,
 ) -> dict[str, list[dict[str, Any]]]:
     """Returns the part of metrics.json about slices: for each column a list of its slices, from low values to high.
 

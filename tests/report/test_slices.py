@@ -1,0 +1,123 @@
+"""Where a model errs, in words: a slice is named only if it is clearly worse, and what is missing is said."""
+
+import re
+
+import pytest
+
+from stocktake.report.html import TEMPLATES
+from stocktake.report.slices import NO_PRODUCTS, NONE_STANDS_OUT, describe_slices
+
+OVERALL = {"value": 0.4, "low": 0.36, "high": 0.44}
+
+
+def estimate(value: float | None, margin: float = 0.05) -> dict:
+    if value is None:
+        return {"value": None, "low": None, "high": None}
+    return {"value": value, "low": value - margin, "high": value + margin}
+
+
+def part(low: float, high: float, accuracy: float | None, rest: float | None = 0.42, num_images: int = 200) -> dict:
+    return {
+        "from": low,
+        "to": high,
+        "num_images": num_images,
+        "mean_count": 3.25,
+        "accuracy": estimate(accuracy),
+        "mae": estimate(0.81),
+        "rest_accuracy": estimate(rest),
+    }
+
+
+@pytest.fixture
+def slices() -> dict:
+    return {
+        "brightness": [part(61.2, 92.4, 0.38), part(92.5, 130.6, 0.42)],
+        "sharpness": [part(3.4, 198.2, 0.30), part(198.3, 1175.7, 0.45, 0.30)],
+        "strap_density": [part(0.0, 0.0884, 0.33), part(0.0886, 0.2182, 0.41)],
+        "num_products": [part(1, 1, 0.5, 0.3), part(2, 2, 0.38), part(3, 5, 0.36, num_images=1234)],
+    }
+
+
+def words(slices: dict) -> str:
+    return " ".join(describe_slices(slices, OVERALL)["sentences"]).replace("\u202f", " ")
+
+
+def test_the_worst_slice_is_named_with_its_limits_and_both_intervals(slices):
+    assert words(slices) == (
+        "It errs most where the photo is this sharp: 3–198 (variance of the Laplacian, low is blurred). Of those "
+        "200 bins 30.0 % are exact (95 % interval 25.0–35.0), of the others 42.0 % (37.0–47.0)."
+    )
+
+
+def test_no_slice_is_named_where_the_intervals_touch(slices):
+    slices["sharpness"][0] = part(3.4, 198.2, 0.33)  # to 0.38, and the rest is from 0.37 on
+    assert words(slices) == NONE_STANDS_OUT
+
+
+def test_a_slice_that_is_worse_by_chance_does_not_hide_one_that_is_clearly_worse(slices):
+    slices["strap_density"][0]["accuracy"] = {"value": 0.28, "low": 0.1, "high": 0.5}
+    assert "this sharp: 3–198" in words(slices)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("brightness", "where the photo is this bright: 61–92 (mean luma, 0 to 255). Of those"),
+        ("strap_density", "where 0.0–8.8 % of the pixels lie on the net's threads. Of those"),
+        ("num_products", "where the record lists 1 distinct products. Of those"),
+    ],
+)
+def test_every_feature_has_its_own_words(slices, name, sentence):
+    slices[name][0] |= {"accuracy": estimate(0.2), "rest_accuracy": estimate(0.4)}
+    assert sentence in words(slices)
+
+
+@pytest.mark.parametrize("missing", ["accuracy", "rest_accuracy"])
+def test_without_an_interval_nothing_stands_out(slices, missing):
+    slices["sharpness"][0][missing] = estimate(None)
+    assert words(slices) == NONE_STANDS_OUT
+
+
+def test_slices_are_labelled_with_their_limits_and_number_of_bins(slices):
+    plots = describe_slices(slices, OVERALL)["plots"]
+    assert list(plots) == ["Brightness", "Sharpness", "Strap density", "Distinct products"]
+    labels = {title: re.findall(r">([^<>]+)</text>", plot) for title, plot in plots.items()}
+    assert {"61–92", "92–131"} < set(labels["Brightness"])
+    assert {"3–198", "198–1,176"} < set(labels["Sharpness"])
+    assert {"0.0–8.8", "8.9–21.8"} < set(labels["Strap density"])
+    assert {"1", "2", "3–5", "1,234 bins"} < set(labels["Distinct products"])
+    assert "products in the record 3–5, 1,234 bins: 36" in plots["Distinct products"]
+
+
+def test_the_dashed_line_is_at_the_accuracy_of_all_bins():
+    plots = describe_slices({"brightness": [part(61, 92, 0.4), part(93, 130, 0.4)]}, OVERALL)["plots"]
+    (line,) = re.findall(r'd="M [\d.]+ ([\d.]+) \nL [\d.]+ ([\d.]+) \n"[^>]*stroke-dasharray', plots["Brightness"])
+    bars = re.findall(r'd="([^"]+)"[^>]*fill: var\(--heat\)', plots["Brightness"])
+    tops = [min(float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", bar)) for bar in bars]
+    assert [float(y) for y in line] == pytest.approx(tops, abs=0.01)
+
+
+def test_products_that_no_record_tells_are_asked_for(slices):
+    del slices["num_products"]
+    assert words(slices).endswith(NO_PRODUCTS) and "scripts/prepare.py" in NO_PRODUCTS
+
+
+def test_the_table_holds_accuracy_distance_and_mean_count(slices):
+    html = TEMPLATES.get_template("sections.html.j2").module.slices(**describe_slices(slices, OVERALL))
+    row = html[html.index("3–198</th>") :]
+    assert re.findall(r">([\d.–]+)", row[: row.index("</tr>")].replace("\u202f%", "")) == [
+        "200",
+        "3.25",
+        "30.0",
+        "25.0–35.0",
+        "0.81",
+        "0.76–0.86",
+    ]
+
+
+def test_slices_that_do_not_fit_are_refused(slices):
+    with pytest.raises(ValueError, match=r"slices has \['hue'\].*scripts/evaluate.py"):
+        describe_slices(slices | {"hue": []}, OVERALL)
+    del slices["sharpness"][1]["mae"]
+    with pytest.raises(ValueError, match=r"slices.sharpness lacks \['mae'\].*scripts/evaluate.py"):
+        describe_slices(slices, OVERALL)

@@ -1,0 +1,38 @@
+"""The pictures of a split, measured: in the order of their rows, from the files in the root."""
+
+import io
+
+import numpy
+import pytest
+from PIL import Image
+
+from stocktake.data.manifest import Manifest
+from stocktake.data.transforms import UndecodableImage
+from stocktake.image_statistics import measure_image
+from stocktake.storage import Folder
+from stocktake.workflows import measured_images
+from stocktake.workflows.measured_images import measure_images
+
+
+def test_rows_are_measured_in_their_order(synthetic_root, monkeypatch, capsys):
+    monkeypatch.setattr(measured_images, "CHUNK", 7)
+    root = Folder(str(synthetic_root))
+    rows = Manifest.read(root).side("all", limit=20)
+    measured = measure_images(root, rows)
+    assert measured.num_rows == 20
+    assert measured["width_px"].to_pylist() == rows["width"].to_pylist()
+    for row, key in zip(measured.to_pylist(), rows["key"].to_pylist(), strict=True):
+        with Image.open(io.BytesIO(root.read(key))) as picture:
+            expected = measure_image(numpy.asarray(picture.convert("RGB")))
+        assert row["brightness"] == pytest.approx(expected.brightness, abs=0.5)  # two JPEG decoders
+        assert row["sharpness"] == pytest.approx(expected.sharpness, rel=0.05)
+    assert capsys.readouterr().out == ""  # the bar is not among the results
+
+
+def test_a_file_that_is_no_picture_any_more_is_told(tmp_path, synthetic_root):
+    rows = Manifest.read(Folder(str(synthetic_root))).side("all", limit=1)
+    path = tmp_path / rows["key"][0].as_py()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no picture")
+    with pytest.raises(UndecodableImage, match=f"{path.name}.*10 bytes"):
+        measure_images(Folder(str(tmp_path)), rows)
