@@ -7,6 +7,7 @@ import pytest
 from stocktake.report.html import TEMPLATES
 from stocktake.report.slices import NO_PRODUCTS, NONE_STANDS_OUT, describe_slices
 
+NUM_BINS = 400
 OVERALL = {"value": 0.4, "low": 0.36, "high": 0.44}
 
 
@@ -34,12 +35,12 @@ def slices() -> dict:
         "brightness": [part(61.2, 92.4, 0.38), part(92.5, 130.6, 0.42)],
         "sharpness": [part(3.4, 198.2, 0.30), part(198.3, 1175.7, 0.45, 0.30)],
         "strap_density": [part(0.0, 0.0884, 0.33), part(0.0886, 0.2182, 0.41)],
-        "num_products": [part(1, 1, 0.5, 0.3), part(2, 2, 0.38), part(3, 5, 0.36, num_images=1234)],
+        "num_products": [part(1, 1, 0.5, 0.3, 100), part(2, 2, 0.38, num_images=100), part(3, 5, 0.36)],
     }
 
 
 def words(slices: dict) -> str:
-    return " ".join(describe_slices(slices, OVERALL)["sentences"]).replace("\u202f", " ")
+    return " ".join(describe_slices(slices, OVERALL, NUM_BINS)["sentences"]).replace("\u202f", " ")
 
 
 def test_the_worst_slice_is_named_with_its_limits_and_both_intervals(slices):
@@ -79,18 +80,18 @@ def test_without_an_interval_nothing_stands_out(slices, missing):
 
 
 def test_slices_are_labelled_with_their_limits_and_number_of_bins(slices):
-    plots = describe_slices(slices, OVERALL)["plots"]
+    plots = describe_slices(slices, OVERALL, NUM_BINS)["plots"]
     assert list(plots) == ["Brightness", "Sharpness", "Strap density", "Distinct products"]
     labels = {title: re.findall(r">([^<>]+)</text>", plot) for title, plot in plots.items()}
     assert {"61–92", "92–131"} < set(labels["Brightness"])
     assert {"3–198", "198–1,176"} < set(labels["Sharpness"])
     assert {"0.0–8.8", "8.9–21.8"} < set(labels["Strap density"])
-    assert {"1", "2", "3–5", "1,234 bins"} < set(labels["Distinct products"])
-    assert "products in the record 3–5, 1,234 bins: 36" in plots["Distinct products"]
+    assert {"1", "2", "3–5", "100 bins"} < set(labels["Distinct products"])
+    assert "products in the record 3–5, 200 bins: 36" in plots["Distinct products"]
 
 
 def test_the_dashed_line_is_at_the_accuracy_of_all_bins():
-    plots = describe_slices({"brightness": [part(61, 92, 0.4), part(93, 130, 0.4)]}, OVERALL)["plots"]
+    plots = describe_slices({"brightness": [part(61, 92, 0.4), part(93, 130, 0.4)]}, OVERALL, NUM_BINS)["plots"]
     (line,) = re.findall(r'd="M [\d.]+ ([\d.]+) \nL [\d.]+ ([\d.]+) \n"[^>]*stroke-dasharray', plots["Brightness"])
     bars = re.findall(r'd="([^"]+)"[^>]*fill: var\(--heat\)', plots["Brightness"])
     tops = [min(float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", bar)) for bar in bars]
@@ -102,8 +103,13 @@ def test_products_that_no_record_tells_are_asked_for(slices):
     assert words(slices).endswith(NO_PRODUCTS) and "scripts/prepare.py" in NO_PRODUCTS
 
 
+def test_bins_without_a_record_are_counted(slices):
+    del slices["num_products"][1]
+    assert words(slices).endswith("By products, 100 bins are in no slice: their record is missing.")
+
+
 def test_the_table_holds_accuracy_distance_and_mean_count(slices):
-    html = TEMPLATES.get_template("sections.html.j2").module.slices(**describe_slices(slices, OVERALL))
+    html = TEMPLATES.get_template("sections.html.j2").module.slices(**describe_slices(slices, OVERALL, NUM_BINS))
     row = html[html.index("3–198</th>") :]
     assert re.findall(r">([\d.–]+)", row[: row.index("</tr>")].replace("\u202f%", "")) == [
         "200",
@@ -117,7 +123,7 @@ def test_the_table_holds_accuracy_distance_and_mean_count(slices):
 
 def test_slices_that_do_not_fit_are_refused(slices):
     with pytest.raises(ValueError, match=r"slices has \['hue'\].*scripts/evaluate.py"):
-        describe_slices(slices | {"hue": []}, OVERALL)
+        describe_slices(slices | {"hue": []}, OVERALL, NUM_BINS)
     del slices["sharpness"][1]["mae"]
     with pytest.raises(ValueError, match=r"slices.sharpness lacks \['mae'\].*scripts/evaluate.py"):
-        describe_slices(slices, OVERALL)
+        describe_slices(slices, OVERALL, NUM_BINS)

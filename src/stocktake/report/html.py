@@ -198,5 +198,5 @@ def _certainty(calibration: Mapping[str, Any] | None, num_counts: int) -> list[S
 def _slices(metrics: Mapping[str, Any]) -> list[Section]:
     if "slices" not in metrics:
         return []
-    found = describe_slices(metrics["slices"], metrics[ACCURACY])
+    found = describe_slices(metrics["slices"], metrics[ACCURACY], metrics["num_images"])
     return [Section("slices", "Where it errs", _fill("slices", **found))]

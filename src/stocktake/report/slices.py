@@ -87,13 +87,14 @@ class Slice:
 
 
 def describe_slices(
-    slices: Mapping[str, Sequence[Mapping[str, Any]]], accuracy: Mapping[str, float | None]
+    slices: Mapping[str, Sequence[Mapping[str, Any]]], accuracy: Mapping[str, float | None], num_bins: int
 ) -> dict[str, Any]:
     """What the template shows of `metrics["slices"]`: `sentences`, `plots` and `tables`, the last two by title.
 
     Args:
         slices: Of the form that metrics.json holds; values and ends of intervals may be None.
         accuracy: On all bins, as metrics.json holds it.
+        num_bins: How many bins that is.
 
     Raises:
         ValueError: A slice lacks a key, or the bins are cut by what this page does not know.
@@ -116,8 +117,11 @@ def describe_slices(
         for title, parts in tables.items()
     }
     sentences = [_describe_worst([part for parts in tables.values() for part in parts])]
-    if not slices.get("num_products"):
+    num_recorded = sum(measured["num_images"] for measured in slices.get("num_products", ()))
+    if not num_recorded:
         sentences.append(NO_PRODUCTS)
+    elif num_recorded < num_bins:
+        sentences.append(f"By products, {num_bins - num_recorded:,} bins are in no slice: their record is missing.")
     return {"sentences": sentences, "plots": plots, "tables": tables}
 
 
