@@ -1,13 +1,11 @@
 """The page on what more training bins bring, with numbers that can be worked out by hand, and in a real browser."""
 
 import re
-import shutil
 
 import pytest
 
 from stocktake.report.training_size import render_learning_curve
 
-CHROMIUM = shutil.which("chromium")
 HOSTILE = "<script>alert(1)</script>&\"'"
 
 
@@ -106,23 +104,18 @@ def test_what_comes_from_data_is_escaped():
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 @pytest.mark.parametrize("width_px", [390, 1280])
-def test_in_a_browser(tmp_path, width_px, color_scheme):
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH; on Debian: apt-get install --no-install-recommends chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_in_a_browser(browser, tmp_path, width_px, color_scheme):
     file = tmp_path / "learning_curve.html"
     file.write_text(render_learning_curve(make_curve()), encoding="utf-8")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_context(viewport={"width": width_px, "height": 844}, color_scheme=color_scheme).new_page()
-        requests, troubles = [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: troubles.append(message.text))
-        page.goto(file.as_uri())
-        assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
-        assert {url for url in requests if not url.startswith("data:")} == {file.as_uri()}
-        assert troubles == []
-        ink = page.evaluate("getComputedStyle(document.body).color")
-        strokes = "[...document.querySelectorAll('svg path')].map(path => getComputedStyle(path).stroke)"
-        assert ink in page.evaluate(strokes)
-        browser.close()
+    page = browser.new_context(viewport={"width": width_px, "height": 844}, color_scheme=color_scheme).new_page()
+    requests, troubles = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: troubles.append(message.text))
+    page.goto(file.as_uri())
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert {url for url in requests if not url.startswith("data:")} == {file.as_uri()}
+    assert troubles == []
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    strokes = "[...document.querySelectorAll('svg path')].map(path => getComputedStyle(path).stroke)"
+    assert ink in page.evaluate(strokes)
+    page.context.close()

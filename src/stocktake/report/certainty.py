@@ -86,8 +86,8 @@ def _describe_honesty(
     if before.value is not None and after.value is not None:
         sentences.append(
             f"Weighed over all bars below, how sure it says it is and how often it is right lay "
-            f"{100 * before.value:.1f} points apart, and now lie {100 * after.value:.1f} apart; with so few bins chance "
-            f"alone would keep them {100 * calibration['ece_by_chance']:.1f} apart."
+            f"{100 * before.value:.1f} points apart, and now lie {100 * after.value:.1f} apart; with so few bins, "
+            f"chance alone would keep them {100 * calibration['ece_by_chance']:.1f} apart."
         )
     return sentences
 
