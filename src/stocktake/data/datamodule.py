@@ -138,7 +138,9 @@ class BinDataModule(LightningDataModule):
         return {"epoch": epoch, "batches_done": done, "batch_size": self.batch_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        if state["batch_size"] != self.batch_size:
+        # Before the first batch nothing depends on it, and there Lightning's batch size finder changes it.
+        has_begun = (state["epoch"], state["batches_done"]) != (0, 0)
+        if has_begun and state["batch_size"] != self.batch_size:
             raise ValueError(
                 f"The checkpoint was made with data.batch_size={state['batch_size']}, now it is {self.batch_size}; "
                 "the order of the images would not be the same. Type the old value, or start a new run."

@@ -5,6 +5,7 @@ Axes: B images of a batch, C 3 channels, H height, W width, K counts that the mo
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,6 +79,21 @@ class BinCounter(LightningModule):
         self.valid_outcomes = CatMetric(nan_strategy="disable")
         self.calibration: Calibration | None = None
         self._calibrated_at_step = -1
+
+    @property
+    def lr(self) -> float:
+        """The optimizer's learning rate, under the name that Lightning's finder looks for; setting it takes effect.
+
+        Raises:
+            AttributeError: There is no optimizer, or it was given no `lr`.
+        """
+        if "lr" not in (words := getattr(self.optimizer, "keywords", {})):
+            raise AttributeError("BinCounter.lr: type optimizer=functools.partial(torch.optim.AdamW, lr=0.001).")
+        return words["lr"]
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self.optimizer = partial(self.optimizer, lr=lr)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Returns `logits_BK` for uint8 pixels."""
@@ -169,6 +185,7 @@ class BinCounter(LightningModule):
             self.backbone, weight_decay=words.get("weight_decay", 0.0), layer_decay=self.layer_decay
         )
         return [
-            {"params": group["params"], "weight_decay": group["weight_decay"], "lr": words["lr"] * group["lr_scale"]}
+            {name: group[name] for name in ("params", "weight_decay", "lr_scale")}
+            | {"lr": words["lr"] * group["lr_scale"]}
             for group in groups
         ]

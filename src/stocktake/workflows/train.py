@@ -54,8 +54,6 @@ def train(cfg: DictConfig) -> float:
         SystemExit: With `EXIT_INTERRUPTED` after a SIGTERM, once the checkpoint to go on from is saved.
     """
     quieten()
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
-        raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
     run_dir = Path(cfg.run_dir)
     settle(cfg)
     plain_config = OmegaConf.to_container(cfg, resolve=True)
@@ -108,7 +106,13 @@ def _say_where_it_starts(trainer: Trainer, module: BinCounter, datamodule: Light
 
 
 def settle(cfg: DictConfig) -> None:
-    """Replaces each `auto` by what suits this machine, so that the kept configuration says what was done."""
+    """Replaces each `auto` by what suits this machine, so that the kept configuration says what was done.
+
+    Raises:
+        ValueError: The experiment leaves a value to the user who did not give it.
+    """
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
     with open_dict(cfg):
         cfg.trainer.precision = suitable_precision(cfg.trainer.precision)
         cfg.model.channels_last = suitable_channels_last(cfg.model.channels_last)

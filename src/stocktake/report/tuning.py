@@ -1,0 +1,107 @@
+"""What a search for a learning rate or a batch size found, and the page that shows it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from stocktake.report.html import TEMPLATES, Section, render_page
+from stocktake.report.plots import ROLES, STYLE, empty_figure, to_svg
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The value that a search suggests.
+
+    Attributes:
+        key: The configuration's key that it is for.
+        value: What to give it.
+        sentences: What was found, then how.
+        plots: `<svg>` elements by title.
+        measured: The numbers behind them, a row for each try.
+    """
+
+    key: str
+    value: float
+    sentences: Sequence[str]
+    plots: Mapping[str, str] = field(repr=False)
+    measured: Sequence[Mapping[str, Any]] = field(repr=False)
+
+
+def draw_losses(rates: Sequence[float], losses: Sequence[float], suggested: float) -> str:
+    """The loss along a rising learning rate, on a logarithmic axis, as an `<svg>` element.
+
+    Args:
+        rates: Rising learning rates.
+        losses: The loss at each; one that is not finite is left out.
+        suggested: Learning rate to mark.
+    """
+    points = [(rate, loss) for rate, loss in zip(rates, losses, strict=True) if math.isfinite(loss)]
+    low, first = min(loss for _, loss in points), points[0][1]
+    nearest = min(points, key=lambda point: abs(math.log(point[0] / suggested)))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = empty_figure()
+        axes.plot(*zip(*points, strict=True), color=ROLES["model"], linewidth=2.0)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        span = (first - low) or 1.0
+        axes.set_ylim(low - 0.15 * span, first + 0.6 * span)  # where it diverges it leaves the plot
+        _mark(axes, nearest, f"{suggested:g}")
+        axes.set_xlabel("learning rate")
+        axes.set_ylabel("loss")
+    return to_svg(
+        figure,
+        f"Loss by learning rate: from {first:.3g} at {points[0][0]:.2g} to {low:.3g}; {suggested:g} is suggested.",
+    )
+
+
+def draw_batch_rates(rows: Sequence[Mapping[str, Any]], suggested: int) -> str:
+    """Images per second by batch size, as an `<svg>` element.
+
+    Args:
+        rows: Each with `batch_size` and `images_per_s`, in rising order.
+        suggested: Batch size to mark.
+    """
+    points = [(row["batch_size"], row["images_per_s"]) for row in rows]
+    with matplotlib.rc_context(STYLE):
+        figure, axes = empty_figure()
+        axes.plot(*zip(*points, strict=True), color=ROLES["model"], linewidth=2.0, marker=".")
+        axes.set_xscale("log", base=2)
+        every = -(-len(points) // 6)
+        axes.set_xticks([size for size, _ in points][::every], [f"{size}" for size, _ in points][::every])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.set_ylim(0, 1.25 * max(rate for _, rate in points))
+        _mark(axes, next(point for point in points if point[0] == suggested), f"{suggested}")
+        axes.set_xlabel("batch size")
+        axes.set_ylabel("images a second")
+    words = ", ".join(f"{rate:.4g} at {size}" for size, rate in points)
+    return to_svg(figure, f"Images a second by batch size: {words}; {suggested} is suggested.")
+
+
+def _mark(axes: matplotlib.axes.Axes, point: tuple[float, float], words: str) -> None:
+    axes.axvline(point[0], color=ROLES["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
+    axes.plot(*point, marker="o", markersize=6, color=ROLES["ink"])
+    axes.annotate(words, point, xytext=(6, 8), textcoords="offset points", ha="left", va="bottom")
+
+
+def render_tuning(name: str, finding: Finding, commands: Sequence[str]) -> str:
+    """The page for one search, with everything it needs inside.
+
+    Args:
+        name: The experiment.
+        finding: What was found.
+        commands: What to type next.
+    """
+    macros = TEMPLATES.get_template("sections.html.j2").module
+    title = f"{finding.key}={finding.value:g} for {name}"
+    sections = [
+        Section("measured", "What was measured", macros.measured(finding.plots, finding.measured)),
+        Section("next", "What to type next", macros.commands(commands)),
+    ]
+    return render_page(title, macros.found(title, finding.sentences), sections)

@@ -1,0 +1,87 @@
+"""scripts/tune.py: a learning rate or a batch size for an experiment, and the words that use it."""
+
+import json
+import shlex
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning import LightningDataModule, Trainer, seed_everything
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from stocktake.config import build
+from stocktake.model.counter import BinCounter
+from stocktake.report.tuning import Finding, render_tuning
+from stocktake.workflows.checkpoints import start_from
+from stocktake.workflows.console import quieten
+from stocktake.workflows.train import settle
+
+PAGE_NAME, NUMBERS_NAME = "tune.html", "tune.json"
+
+
+def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
+    """Writes tune.html and tune.json into the run's folder; prints what to type next, and the gist as a line of JSON.
+
+    It suggests and changes nothing: a value that a run found for itself would not stand in its configuration, and the
+    run could be neither resumed nor repeated by its words.
+
+    Args:
+        cfg: That of conf/tune.yaml.
+        words: What was typed, to be typed again with what was found.
+
+    Returns:
+        The suggested value.
+
+    Raises:
+        ValueError: The experiment leaves a value to the user who did not give it, or the search finds nothing.
+    """
+    quieten()
+    settle(cfg)
+    seed_everything(cfg.seed, verbose=False)
+    torch.set_float32_matmul_precision("high")
+    search = build(cfg.find)
+    datamodule: LightningDataModule = build(cfg.data)
+    module: BinCounter = build(cfg.model)
+    if finished := cfg.get("checkpoint"):
+        start_from(module, finished, build(cfg.storage))
+    with tempfile.TemporaryDirectory() as folder:  # Lightning keeps the weights in a file while it searches
+        finding = search.run(module, datamodule, partial(_make_trainer, cfg.trainer, folder))
+    _tell(Path(cfg.run_dir), cfg.name, finding, words)
+    return finding.value
+
+
+def _make_trainer(node: DictConfig, folder: str, **options: Any) -> Trainer:
+    """Builds the experiment's Trainer without loggers, checkpoints and callbacks, which are for runs that count."""
+    quiet = {
+        "logger": False,
+        "callbacks": [],
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+    }
+    return build(node, **quiet | options)
+
+
+@rank_zero_only
+def _tell(run_dir: Path, name: str, finding: Finding, words: Sequence[str]) -> None:
+    found = f"{finding.key}={finding.value:g}"
+    kept = [
+        word
+        for word in words
+        if not word.startswith(("-", "find=", "find.", f"{finding.key}=", "trainer.devices=", "hydra"))
+    ]
+    commands = [shlex.join(["python", "train.py", *kept, found])]
+    if finding.key == "data.batch_size":
+        commands.insert(0, shlex.join(["python", "scripts/tune.py", *kept, found, "find=lr"]))
+    run_dir.mkdir(parents=True, exist_ok=True)
+    gist = {"found": {finding.key: finding.value}, "next": commands, "report": str(run_dir / PAGE_NAME)}
+    (run_dir / PAGE_NAME).write_text(render_tuning(name, finding, commands))
+    (run_dir / NUMBERS_NAME).write_text(json.dumps(gist | {"measured": list(finding.measured)}, indent=2) + "\n")
+    print("\n".join(finding.sentences))
+    print("Type next:", *commands, sep="\n    ")
+    print(json.dumps(gist))
