@@ -17,9 +17,15 @@ class StepLines(Callback):
             every_n_steps: Steps from one line to the next.
         """
         self.every_n_steps = every_n_steps
+        self._last_step = 0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._last_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
+        is_step = trainer.global_step > self._last_step  # with accumulated gradients not every batch is one
+        self._last_step = trainer.global_step
+        if is_step and trainer.global_step % self.every_n_steps == 0:
             self._tell(trainer, "train/")
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

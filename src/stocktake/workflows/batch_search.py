@@ -70,15 +70,12 @@ class BatchSizeSearch:
         if end < self.smallest:
             raise ValueError(f"{num_images} training images are fewer than find.smallest={self.smallest}.")
         weights = {name: value.clone() for name, value in module.state_dict().items()}
-        is_gpu = trainer.strategy.root_device.type == "cuda"
-        sentences = [
-            f"On this {'GPU' if is_gpu else 'CPU, whose memory has no hard end,'} real training steps were timed."
-        ]
-        if is_gpu:
+        how = "A CPU has no memory to run out of: training steps were timed at each size."
+        if trainer.strategy.root_device.type == "cuda":
             end = self.largest_that_fits(module, datamodule, make_trainer, end)
-            sentences = [
-                f"Lightning's batch size scaler went up to {end}; then real training steps were timed up to it."
-            ]
+            how = (
+                f"Lightning's batch size scaler went up to {end}; then training steps were timed at each size up to it."
+            )
         rows = self.measure(module, datamodule, make_trainer, end)
         module.load_state_dict(weights)
         size = datamodule.batch_size = self.choose({row["batch_size"]: row["images_per_s"] for row in rows})

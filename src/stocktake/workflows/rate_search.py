@@ -34,7 +34,8 @@ class LearningRateSearch:
         """
         if not 0 < min_lr < max_lr:
             raise ValueError(
-                f"find.min_lr={min_lr} must be above 0 and below find.max_lr={max_lr}; type find.min_lr=1e-6 find.max_lr=1"
+                f"find.min_lr={min_lr} must be above 0 and below find.max_lr={max_lr}; "
+                "type find.min_lr=1e-6 find.max_lr=1"
             )
         if num_steps < 2 * NUM_UNSETTLED:
             raise ValueError(f"find.num_steps={num_steps} are too few to tell a slope; type find.num_steps=100")

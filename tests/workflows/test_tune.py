@@ -1,0 +1,241 @@
+"""The finders: what they try takes effect, what they say can be typed, and nothing of it stays behind."""
+
+import json
+import math
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.tuner import Tuner
+
+from stocktake.data.datamodule import BinDataModule
+from stocktake.model.counter import BinCounter
+from stocktake.model.heads import SoftmaxHead
+from stocktake.workflows.batch_search import BatchSizeSearch
+from stocktake.workflows.rate_search import LearningRateSearch
+from stocktake.workflows.tune import tune
+
+REPOSITORY = Path(__file__).parents[2]
+TINY = [
+    *("model=small", "model.backbone=test_resnet", "model.channels_last=false"),
+    *("data.image_size_px=32", "data.num_workers=0", "data.augment=null", "data.limit=40", "data.batch_size=8"),
+    *("trainer.accelerator=cpu", "trainer.precision=32-true"),
+]
+
+
+class Watched(BinCounter):
+    """Notes at which rate and with how many images each step is taken."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.seen: list[tuple[int, list[float]]] = []
+        self.too_many = math.inf
+
+    def training_step(self, batch, batch_index):
+        if len(batch["counts"]) >= self.too_many:
+            raise RuntimeError("CUDA out of memory.")
+        return super().training_step(batch, batch_index)
+
+    def on_train_batch_end(self, outputs, batch, batch_index):
+        self.seen.append((len(batch["counts"]), [group["lr"] for group in self.optimizers().param_groups]))
+
+
+def watched(**options) -> Watched:
+    torch.manual_seed(0)
+    optimizer = options.pop("optimizer", partial(torch.optim.AdamW, lr=0.002))
+    return Watched("test_resnet", [1, 2, 3, 4, 5], SoftmaxHead(), optimizer, weights="none", **options)
+
+
+@pytest.fixture
+def bins(synthetic_root):
+    return BinDataModule(str(synthetic_root), 8, 32, num_workers=0, limit=40)
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return partial(Trainer, accelerator="cpu", enable_model_summary=False, default_root_dir=tmp_path, **quiet)
+
+
+def weights_of(module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_the_rate_that_lightning_sets_is_the_one_that_is_trained_with(bins, make_trainer):
+    module = watched()
+    assert module.lr == 0.002
+    found = Tuner(make_trainer(max_epochs=20, check_val_every_n_epoch=100)).lr_find(
+        module, datamodule=bins, num_training=30, min_lr=1e-5
+    )
+    assert module.lr == found.suggestion() != 0.002
+    module.seen.clear()
+    make_trainer(max_steps=1, limit_val_batches=0).fit(module, datamodule=bins)
+    assert module.seen == [(8, [found.suggestion()])]
+
+
+def test_a_model_without_a_rate_says_so():
+    assert not hasattr(watched(optimizer=None), "lr")
+    with pytest.raises(AttributeError, match=r"type optimizer=functools\.partial"):
+        BinCounter.lr.fget(watched(optimizer=None))
+
+
+def test_the_search_for_a_rate_rises_through_the_range_whatever_the_schedule_and_leaves_the_model_as_it_was(
+    bins, make_trainer, tmp_path
+):
+    module = watched(scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, pct_start=0.25))
+    before = weights_of(module)
+    module.validation_step = None  # would fail if it were called: 5 batches an epoch, 25 steps
+    finding = LearningRateSearch(1e-5, 1e-2, 25).run(module, bins, make_trainer)
+    rates = [rates[0] for _, rates in module.seen]
+    assert len(rates) == 25
+    assert rates == sorted(rates)
+    assert (rates[0], rates[-1]) == (pytest.approx(1e-5, rel=1), pytest.approx(1e-2, rel=0.5))
+    assert finding.key == "model.optimizer.lr"
+    assert 1e-5 <= finding.value <= 1e-2
+    assert module.lr == finding.value
+    assert_same(weights_of(module), before)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Noting(torch.optim.SGD):
+    """Plain gradient descent that keeps the rate and the scale of each group at each step."""
+
+    def step(self, closure):
+        loss = closure()
+        self.defaults["noted"].append([(group["lr"], group["lr_scale"]) for group in self.param_groups])
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.add_(parameter.grad, alpha=-group["lr"])
+        return loss
+
+
+def noting(parameters, lr, noted):
+    optimizer = Noting(parameters, lr)
+    optimizer.defaults["noted"] = noted
+    return optimizer
+
+
+def test_layers_keep_their_share_of_the_rate_in_the_search(bins, make_trainer):
+    noted = []
+    module = watched(layer_decay=0.5, optimizer=partial(noting, lr=0.1, noted=noted))
+    LearningRateSearch(1e-5, 1e-1, 25).run(module, bins, make_trainer)
+    assert len({scale for _, scale in noted[0]}) > 3
+    for groups in noted:
+        whole = [rate / scale for rate, scale in groups]
+        assert whole == pytest.approx([whole[0]] * len(whole))
+    assert noted[-1][0][0] > 100 * noted[0][0][0]
+
+
+def test_the_steepest_place_is_found_on_the_axis_that_is_drawn():
+    # A fall at 1e-2 of a logistic curve in log10(rate), and a thousandth of it, by chance, among the smallest rates.
+    rates = numpy.logspace(-6, 0, 121)
+    losses = 1.6 - 1 / (1 + numpy.exp(-4 * (numpy.log10(rates) + 2)))
+    losses[20:] -= 0.001
+    losses[110:] = 9.0
+    losses[115:] = math.nan
+    at = LearningRateSearch().steepest(rates.tolist(), losses.tolist())
+    assert rates[at] == pytest.approx(1e-2, rel=0.15)
+
+
+@pytest.mark.parametrize("losses", [[1.0] * 9 + [math.nan] * 21, [1.0 + 0.1 * step for step in range(30)]])
+def test_a_loss_that_tells_nothing_is_an_error(losses):
+    with pytest.raises(ValueError, match=r"type a lower find\.min_lr"):
+        LearningRateSearch().steepest(numpy.logspace(-6, 0, 30).tolist(), losses)
+
+
+@pytest.mark.parametrize(
+    ("search", "options", "words"),
+    [
+        (LearningRateSearch, {"min_lr": 1.0, "max_lr": 0.1}, r"find\.min_lr=1\.0 .* type"),
+        (LearningRateSearch, {"num_steps": 10}, r"find\.num_steps=10 .* type"),
+        (BatchSizeSearch, {"smallest": 8, "largest": 4}, r"find\.smallest=8 .* find\.largest=4"),
+        (BatchSizeSearch, {"tolerance": 5}, r"find\.tolerance=5 .* type 0\.05"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(search, options, words):
+    with pytest.raises(ValueError, match=words):
+        search(**options)
+
+
+def test_every_batch_size_is_really_trained_with_and_the_model_left_as_it_was(bins, make_trainer, tmp_path):
+    module = watched(scheduler=partial(torch.optim.lr_scheduler.OneCycleLR))
+    before = weights_of(module)
+    finding = BatchSizeSearch(2, 1024, tolerance=0, num_steps=2, seconds=0).run(module, bins, make_trainer)
+    tried = [row["batch_size"] for row in finding.measured]
+    assert tried[:3] == [2, 4, 8]
+    assert max(tried) <= 32, "there are 40 images"
+    assert [size for size, _ in module.seen] == [size for size in tried for _ in range(2 + 2)]
+    assert finding.value == max(finding.measured, key=lambda row: row["images_per_s"])["batch_size"]
+    assert bins.batch_size == finding.value
+    assert all(row["memory_mib"] > 50 for row in finding.measured)
+    assert_same(weights_of(module), before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_smallest_batch_near_the_best_rate_is_chosen():
+    rates = {4: 50.0, 8: 94.9, 16: 95.1, 32: 100.0, 64: 99.0}
+    assert BatchSizeSearch(tolerance=0.05).choose(rates) == 16
+    assert BatchSizeSearch(tolerance=0.1).choose(rates) == 8
+    assert BatchSizeSearch(tolerance=0).choose(rates) == 32
+
+
+def test_lightnings_scaler_finds_the_last_batch_that_fits_and_timing_stops_there(bins, make_trainer, tmp_path):
+    module, search = watched(), BatchSizeSearch(2, 32, num_steps=1, seconds=0)
+    before = weights_of(module)
+    module.too_many = 16
+    assert search.largest_that_fits(module, bins, make_trainer, 40) == 8
+    assert [size for size, _ in module.seen] == [2] * 3 + [4] * 3 + [8] * 3
+    assert_same(weights_of(module), before)
+    assert list(tmp_path.iterdir()) == []
+    assert max(row["batch_size"] for row in search.measure(module, bins, make_trainer, 40)) <= 8
+    module.too_many = 1
+    with pytest.raises(ValueError, match=r"find\.smallest=2 fit the memory; type find\.smallest=1"):
+        search.measure(module, bins, make_trainer, 40)
+
+
+@pytest.mark.parametrize(
+    ("find", "key"),
+    [
+        (["find=lr", "find.num_steps=25", "find.min_lr=1e-5"], "model.optimizer.lr"),
+        (["find=batch_size", "find.num_steps=1", "find.seconds=0", "find.largest=8"], "data.batch_size"),
+    ],
+)
+def test_what_it_says_can_be_typed(compose, synthetic_root, tmp_path, capsys, find, key):
+    words = ["experiment=mobilenet_transfer", *TINY, f"data.root={synthetic_root}"]
+    value = tune(compose("tune", *words, *find, output_dir=tmp_path), [*find, *words, f"{key}=7"])
+    gist = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert gist["found"] == {key: value}
+    *_, last = gist["next"]
+    python, script, *typed = last.split()
+    assert (python, script) == ("python", "train.py")
+    cfg = compose("train", *typed)
+    assert (cfg.model.optimizer.lr if "lr" in key else cfg.data.batch_size) == value
+    assert cfg.name == "mobilenet_transfer"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tune.html", "tune.json"]
+    page = (tmp_path / "tune.html").read_text()
+    assert f"{key}={value:g} for mobilenet_transfer" in page
+    assert last in page and page.count("<svg") == 1
+    assert len(json.loads((tmp_path / "tune.json").read_text())["measured"]) >= 2
+
+
+def test_the_command_asks_what_to_find_and_says_how():
+    def typed(*words):
+        return subprocess.run(
+            [sys.executable, "scripts/tune.py", *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+        )
+
+    asked = typed("experiment=demo")
+    assert asked.returncode == 1
+    assert "find=" in asked.stderr and "batch_size" in asked.stderr and "lr" in asked.stderr
+    assert "python scripts/tune.py experiment=resnet50 data.root=data/abid find=lr" in typed("--help", "find=lr").stdout
