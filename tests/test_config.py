@@ -72,6 +72,11 @@ def test_every_experiment_binds(compose, name):
     assert binding_errors(cfg) == []
 
 
+@pytest.mark.parametrize("find", choices("find"))
+def test_every_search_binds(compose, find):
+    assert binding_errors(plain(compose("tune", "experiment=mobilenet_transfer", f"find={find}"))) == []
+
+
 @pytest.mark.parametrize("turn", range(4))
 def test_every_choice_binds(compose, turn):
     groups = ("data", "model", "head", "trainer", "callbacks", "logger", "storage", "scheduler")

@@ -96,13 +96,13 @@ def test_the_search_for_a_rate_rises_through_the_range_whatever_the_schedule_and
     module = watched(scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, pct_start=0.25))
     before = weights_of(module)
     module.validation_step = None  # would fail if it were called: 5 batches an epoch, 25 steps
-    finding = LearningRateSearch(1e-5, 1e-2, 25).run(module, bins, make_trainer)
+    finding = LearningRateSearch(1e-4, 1e-1, 25).run(module, bins, make_trainer)
     rates = [rates[0] for _, rates in module.seen]
     assert len(rates) == 25
     assert rates == sorted(rates)
-    assert (rates[0], rates[-1]) == (pytest.approx(1e-5, rel=1), pytest.approx(1e-2, rel=0.5))
+    assert (rates[0], rates[-1]) == (pytest.approx(1e-4, rel=0.5), pytest.approx(1e-1, rel=0.5))
     assert finding.key == "model.optimizer.lr"
-    assert 1e-5 <= finding.value <= 1e-2
+    assert 1e-4 <= finding.value <= 1e-1
     assert module.lr == finding.value
     assert_same(weights_of(module), before)
     assert list(tmp_path.iterdir()) == []
@@ -126,8 +126,9 @@ def noting(parameters, lr, noted):
     return optimizer
 
 
-def test_layers_keep_their_share_of_the_rate_in_the_search(bins, make_trainer):
+def test_layers_keep_their_share_of_the_rate_in_the_search(bins, make_trainer, monkeypatch):
     noted = []
+    monkeypatch.setattr(LearningRateSearch, "steepest", lambda *_: 0)  # plain descent hardly gets anywhere in 25 steps
     module = watched(layer_decay=0.5, optimizer=partial(noting, lr=0.1, noted=noted))
     LearningRateSearch(1e-5, 1e-1, 25).run(module, bins, make_trainer)
     assert len({scale for _, scale in noted[0]}) > 3
@@ -207,7 +208,7 @@ def test_lightnings_scaler_finds_the_last_batch_that_fits_and_timing_stops_there
 @pytest.mark.parametrize(
     ("find", "key"),
     [
-        (["find=lr", "find.num_steps=25", "find.min_lr=1e-5"], "model.optimizer.lr"),
+        (["find=lr", "find.num_steps=25", "find.min_lr=1e-4"], "model.optimizer.lr"),
         (["find=batch_size", "find.num_steps=1", "find.seconds=0", "find.largest=8"], "data.batch_size"),
     ],
 )

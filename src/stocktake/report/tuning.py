@@ -56,7 +56,7 @@ def draw_losses(rates: Sequence[float], losses: Sequence[float], suggested: floa
         axes.set_ylabel("loss")
     return to_svg(
         figure,
-        f"Loss by learning rate: from {first:.3g} at {points[0][0]:.2g} to {low:.3g}; {suggested:g} is suggested.",
+        f"Loss by learning rate: from {first:.3g} at {points[0][0]:.2g} down to {low:.3g}; {suggested:g} is suggested.",
     )
 
 
