@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -23,7 +24,7 @@ def texts(plot: str) -> list[str]:
 def test_the_axis_of_the_rates_is_logarithmic_and_the_suggestion_marked_on_it():
     plot = draw_losses([1e-5, 1e-4, 1e-3, 1e-2], [2.0, 1.9, 1.5, 1.4], 1e-3)
     (curve,) = [points for points in paths(plot, "stroke: var(--model); stroke-width: 2") if len(points) == 4]
-    steps = [right[0] - left[0] for left, right in zip(curve, curve[1:], strict=False)]
+    steps = [right[0] - left[0] for left, right in pairwise(curve)]
     assert steps == pytest.approx([steps[0]] * 3, rel=1e-3)
     (line,) = paths(plot, "stroke-dasharray")
     assert [x for x, _ in line] == pytest.approx([curve[2][0]] * len(line), abs=0.01)
