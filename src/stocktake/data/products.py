@@ -41,12 +41,12 @@ class GatheredProducts:
     """
 
     def __init__(self):
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database = sqlite3.connect("", check_same_thread=False)
         self._database.execute(
             "CREATE TABLE products (image_id TEXT, position INTEGER, name TEXT, asin TEXT, quantity INTEGER, "
             "PRIMARY KEY (image_id, position)) WITHOUT ROWID"
         )
-        self._database.execute("PRAGMA journal_mode = OFF")  # nothing is ever rolled back
+        self._database.execute("PRAGMA journal_mode = OFF")  # it is one transaction that is never rolled back
         self._turn = threading.Lock()
 
     def __enter__(self) -> "GatheredProducts":
