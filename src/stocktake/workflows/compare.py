@@ -100,4 +100,5 @@ def _table(comparison: Mapping[str, Any]) -> Table:
 
 
 def _cell(estimate: Estimate) -> str:
-    return f"{estimate} [dim]{estimate.interval}[/dim]"
+    number, interval = (text.replace(" ", "\N{NO-BREAK SPACE}") for text in (str(estimate), estimate.interval))
+    return f"{number} [dim]{interval}[/dim]"
