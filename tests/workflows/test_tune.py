@@ -41,8 +41,14 @@ class Watched(BinCounter):
             raise RuntimeError("CUDA out of memory.")
         return super().training_step(batch, batch_index)
 
+    def validation_step(self, batch, batch_index):
+        raise AssertionError("a search has nothing to validate, and the weights may have diverged")
+
+    def on_before_optimizer_step(self, optimizer):
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+
     def on_train_batch_end(self, outputs, batch, batch_index):
-        self.seen.append((len(batch["counts"]), [group["lr"] for group in self.optimizers().param_groups]))
+        self.seen.append((len(batch["counts"]), self.rates))
 
 
 def watched(**options) -> Watched:
@@ -95,12 +101,11 @@ def test_the_search_for_a_rate_rises_through_the_range_whatever_the_schedule_and
 ):
     module = watched(scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, pct_start=0.25))
     before = weights_of(module)
-    module.validation_step = None  # would fail if it were called: 5 batches an epoch, 25 steps
     finding = LearningRateSearch(1e-4, 1e-1, 25).run(module, bins, make_trainer)
     rates = [rates[0] for _, rates in module.seen]
-    assert len(rates) == 25
+    assert len(rates) == 25, "over five epochs"
     assert rates == sorted(rates)
-    assert (rates[0], rates[-1]) == (pytest.approx(1e-4, rel=0.5), pytest.approx(1e-1, rel=0.5))
+    assert (rates[0], rates[-1]) == (pytest.approx(1e-4), pytest.approx(1e-1))
     assert finding.key == "model.optimizer.lr"
     assert 1e-4 <= finding.value <= 1e-1
     assert module.lr == finding.value
@@ -230,13 +235,8 @@ def test_what_it_says_can_be_typed(compose, synthetic_root, tmp_path, capsys, fi
     assert len(json.loads((tmp_path / "tune.json").read_text())["measured"]) >= 2
 
 
-def test_the_command_asks_what_to_find_and_says_how():
-    def typed(*words):
-        return subprocess.run(
-            [sys.executable, "scripts/tune.py", *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
-        )
-
-    asked = typed("experiment=demo")
-    assert asked.returncode == 1
-    assert "find=" in asked.stderr and "batch_size" in asked.stderr and "lr" in asked.stderr
-    assert "python scripts/tune.py experiment=resnet50 data.root=data/abid find=lr" in typed("--help", "find=lr").stdout
+def test_the_command_explains_itself():
+    command = [sys.executable, "scripts/tune.py", "--help"]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120).stdout
+    assert "find: batch_size, lr" in told
+    assert "python scripts/tune.py experiment=resnet50 data.root=data/abid find=batch_size" in told
