@@ -194,7 +194,7 @@ def test_an_evaluation_without_calibration_has_no_calibration_error(compared, tm
     ("changes", "message"),
     [
         ({"manifest_sha256": "77aa"}, r"manifest_sha256 is 9f2c in .*a and 77aa in .*b\. .*with root="),
-        ({"split": "valid"}, r"split is test in .* and valid in .*\. Evaluate again with split=test"),
+        ({"split": "valid"}, r"split is test in .* and valid in .*\. Evaluate again with side=test"),
         ({"counts": [1, 2, 4]}, r"counts is \[1, 2, 3\] in .* and \[1, 2, 4\]"),
         (
             {"ids": IDS[:-4]},

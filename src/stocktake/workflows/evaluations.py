@@ -97,7 +97,7 @@ class Evaluation:
         """
         for key, cure in (
             ("counts", "Compare models that tell the same counts apart"),
-            ("split", f"Evaluate again with split={self.metrics['split']}"),
+            ("split", f"Evaluate again with side={self.metrics['split']}"),
             ("manifest_sha256", f"Evaluate again with root={self.metrics['root']}"),
         ):
             mine, others = self.metrics[key], other.metrics[key]
@@ -107,7 +107,7 @@ class Evaluation:
         if lacking or added:
             raise EvaluationError(
                 f"{other.url} is of other bins than {self.url}: {_name(lacking)} are missing, {_name(added)} are more. "
-                f"Evaluate both again with one root, split and limit."
+                "Evaluate both again with one root, side and limit."
             )
         for what, mine, others in (
             ("other records", self.recorded_N.tolist(), other.recorded_N.tolist()),
