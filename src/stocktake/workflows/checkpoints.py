@@ -27,7 +27,9 @@ def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tupl
     """
     state = read_checkpoint(checkpoint, storage)
     config = state[CONFIG_KEY]
-    model = build({**config["model"], "weights": "none", "optimizer": None, "scheduler": None})
+    # To compile takes longer than to look at a few thousand pictures.
+    unneeded = {"weights": "none", "optimizer": None, "scheduler": None, "torch_compile": False}
+    model = build(config["model"] | unneeded)
     model.load_state_dict(state["state_dict"])
     model.on_load_checkpoint(state)
     return model.eval(), config
