@@ -23,7 +23,7 @@ from stocktake.storage import is_s3, local_path
 __all__ = ["Answer", "ModelFolderError", "PictureError", "Predictor", "decode_picture"]
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
-GRAPH_NAME, MODEL_NAME = "model.onnx", "model.json"
+GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
 INPUT, OUTPUT = "pixels", "probabilities"
 REQUIRED = ("format_version", "version", "counts", "calibration", "sha256")
 

@@ -1,0 +1,53 @@
+"""A counter as an ONNX graph: from the pixels that the network sees to calibrated P(count).
+
+Axes: B images of a batch, S side of the square that the network sees, K counts that the model tells apart.
+"""
+
+import contextlib
+import io
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from stocktake.model.counter import BinCounter
+
+
+class CalibratedCounter(nn.Module):
+    """Says tempered P(count), as `stocktake.calibration.apply_temperature` does, in single precision."""
+
+    def __init__(self, counter: BinCounter):
+        super().__init__()
+        self.counter, self.temperature = counter, counter.calibration.temperature
+
+    def forward(self, images_BCSS: Tensor) -> Tensor:
+        """Returns `probabilities_BK` for uint8 pixels."""
+        probabilities_BK = self.counter.head.probabilities(self.counter(images_BCSS))
+        return (probabilities_BK.clamp_min(1e-12).log() / self.temperature).softmax(dim=1)
+
+
+def network_graph(counter: BinCounter, image_size_px: int, opset: int) -> onnx.ModelProto:
+    """Returns the graph from `images`, uint8 B x 3 x S x S, to `probabilities`, float32 B x K.
+
+    Args:
+        counter: In evaluation mode and with its calibration; it stays as it is.
+        image_size_px: S.
+        opset: Version of ONNX's operators.
+    """
+    memory_format, counter.memory_format = counter.memory_format, torch.contiguous_format  # ONNX has but one
+    example_BCSS = torch.zeros(2, 3, image_size_px, image_size_px, dtype=torch.uint8)
+    try:
+        with torch.inference_mode(), contextlib.redirect_stdout(io.StringIO()):
+            program = torch.onnx.export(
+                CalibratedCounter(counter).eval(),
+                (example_BCSS,),
+                dynamo=True,
+                verbose=False,
+                opset_version=opset,
+                input_names=["images"],
+                output_names=["probabilities"],
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            )
+    finally:
+        counter.memory_format = memory_format
+    return program.model_proto

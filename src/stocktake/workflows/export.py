@@ -1,0 +1,249 @@
+"""scripts/export.py: a checkpoint as one folder that counts pictures without torch.
+
+Axes: N checked images, C 3 channels, S side of the square that the network sees, K counts that the model tells apart.
+"""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy
+import onnx
+import onnxruntime
+import torch
+from numpy import ndarray
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+
+from stocktake.config import build
+from stocktake.data.manifest import Manifest
+from stocktake.data.resize_graph import OPSET, resize_graph
+from stocktake.data.transforms import Resize, decode
+from stocktake.model.counter import BinCounter
+from stocktake.model.network_graph import network_graph
+from stocktake.serving.predictor import CARD_NAME, FORMAT_VERSION, GRAPH_NAME, INPUT, MODEL_NAME, OUTPUT, decode_picture
+from stocktake.storage import Folder, StorageOptions, join_url, split_url
+from stocktake.workflows.checkpoints import CheckpointError, load_counter
+from stocktake.workflows.console import quieten
+from stocktake.workflows.model_card import model_card
+from stocktake.workflows.quantisation import quantised
+
+MAX_DIFFERENCE = 1e-3  # of a probability, between ONNX Runtime and PyTorch
+DATA_LICENSE = "CC BY-NC-SA 3.0 US"  # of the Amazon Bin Image Dataset
+VERSIONS = ("stocktake", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime")
+
+
+class ExportError(ValueError):
+    """A checkpoint whose graph cannot be made, or does not say what the checkpoint says."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Validation images with what PyTorch says of them, as scripts/evaluate.py would: decoded, resized, tempered."""
+
+    contents: list[bytes]
+    recorded_N: ndarray
+    probabilities_NK: ndarray
+
+    def compare(self, graph: onnx.ModelProto) -> dict[str, Any]:
+        """Returns how far ONNX Runtime, given the same files, is from that."""
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        found_NK = numpy.stack(
+            [session.run([OUTPUT], {INPUT: decode_picture(content)})[0] for content in _tracked(self.contents, "ONNX")]
+        )
+        return {
+            "num_images": len(self.contents),
+            "split": "valid",
+            "max_difference": float(numpy.abs(found_NK - self.probabilities_NK).max()),
+            "accuracy": float((found_NK.argmax(1) == self.recorded_N).mean()),
+            "accuracy_in_pytorch": float((self.probabilities_NK.argmax(1) == self.recorded_N).mean()),
+        }
+
+
+def export(cfg: DictConfig) -> dict[str, Any]:
+    """Writes model.onnx, README.md and, last, model.json; returns (and prints, as one line of JSON) the gist.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, or it holds no calibration.
+        ExportError: ONNX Runtime gives other probabilities than PyTorch.
+    """
+    quieten()
+    storage = build(cfg.storage)
+    counter, config = load_counter(cfg.checkpoint, storage)
+    if counter.calibration is None:
+        raise CheckpointError(
+            f"checkpoint={cfg.checkpoint} holds no calibration, because it was not saved after a validation. "
+            "Type the run's checkpoints/best.ckpt."
+        )
+    resize = Resize(config["data"]["image_size_px"], config["data"]["resize"])
+    root = Folder(cfg.root or config["data"]["root"], storage)
+    manifest = Manifest.read(root)
+    rows = manifest.side("valid", cfg.num_checked, counter.counts)
+    contents = [root.read(key) for key in _tracked(rows["key"].to_pylist(), "Reading")]
+    recorded_N = numpy.searchsorted(counter.counts, rows["count"].to_numpy())
+    checked = Checked(contents, recorded_N, probabilities_in_pytorch(counter, resize, contents))
+
+    network = network_graph(counter, resize.sizes_px[-1], OPSET)
+    graph = joined(resize_graph(resize), network)
+    check = checked.compare(graph)
+    if not check["max_difference"] <= MAX_DIFFERENCE:  # NaN, too
+        raise ExportError(
+            f"ONNX Runtime's probabilities differ from PyTorch's by up to {check['max_difference']:.2g}, more than "
+            f"{MAX_DIFFERENCE:g}, on {check['num_images']} validation images; nothing was written. Type another "
+            "num_checked to see whether one image is odd, and report the backbone."
+        )
+    if cfg.int8:
+        seen = (resize(decode(content))[None].numpy() for content in contents[: cfg.num_calibrated])
+        graph = joined(resize_graph(resize), quantised(network, seen))
+        check = checked.compare(graph) | {"float32": check}
+
+    graph_bytes = graph.SerializeToString()
+    checkpoint_sha256 = hashlib.sha256(_read(cfg.checkpoint, storage)).hexdigest()
+    model = {
+        "format_version": FORMAT_VERSION,
+        "name": config["name"],
+        "version": cfg.version or f"{config['name']}-{checkpoint_sha256[:8]}{'-int8' if cfg.int8 else ''}",
+        "counts": counter.counts,
+        "calibration": counter.calibration.to_dict(),
+        "input": {"name": INPUT, "dtype": "uint8", "shape": ["height", "width", 3]},
+        "output": {"name": OUTPUT, "dtype": "float32", "shape": [len(counter.counts)]},
+        "image_size_px": resize.sizes_px[-1],
+        "resize": resize.mode,
+        "backbone": config["model"]["backbone"],
+        "head": config["model"]["head"]["_target_"].split(".")[-1],
+        "int8": cfg.int8,
+        "sha256": hashlib.sha256(graph_bytes).hexdigest(),
+        "bytes": len(graph_bytes),
+        "check": check,
+        "checkpoint_sha256": checkpoint_sha256,
+        "manifest_sha256": manifest.sha256,
+        "data": manifest.origin,
+        "data_license": DATA_LICENSE if "synthetic" not in config["data"]["_target_"].lower() else "none: drawn bins",
+        "weights_license": cfg.weights_license or weights_license(counter, config),
+        "metrics": evaluation_of(counter, cfg.metrics, cfg.checkpoint, storage),
+        "commit": commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+    output = Folder(cfg.output_dir or _output_dir(cfg.checkpoint), storage)
+    write(output, graph_bytes, model)
+    gist = {"model": output.url, "version": model["version"], "mib": round(len(graph_bytes) / 2**20, 1)}
+    gist |= {name: check[name] for name in ("num_images", "max_difference", "accuracy", "accuracy_in_pytorch")}
+    print(json.dumps(gist))
+    return gist
+
+
+@torch.inference_mode()
+def probabilities_in_pytorch(counter: BinCounter, resize: Resize, contents: Sequence[bytes]) -> ndarray:
+    """Returns `probabilities_NK` as an evaluation measures them: predicted, then tempered."""
+    found = [
+        counter.predict_step({"images": resize(decode(content))[None], "image_ids": [""]})["probabilities"]
+        for content in _tracked(contents, "PyTorch")
+    ]
+    return counter.calibration.apply(torch.cat(found).double().numpy())[0]
+
+
+def joined(preprocessing: onnx.ModelProto, network: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns one graph from `pixels` to `probabilities`, K of them, without traces of the machine that made it."""
+    whole = onnx.compose.merge_models(
+        preprocessing,
+        onnx.compose.add_prefix(network, "network/", inplace=False),
+        io_map=[(preprocessing.graph.output[0].name, "network/images")],
+        producer_name="stocktake",
+    )
+    graph = whole.graph
+    graph.node.append(onnx.helper.make_node("Squeeze", [graph.output[0].name, "first_axis"], [OUTPUT]))
+    graph.initializer.append(onnx.helper.make_tensor("first_axis", onnx.TensorProto.INT64, [1], [0]))
+    num_counts = graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    del graph.output[:], graph.value_info[:], whole.metadata_props[:], graph.metadata_props[:]
+    graph.output.append(onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [num_counts]))
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]  # torch keeps lines of source with their paths there
+        part.doc_string = ""
+    onnx.checker.check_model(whole)
+    return whole
+
+
+def write(output: Folder, graph: bytes, model: dict[str, Any]) -> None:
+    """Writes the folder so that it is never taken for whole before it is: model.json goes first and comes last."""
+    output.create()
+    if output.exists(MODEL_NAME):
+        output.remove(MODEL_NAME)
+    output.write(GRAPH_NAME, graph)
+    output.write(CARD_NAME, model_card(model).encode())
+    output.write(MODEL_NAME, (json.dumps(model, indent=2) + "\n").encode())
+
+
+def weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
+    """Returns the licence of the weights that the training began with, as far as anything here states it."""
+    began_with = config["model"].get("weights")
+    if config.get("checkpoint"):
+        return "not stated: the training went on from another run"
+    if began_with in (None, "none"):
+        return "none: trained from scratch"
+    if began_with == "imagenet":
+        return counter.backbone.pretrained_cfg.get("license") or "not stated by timm"
+    return "not stated: weights from a file of one's own"
+
+
+def evaluation_of(
+    counter: BinCounter, place: str | None, checkpoint: str, storage: StorageOptions
+) -> dict[str, Any] | None:
+    """Returns the metrics.json of an evaluation of this very checkpoint, `None` where none lies beside the run.
+
+    Raises:
+        ExportError: The one that `metrics` names is of another checkpoint.
+    """
+    run_dir = _run_dir(checkpoint)
+    if place is None and run_dir is None:
+        return None
+    try:
+        metrics = json.loads(_read(place or join_url(run_dir, "evaluation-test", "metrics.json"), storage))
+    except FileNotFoundError:
+        if place is None:
+            return None
+        raise
+    # Fitted to the weights, so no two checkpoints have the same.
+    if metrics.get("calibration", {}).get("temperature") == counter.calibration.temperature:
+        return metrics
+    if place is None:
+        Console(stderr=True).print(f"{run_dir}/evaluation-test is of another checkpoint and is left out.")
+        return None
+    raise ExportError(
+        f"metrics={place} is of another checkpoint. Evaluate this one: scripts/evaluate.py checkpoint=..."
+    )
+
+
+def commit() -> str | None:
+    """Returns the commit of the code in the working directory, `None` where it is no repository."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
+
+
+def _read(place: str, storage: StorageOptions) -> bytes:
+    folder, name = split_url(place)
+    return Folder(folder, storage).read(name)
+
+
+def _run_dir(checkpoint: str) -> str | None:
+    """Returns the run folder of `<run>/checkpoints/<name>.ckpt`."""
+    folder = split_url(checkpoint)[0]
+    return split_url(folder)[0] if split_url(folder)[1] == "checkpoints" else None
+
+
+def _output_dir(checkpoint: str) -> str:
+    return join_url(_run_dir(checkpoint) or split_url(checkpoint)[0], "model")
+
+
+def _tracked(items: Sequence[Any], what: str):
+    bar = Console(stderr=True)
+    return track(items, what, console=bar, disable=not bar.is_terminal)

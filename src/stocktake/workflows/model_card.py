@@ -1,0 +1,97 @@
+"""README.md of an exported model: what a person should know before believing it. All of it comes from model.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN_METRICS = {
+    "test/accuracy": "accuracy",
+    "test/macro_f1": "F1, mean over the counts",
+    "test/mae": "mean absolute error, items",
+    "test/rmse": "RMSE of the most likely count",
+    "test/rmse_mean": "RMSE of the expected count",
+    "test/within_one": "within one item",
+}
+SHOWN_CALIBRATION = {
+    "ece_after": "calibration error of what it says",
+    "set_coverage": "share of the sets that hold the record's count",
+    "set_size": "counts in a set",
+}
+
+
+def model_card(model: Mapping[str, Any]) -> str:
+    """Returns the card as Markdown.
+
+    Args:
+        model: What model.json holds.
+    """
+    counts, calibration, check = model["counts"], model["calibration"], model["check"]
+    known = ", ".join(map(str, counts))
+    int8 = f" In 8 bits; in 32 it was {check['float32']['accuracy']:.3f}." if "float32" in check else ""
+    return f"""# {model["version"]}
+
+Counts the items in a photo of a warehouse bin: P(count) for {known}.
+A {model["backbone"]} with the head {model["head"]}, {model["image_size_px"]} px, {model["resize"]}; exported
+{model["created"][:10]} by Stocktake.
+
+## What it is for, and what not
+
+For ranking bins for a recount: it says where a photo and the warehouse's record probably disagree. Not for deciding
+that a record is wrong without a person who looks, not for people or for bins that hold other counts than {known} (it
+never says any other), and not for photos of another kind than it was trained on.
+
+## Data
+
+{_data(model)}
+
+Labels are the warehouse's record, not a person's count: some of them are wrong, and the figures below measure the
+agreement with the record.
+
+## How good it is
+
+{_metrics(model["metrics"])}
+
+On {check["num_images"]} validation bins, ONNX Runtime's probabilities are within {check["max_difference"]:.1e} of
+PyTorch's; accuracy there is {check["accuracy"]:.3f}.{int8}
+
+## How sure it may be
+
+Probabilities are tempered (T = {calibration["temperature"]:.3f}), fitted on {calibration["num_images"]} validation
+bins. All counts of at least {calibration["threshold"]:.3f} make a set that holds the record's count for
+{calibration["coverage"]:.0%} of bins like those: an average over bins, no promise for each one.
+
+## How to ask it
+
+`model.onnx` takes `pixels`, uint8, height x width x 3 (red, green, blue) of any size, upright, and gives
+`probabilities`, float32, one for each of {known}. It resizes, normalises and tempers itself.
+
+    from stocktake.serving.predictor import Predictor
+
+    answer = Predictor.open("model").predict(open("bin.jpg", "rb").read(), expected_count={counts[-1]})
+    print(answer.verdict, answer.mismatch_score)
+
+## Licences
+
+- Photos: {model["data_license"]}
+- Weights that the training began with: {model["weights_license"]}
+- Code: Apache-2.0
+"""
+
+
+def _data(model: Mapping[str, Any]) -> str:
+    facts = "\n".join(f"- {name}: {value}" for name, value in sorted(model["data"].items()))
+    return f"The manifest with the SHA-256 {model['manifest_sha256']}; of its making it says:\n\n{facts}"
+
+
+def _metrics(metrics: Mapping[str, Any] | None) -> str:
+    if metrics is None:
+        return "No evaluation lay beside the run when it was exported: nothing is known of its quality."
+    rows = [(label, metrics[key]) for key, label in SHOWN_METRICS.items()]
+    rows += [(label, metrics["calibration"][key]) for key, label in SHOWN_CALIBRATION.items()]
+    table = "\n".join(f"| {label} | {at['value']:.3f} | {at['low']:.3f} to {at['high']:.3f} |" for label, at in rows)
+    always = metrics["majority_baseline"]
+    return (
+        f"On the {metrics['num_images']} bins of the split `{metrics['split']}` ({metrics['num_blocks']} blocks of "
+        "neighbouring ids, none of which stands on two sides); intervals are 95 %, from a bootstrap over blocks.\n\n"
+        f"| | value | 95 % |\n|---|---|---|\n{table}\n\n"
+        f"Always saying {always['count']} has an accuracy of {always['test/accuracy']['value']:.3f}."
+    )
