@@ -3,6 +3,7 @@
 python scripts/predict.py 'images=[bin.jpg]' checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/predict.py 'images=[photos/,"https://example.com/bin.jpg"]' checkpoint=best.ckpt
 python scripts/predict.py 'images=[photos/]' checkpoint=best.ckpt json=true > counts.jsonl
+python scripts/predict.py 'images=[photos/]' model=runs/demo/latest/model
 """
 
 import sys
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
 def main(cfg: DictConfig) -> None:
-    # Only now torch, so that --help answers at once.
+    # Only now the rest, so that --help answers at once.
     from stocktake.workflows.console import plain_errors
     from stocktake.workflows.predict import predict
 

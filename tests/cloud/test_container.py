@@ -70,6 +70,7 @@ def make_host(
     current: str = "algo-1",
     words=WORDS,
     fake_torchrun: bool = True,
+    export: str | None = None,
 ) -> Path:
     """Lays out a base folder as SageMaker does before it starts the container."""
     for folder in (
@@ -96,6 +97,8 @@ def make_host(
     sent = {"script": "train.py", "overrides": list(words)}
     (base / "input/data/config/overrides.json").write_text(json.dumps(sent))
     files = {"train.py": script}
+    if export is not None:
+        files["scripts/export.py"] = export
     if fake_torchrun:
         files |= {"src/torch/__init__.py": "", "src/torch/distributed/__init__.py": ""}
         files["src/torch/distributed/run.py"] = FAKE_TORCHRUN
@@ -163,6 +166,29 @@ def test_the_first_host_alone_keeps_the_model(tmp_path, start):
         assert json.loads((base / "output/data/metrics.json").read_text())["rank"] == rank
         assert [path.name for path in (base / "output/data").iterdir()] == ["metrics.json"]
         assert (base / "checkpoints/run/checkpoints/best.ckpt").exists()
+
+
+def test_the_first_host_exports_what_it_keeps(tmp_path, start):
+    export = """
+import pathlib, sys
+words = dict(word.split("=", 1) for word in sys.argv[1:])
+text = pathlib.Path(words["checkpoint"]).read_text()
+(pathlib.Path(words["output_dir"]) / "model.json").write_text(text + " exported")
+"""
+    for current in ("algo-1", "algo-2"):
+        base = make_host(tmp_path / current, COMPLETES, ["algo-1", "algo-2"], current, export=export)
+        assert start(base).wait(20) == 0
+        written = {path.name: path.read_text() for path in (base / "model").iterdir()}
+        expected = {"best.ckpt": "best", "model.json": "best exported"} if current == "algo-1" else {}
+        assert written == expected
+
+
+def test_a_failed_export_is_told_and_fails_no_job(tmp_path, start, capfd):
+    base = make_host(tmp_path / "ml", COMPLETES, export="import sys\nsys.exit(3)\n")
+    assert start(base).wait(20) == 0
+    assert not (base / "output/failure").exists()
+    assert [path.name for path in (base / "model").iterdir()] == ["best.ckpt"]
+    assert "The export ended with exit code 3" in capfd.readouterr().err
 
 
 def test_a_user_error_is_written_for_sagemaker(tmp_path, start):

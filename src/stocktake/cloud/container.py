@@ -190,6 +190,17 @@ def publish(host: Host) -> None:
         shutil.copytree(host.run_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
 
 
+def export(host: Host, supervisor: Supervisor, code: Path, environment: Mapping[str, str]) -> None:
+    """Writes the exported model beside the best checkpoint; that it could not be made is told in the log, and the job completes."""
+    best, script = host.base / "model" / "best.ckpt", code / "scripts" / "export.py"
+    if host.rank or not best.exists() or not script.exists():
+        return
+    command = [sys.executable, str(script), f"checkpoint={best}", f"output_dir={best.parent}"]
+    if returncode := supervisor.run(command, code, environment):
+        told = f"The export ended with exit code {returncode}; {best} is whole. Here: scripts/export.py checkpoint=..."
+        print(told, file=sys.stderr, flush=True)
+
+
 def train(host: Host, supervisor: Supervisor) -> int:
     """Runs the training on this host, publishes its results and returns the exit code."""
     log_folder = host.base / "logs"
@@ -212,6 +223,7 @@ def train(host: Host, supervisor: Supervisor) -> int:
     returncode = supervisor.run(torchrun_command(host, environment, log_folder), code, environment)
     publish(host)
     if returncode == 0:
+        export(host, supervisor, code, environment)
         return 0
     tracebacks = last_tracebacks(log_folder)
     peer_lost = len(host.hosts) > 1 and bool(tracebacks) and bool(PEER_LOST.search(tracebacks[0]))

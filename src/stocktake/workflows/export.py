@@ -211,7 +211,7 @@ def evaluation_of(
         raise
     # Fitted to the weights, so no two checkpoints have the same.
     if metrics.get("calibration", {}).get("temperature") == counter.calibration.temperature:
-        return metrics
+        return {name: value for name, value in metrics.items() if name not in ("checkpoint", "root")}  # places here
     if place is None:
         Console(stderr=True).print(f"{run_dir}/evaluation-test is of another checkpoint and is left out.")
         return None

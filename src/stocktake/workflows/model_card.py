@@ -1,5 +1,6 @@
 """README.md of an exported model: what a person should know before believing it. All of it comes from model.json."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,8 +79,8 @@ bins. All counts of at least {calibration["threshold"]:.3f} make a set that hold
 
 
 def _data(model: Mapping[str, Any]) -> str:
-    facts = "\n".join(f"- {name}: {value}" for name, value in sorted(model["data"].items()))
-    return f"The manifest with the SHA-256 {model['manifest_sha256']}; of its making it says:\n\n{facts}"
+    facts = "\n".join(f"- {name}: `{json.dumps(value, sort_keys=True)}`" for name, value in model["data"].items())
+    return f"The manifest with the SHA-256 `{model['manifest_sha256']}`; of its making it says:\n\n{facts}"
 
 
 def _metrics(metrics: Mapping[str, Any] | None) -> str:
@@ -91,7 +92,7 @@ def _metrics(metrics: Mapping[str, Any] | None) -> str:
     always = metrics["majority_baseline"]
     return (
         f"On the {metrics['num_images']} bins of the split `{metrics['split']}` ({metrics['num_blocks']} blocks of "
-        "neighbouring ids, none of which stands on two sides); intervals are 95 %, from a bootstrap over blocks.\n\n"
+        "neighbouring ids); intervals are 95 %, from a bootstrap over blocks.\n\n"
         f"| | value | 95 % |\n|---|---|---|\n{table}\n\n"
         f"Always saying {always['count']} has an accuracy of {always['test/accuracy']['value']:.3f}."
     )

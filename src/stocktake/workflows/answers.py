@@ -1,0 +1,30 @@
+"""What scripts/predict.py says of a picture, whoever counted it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What there is to say of one picture: a count with its probabilities, or why it could not be read."""
+
+    image: str
+    count: int | None = None
+    probabilities: dict[int, float] | None = None
+    error: str | None = None
+
+    @classmethod
+    def of(cls, image: str, counts: Sequence[int], probabilities_K: Sequence[float]) -> Self:
+        """Returns the answer to P(count), the K of them as plain floats."""
+        by_count = dict(zip(counts, (round(p, 6) for p in probabilities_K), strict=True))
+        return cls(image, counts[max(range(len(counts)), key=probabilities_K.__getitem__)], by_count)
+
+    @classmethod
+    def unread(cls, image: str, error: BaseException) -> Self:
+        return cls(image, error=" ".join(str(error).split())[:500] or type(error).__name__)
+
+    def as_json(self) -> str:
+        """Returns one line: `{"image", "count", "probabilities": {"1": 0.7, ...}}` or `{"image", "error"}`."""
+        return json.dumps({name: value for name, value in vars(self).items() if value is not None})
