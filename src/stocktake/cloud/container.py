@@ -191,14 +191,13 @@ def publish(host: Host) -> None:
 
 
 def export(host: Host, supervisor: Supervisor, code: Path, environment: Mapping[str, str]) -> None:
-    """Writes the exported model beside the best checkpoint; that it could not be made is told in the log, and the job completes."""
+    """Writes the exported model beside the best checkpoint; where that fails, the log says so and the job completes."""
     best, script = host.base / "model" / "best.ckpt", code / "scripts" / "export.py"
     if host.rank or not best.exists() or not script.exists():
         return
     command = [sys.executable, str(script), f"checkpoint={best}", f"output_dir={best.parent}"]
     if returncode := supervisor.run(command, code, environment):
-        told = f"The export ended with exit code {returncode}; {best} is whole. Here: scripts/export.py checkpoint=..."
-        print(told, file=sys.stderr, flush=True)
+        print(f"The export ended with exit code {returncode}; {best.name} is whole.", file=sys.stderr, flush=True)
 
 
 def train(host: Host, supervisor: Supervisor) -> int:

@@ -1,0 +1,122 @@
+"""The predictor on a graph small enough to work out by hand: P(count) is the mean red, green and blue, normalised."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from stocktake.serving.predictor import ModelFolderError, PictureError, Predictor
+
+CALIBRATION = {"temperature": 1.0, "coverage": 0.9, "threshold": 0.25, "counts": [2, 3, 5], "num_images": 40}
+
+
+def mean_colour_graph() -> bytes:
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["floats", "axes"], ["colours"], keepdims=0),
+        helper.make_node("ReduceSum", ["colours"], ["all"], keepdims=0),
+        helper.make_node("Div", ["colours", "all"], ["probabilities"]),
+    ]
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["height", "width", 3])
+    probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [3])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [0, 1])
+    graph = helper.make_graph(nodes, "mean_colour", [pixels], [probabilities], [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    graph = mean_colour_graph()
+    model = {
+        "format_version": 1,
+        "version": "hand-1",
+        "counts": CALIBRATION["counts"],
+        "calibration": CALIBRATION,
+        "sha256": hashlib.sha256(graph).hexdigest(),
+    }
+    (tmp_path / "model.onnx").write_bytes(graph)
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    return tmp_path
+
+
+def picture(red: int, green: int, blue: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (7, 4), (red, green, blue)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_an_answer_worked_out_by_hand(folder):
+    predictor = Predictor.open(str(folder), num_threads=1)
+    answer = predictor.predict(picture(100, 20, 80), expected_count=3)
+    assert answer.probabilities == pytest.approx({2: 0.5, 3: 0.1, 5: 0.4}, abs=1e-6)
+    assert (answer.count, answer.conformal_set, answer.model_version) == (2, [2, 5], "hand-1")
+    assert answer.mismatch_score == pytest.approx(0.9, abs=1e-6)
+    assert answer.verdict == "The record of 3 is unlikely (10%), recount: most likely 2 items (50%)."
+    assert answer.milliseconds > 0
+
+
+@pytest.mark.parametrize(
+    ("expected", "score", "verdict"),
+    [
+        (2, 0.5, "Agrees with the record of 2: most likely 2 items (50%)."),
+        (5, 0.6, "The record of 5 is possible (40%), though 2 items (50%) is likelier."),
+        (None, None, "Most likely 2 items (50%); not ruled out: 2 or 5."),
+    ],
+)
+def test_the_verdict_follows_the_record(folder, expected, score, verdict):
+    answer = Predictor.open(f"file://{folder}").predict(picture(100, 20, 80), expected)
+    assert (answer.mismatch_score, answer.verdict) == (score and pytest.approx(score, abs=1e-6), verdict)
+
+
+def test_a_count_that_the_model_does_not_know_is_named(folder):
+    predictor = Predictor.open(str(folder))
+    with pytest.raises(ValueError, match=r"expected_count=4 .*\[2, 3, 5\]"):
+        predictor.predict(picture(1, 1, 1), expected_count=4)
+    with pytest.raises(PictureError, match="empty"):
+        predictor.predict(b"")
+
+
+def change(folder, **values):
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: (folder / "model.json").unlink(), r"model\.json cannot be read .*no whole model.*export\.py"),
+        (lambda folder: (folder / "model.onnx").unlink(), r"model\.onnx cannot be read .*Copy the whole folder"),
+        (lambda folder: (folder / "model.json").write_text('{"format'), r"model\.json is damaged .*Export the model"),
+        (lambda folder: (folder / "model.json").write_text("[]"), r"model\.json lacks format_version, version"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"cut"), r"model\.onnx \(3 bytes\) is not the file"),
+        (lambda folder: change(folder, format_version=2), r"format 2; this Stocktake reads format 1"),
+        (lambda folder: change(folder, counts=[1, 2, 3]), r"counts=\[1, 2, 3\] are not its calibration's"),
+        (lambda folder: change(folder, calibration={"temperature": 1.0}), r"the keys .* are missing or unknown"),
+    ],
+)
+def test_a_damaged_folder_names_the_file_and_the_cure(folder, damage, told):
+    damage(folder)
+    with pytest.raises(ModelFolderError, match=told):
+        Predictor.open(str(folder))
+
+
+def test_a_graph_that_cannot_be_run_is_told(folder):
+    (folder / "model.onnx").write_bytes(b"no graph")
+    change(folder, sha256=hashlib.sha256(b"no graph").hexdigest())
+    with pytest.raises(ModelFolderError, match="cannot be run by ONNX Runtime"):
+        Predictor.open(str(folder))
+
+
+def test_it_comes_without_torch_and_without_aws():
+    code = (
+        "import sys, stocktake.serving.predictor as p; print({'torch', 'boto3', 'pytorch_lightning'} & {*sys.modules})"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
