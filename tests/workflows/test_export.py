@@ -1,0 +1,175 @@
+"""One picture, four ways to ask: the evaluation's, the session's, the predictor's and the command's."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from stocktake.calibration import Calibration
+from stocktake.callbacks.run_config import CONFIG_KEY
+from stocktake.config import build
+from stocktake.data.transforms import Resize, decode
+from stocktake.model.counter import CALIBRATION_KEY
+from stocktake.serving.predictor import ModelFolderError, Predictor, decode_picture
+from stocktake.storage import Folder
+from stocktake.workflows.checkpoints import CheckpointError, load_counter
+from stocktake.workflows.export import export, write
+from stocktake.workflows.predict import predict
+
+CONF = pathlib.Path(__file__).parents[2] / "conf"
+COUNTS = [1, 2, 3, 4, 5]
+CALIBRATION = Calibration(temperature=1.7, coverage=0.9, threshold=0.1, counts=COUNTS, num_images=50)
+HEADS = {"softmax": "SoftmaxHead", "soft": "SoftLabelHead", "corn": "CornHead"}
+
+
+def write_checkpoint(folder, root, head="softmax", resize="squash", calibration=CALIBRATION, **model):
+    """Saves a run's checkpoint: a network that was never trained, but is loud enough to tell pictures apart."""
+    config = {
+        "name": "tried",
+        "model": {
+            "_target_": "stocktake.model.counter.BinCounter",
+            "backbone": "test_resnet",
+            "weights": "none",
+            "counts": COUNTS,
+            "head": {"_target_": f"stocktake.model.heads.{HEADS[head]}"},
+            "mean": [0.5, 0.4, 0.3],
+            "std": [0.2, 0.3, 0.4],
+            **model,
+        },
+        "data": {
+            "_target_": "stocktake.data.datamodule.BinDataModule",
+            "root": str(root),
+            "image_size_px": 32,
+            "resize": resize,
+            "counts": COUNTS,
+        },
+    }
+    torch.manual_seed(0)
+    network = build(config["model"])
+    torch.nn.init.normal_(network.backbone.get_classifier().weight, std=0.3)
+    state = {"state_dict": network.state_dict(), CONFIG_KEY: config}
+    if calibration is not None:
+        state[CALIBRATION_KEY] = calibration.to_dict()
+    path = folder / "checkpoints" / "best.ckpt"
+    path.parent.mkdir(parents=True)
+    torch.save(state, path)
+    return path
+
+
+@torch.inference_mode()
+def evaluated(checkpoint, contents):
+    """P(count) as an evaluation tempers it, `probabilities_NK`."""
+    counter, config = load_counter(str(checkpoint))
+    resize = Resize(config["data"]["image_size_px"], config["data"]["resize"])
+    images_BCSS = torch.stack([resize(decode(content)) for content in contents])
+    found = counter.predict_step({"images": images_BCSS, "image_ids": []})["probabilities"]
+    return counter.calibration.apply(found.numpy())[0]
+
+
+def odd_pictures(folder):
+    folder.mkdir()
+    draw = numpy.random.default_rng(0)
+    for height, width in [(37, 501), (501, 37), (32, 32), (5, 3)]:
+        Image.fromarray(draw.integers(0, 256, (height, width, 3), dtype=numpy.uint8)).save(
+            folder / f"{height}x{width}.png"
+        )
+    return sorted(folder.iterdir())
+
+
+def assert_all_agree(compose, checkpoint, model, paths, tolerance):
+    contents = [path.read_bytes() for path in paths]
+    expected_NK = evaluated(checkpoint, contents)
+    predictor = Predictor.open(str(model), num_threads=1)
+    session = onnxruntime.InferenceSession(str(model / "model.onnx"))
+    images = ",".join(map(str, paths))
+    ways = [
+        [session.run(["probabilities"], {"pixels": decode_picture(content)})[0] for content in contents],
+        [list(predictor.predict(content).probabilities.values()) for content in contents],
+    ]
+    for counted_by in (f"model={model}", f"checkpoint={checkpoint}"):
+        answers = predict(compose("predict", f"images=[{images}]", counted_by, "json=true", "device=cpu"))
+        ways.append([list(answer.probabilities.values()) for answer in answers])
+    for found_NK in ways:
+        numpy.testing.assert_allclose(found_NK, expected_NK, atol=tolerance)
+    assert numpy.abs(expected_NK - expected_NK[0]).max() > 0.01  # else a graph that sees nothing would agree as well
+
+
+@pytest.mark.parametrize(("head", "resize"), [("softmax", "squash"), ("soft", "letterbox"), ("corn", "letterbox")])
+def test_all_ways_to_ask_agree(compose, synthetic_root, tmp_path, capsys, head, resize):
+    checkpoint = write_checkpoint(tmp_path, synthetic_root, head, resize)
+    gist = export(compose("export", f"checkpoint={checkpoint}", "num_checked=8"))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == gist
+    assert gist["model"] == str(tmp_path / "model")
+    assert gist["max_difference"] < 1e-5
+    assert_all_agree(compose, checkpoint, tmp_path / "model", odd_pictures(tmp_path / "odd"), 1e-5)
+
+    model = json.loads((tmp_path / "model/model.json").read_text())
+    assert (model["counts"], model["resize"], model["head"]) == (COUNTS, resize, HEADS[head])
+    assert Calibration.from_dict(model["calibration"]) == CALIBRATION
+    assert (model["weights_license"], model["metrics"]) == ("none: trained from scratch", None)
+    assert b"site-packages" not in (tmp_path / "model/model.onnx").read_bytes()  # nor other places of this machine
+    card = (tmp_path / "model/README.md").read_text()
+    assert all(said in card for said in ("warehouse's record, not a person's count", model["version"], "1.700"))
+    if head == "softmax":  # once is enough
+        assert_counts_without_torch(synthetic_root, tmp_path / "model")
+
+
+def assert_counts_without_torch(root, model):
+    code = f"""
+import sys
+from hydra import compose, initialize_config_dir
+from stocktake.workflows.predict import predict
+with initialize_config_dir({str(CONF)!r}, version_base="1.3"):
+    predict(compose("predict", ["images=[{root}]", "model={model}", "json=true"]))
+print({{"torch", "torchvision", "pytorch_lightning"}} & {{*sys.modules}})
+"""
+    lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    assert lines[-1] == "set()"
+    assert len(lines) > 50 and all(sum(json.loads(line)["probabilities"].values()) > 0.999 for line in lines[:-1])
+
+
+def test_eight_bits_say_what_they_cost(compose, synthetic_root, tmp_path):
+    checkpoint = write_checkpoint(tmp_path, synthetic_root)
+    words = ["int8=true", "num_checked=8", "num_calibrated=4", f"output_dir={tmp_path / 'int8'}"]
+    export(compose("export", f"checkpoint={checkpoint}", *words))
+    model = json.loads((tmp_path / "int8/model.json").read_text())
+    assert model["int8"] and model["version"].endswith("-int8")
+    assert model["check"]["float32"]["max_difference"] < 1e-5 < model["check"]["max_difference"] < 0.3
+    assert b"QuantizeLinear" in (tmp_path / "int8/model.onnx").read_bytes()
+
+
+def test_a_checkpoint_without_a_calibration_is_refused(compose, synthetic_root, tmp_path):
+    checkpoint = write_checkpoint(tmp_path, synthetic_root, calibration=None)
+    with pytest.raises(CheckpointError, match=r"holds no calibration.*best\.ckpt"):
+        export(compose("export", f"checkpoint={checkpoint}"))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_half_written_is_not_taken_for_whole(tmp_path, monkeypatch):
+    (tmp_path / "model.json").write_text("{}")  # of an earlier export
+    monkeypatch.setattr("stocktake.workflows.export.model_card", lambda model: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write(Folder(str(tmp_path)), b"graph", {})
+    with pytest.raises(ModelFolderError, match="no whole model"):
+        Predictor.open(str(tmp_path))
+
+
+def test_one_model_is_wanted(compose):
+    with pytest.raises(ValueError, match="one of the two is wanted"):
+        predict(compose("predict", "images=[a.jpg]"))
+
+
+def test_real_bins_and_real_weights_agree(compose, synthetic_root, abid_root, weights, tmp_path):
+    words = {"backbone": "mobilenetv2_100", "weights": str(weights), "mean": [0.5] * 3, "std": [0.5] * 3}
+    checkpoint = write_checkpoint(tmp_path, synthetic_root, resize="letterbox", **words)
+    gist = export(compose("export", f"checkpoint={checkpoint}", "num_checked=4", "weights_license=apache-2.0"))
+    assert gist["max_difference"] < 1e-4
+    paths = sorted((abid_root / "bin-images").glob("*.jpg"))[::1500]
+    assert_all_agree(compose, checkpoint, tmp_path / "model", paths, 1e-4)
+    assert json.loads((tmp_path / "model/model.json").read_text())["weights_license"] == "apache-2.0"
