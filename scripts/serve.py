@@ -1,0 +1,27 @@
+"""Serves an exported model: a page at /, and SageMaker's /ping and /invocations.
+
+python scripts/serve.py model=runs/demo/latest/model
+python scripts/serve.py model=model port=0 host=0.0.0.0 log=json
+curl --data-binary @bin.jpg --header 'Content-Type: image/jpeg' 'http://127.0.0.1:8080/invocations?expected_count=3'
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="serve")
+def main(cfg: DictConfig) -> None:
+    from stocktake.config import build
+    from stocktake.serving.server import serve
+    from stocktake.workflows.console import plain_errors
+
+    with plain_errors():
+        serve(**{**cfg, "storage": build(cfg.storage)})
+
+
+if __name__ == "__main__":
+    # SageMaker starts its containers as `docker run IMAGE serve`.
+    sys.argv[1:] = [word for word in sys.argv[1:] if word != "serve"]
+    main()

@@ -1,0 +1,184 @@
+"""The server's routes: SageMaker's /ping and /invocations, /metrics for Prometheus, and a page for people."""
+
+import asyncio
+import contextlib
+import html
+import io
+from collections.abc import AsyncIterator, Callable
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from fastapi import FastAPI, Request
+from PIL import Image
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from stocktake.serving.bodies import Question, read_question
+from stocktake.serving.documents import invocation_refusals, invocation_request, refusals
+from stocktake.serving.observing import FACTS, Figures, LogLine, Observer
+from stocktake.serving.pool import Pool
+from stocktake.serving.predictor import Answer, PictureError, Predictor
+from stocktake.serving.refusal import Refused
+from stocktake.serving.stored import StoredPictures
+
+PAGE_HEADERS = {
+    # Only what this server itself sends is fetched or run; pictures are shown from the browser's own memory.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+class Service:
+    """Answers questions with a predictor, so many at a time, and knows whether the model still answers."""
+
+    def __init__(self, predictor: Predictor, pool: Pool, stored: StoredPictures | None):
+        self.predictor, self.pool, self.stored = predictor, pool, stored
+        self.has_answered = False
+        self._probing = asyncio.Lock()
+
+    async def answer(self, question: Question) -> Answer:
+        """Returns what the model says.
+
+        Raises:
+            Refused: The picture cannot be read.
+        """
+        try:
+            answer = await self.pool.run(self._predict, question)
+        except (Refused, PictureError):
+            raise
+        except Exception:
+            self.has_answered = False  # /ping asks the model again
+            raise
+        self.has_answered = True
+        return answer
+
+    def _predict(self, question: Question) -> Answer:
+        picture = question.picture
+        if question.s3_key is not None:
+            if self.stored is None:
+                raise Refused(
+                    *(403, "place-not-allowed", "This server reads no pictures from S3."), "Send the picture as image."
+                )
+            picture = self.stored.read(question.s3_key)
+        return self.predictor.predict(picture, question.expected_count)
+
+    async def check(self) -> None:
+        """Has a small grey picture counted, unless the last question was answered; raises what the model raises."""
+        async with self._probing:
+            if not self.has_answered:
+                file = io.BytesIO()
+                Image.new("RGB", (64, 64), (128, 128, 128)).save(file, "PNG")
+                await self.answer(Question(file.getvalue()))
+
+
+def create_app(
+    predictor: Predictor,
+    *,
+    num_workers: int = 1,
+    max_waiting: int = 32,
+    max_body_mib: float = 6,
+    body_timeout_s: float = 30,
+    stored: StoredPictures | None = None,
+    log_line: LogLine | None = None,
+) -> FastAPI:
+    """Returns the ASGI app.
+
+    Args:
+        predictor: The model; `num_workers` threads ask it at once.
+        max_waiting: Requests beyond those that may wait; further ones get 503 with Retry-After.
+        max_body_mib: SageMaker sends at most 6 MB.
+        body_timeout_s: For a whole body to arrive.
+        stored: Reads pictures that a request names by `s3_key`; `None` reads none.
+        log_line: Takes the facts of each request; none of its picture.
+    """
+    max_bytes = int(max_body_mib * 2**20)
+    pool, figures = Pool(num_workers, max_waiting), Figures()
+    service = Service(predictor, pool, stored)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        pool.close()
+
+    # Its pages of documentation would load a script from elsewhere.
+    app = FastAPI(title="Stocktake", version=predictor.version, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(Observer, figures=figures, log_line=log_line)
+
+    def refuse(request: Request, refused: Refused) -> JSONResponse:
+        request.scope[FACTS]["reason"] = refused.reason
+        figures.refused.labels(refused.reason).inc()
+        return refused.response()
+
+    def refuse_picture(request: Request, error: PictureError) -> JSONResponse:
+        what, _, cure = str(error).rpartition(". ")
+        return refuse(request, Refused(422, "picture", f"{what}.", cure))
+
+    def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
+        cure = "GET / is a page for people, POST /invocations counts, GET /openapi.json describes it all."
+        return refuse(request, Refused(error.status_code, "route", f"{error.detail}.", cure, error.headers))
+
+    def fail(request: Request, error: Exception) -> JSONResponse:  # the trace goes to the log
+        return Refused(500, "failed", "The model failed on this request.", "Try again; see the server's log.").response()
+
+    handlers: dict[type[Exception], Callable] = {
+        **{Refused: refuse, PictureError: refuse_picture, HTTPException: refuse_route, Exception: fail}
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+    @app.get("/ping", responses=refusals(503), summary="Whether the model answers")
+    async def ping() -> dict[str, str]:
+        try:
+            await service.check()
+        except Exception as error:
+            raise Refused(503, "no-answer", "The model does not answer.", "See the server's log.") from error
+        return {"status": "ok", "model_version": predictor.version}
+
+    @app.post(
+        "/invocations",
+        response_model=Answer,
+        responses=invocation_refusals(stored is not None),
+        openapi_extra=invocation_request(predictor.counts, stored is not None),
+        summary="Count the items in a picture",
+    )
+    async def invocations(request: Request) -> Answer:
+        with pool.place():
+            question = await read_question(request, predictor.counts, max_bytes, body_timeout_s)
+            answer = await service.answer(question)
+        request.scope[FACTS]["count"] = answer.count
+        figures.counts.labels(answer.count).inc()
+        return answer
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Figures in Prometheus' text format."""
+        return Response(figures.text(), media_type=CONTENT_TYPE_LATEST)
+
+    counts = ", ".join(map(str, predictor.counts))
+    _add_page(app, {"max_bytes": max_bytes, "counts": counts, "version": predictor.version})
+    return app
+
+
+def _add_page(app: FastAPI, facts: dict[str, Any]) -> None:
+    """Adds the page with its style and script; they are read once, when the app is made."""
+    folder = files("stocktake.serving")
+    facts = {name: html.escape(str(value)) for name, value in facts.items()}
+    page = Template(folder.joinpath("page.html").read_text("utf-8")).substitute(facts)
+    for path, content, media_type in (
+        ("/", page, "text/html"),
+        ("/page.css", folder.joinpath("page.css").read_text("utf-8"), "text/css"),
+        ("/page.js", folder.joinpath("page.js").read_text("utf-8"), "text/javascript"),
+    ):
+        app.add_route(path, _always(Response(content, headers=PAGE_HEADERS, media_type=media_type)))
+
+
+def _always(response: Response) -> Callable:
+    async def respond(request: Request) -> Response:
+        return response
+
+    return respond

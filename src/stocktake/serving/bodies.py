@@ -1,0 +1,173 @@
+"""From a request's body to a picture and the record's count, within limits of size and time."""
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from stocktake.serving.refusal import Refused
+from stocktake.serving.stored import too_large
+
+RAW = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-image")
+JSON, FORM = "application/json", "multipart/form-data"
+# SageMaker hands `CustomAttributes` of InvokeEndpoint over in this header.
+ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a request asks: a picture, or where it is stored, and what the record says of it."""
+
+    picture: bytes = b""
+    s3_key: str | None = None
+    expected_count: int | None = None
+
+
+async def read_question(request: Request, counts: Sequence[int], max_bytes: int, timeout_s: float) -> Question:
+    """Returns what is asked.
+
+    Args:
+        counts: Those that the model tells apart; a record can only be checked against them.
+        max_bytes: Of the whole body.
+        timeout_s: For the whole body to arrive.
+
+    Raises:
+        Refused: The body is too large (reading stops there), too slow, of another type, or malformed.
+    """
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type not in (*RAW, JSON, FORM):
+        raise Refused(
+            *(415, "media-type", f"Content-Type {media_type[:100]!r} is none that this server reads."),
+            f"Set Content-Type to {', '.join((*RAW, JSON))} or {FORM}.",
+        )
+    beside = [_from_text(text) for text in _texts_beside_the_body(request)]
+    _check_counts(beside, counts)
+    body = await _read(request, max_bytes, timeout_s)
+    if not body:
+        raise Refused(400, "empty", "The body is empty.", "Send the bytes of a JPEG or PNG picture.")
+    if media_type == JSON:
+        question = _from_json(body)
+    elif media_type == FORM:
+        question = await _from_form(request, body)
+    else:
+        question = Question(body)
+    given = [*beside, *([] if question.expected_count is None else [question.expected_count])]
+    _check_counts(given, counts)
+    return replace(question, expected_count=given[0] if given else None)
+
+
+async def _read(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    announced = request.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise too_large(max_bytes)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise too_large(max_bytes)
+    except TimeoutError:
+        raise Refused(
+            *(408, "too-slow", f"The body did not arrive within {timeout_s:g} s."), "Send a smaller picture."
+        ) from None
+    except ClientDisconnect:  # nobody reads this answer, but the log does
+        raise Refused(400, "gone", "The client left before its body had arrived.", "Send it again.") from None
+    return bytes(body)
+
+
+def _from_json(body: bytes) -> Question:
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _malformed(f"The body is not JSON: {str(error)[:100]}.", '{"image": "<base64>"}') from None
+    keys = ("image", "s3_key", "expected_count")
+    if not isinstance(asked, dict) or set(asked) - set(keys) or ("image" in asked) == ("s3_key" in asked):
+        raise _malformed(
+            "The JSON body has to be an object with either image or s3_key, and perhaps expected_count.",
+            '{"image": "<base64>", "expected_count": 3}',
+        )
+    name = "image" if "image" in asked else "s3_key"
+    if not isinstance(asked[name], str):
+        raise _malformed(f"{name} has to be a string.", f'{{"{name}": "..."}}')
+    expected_count = _from_json_number(asked.get("expected_count"))
+    if name == "s3_key":
+        return Question(s3_key=asked[name], expected_count=expected_count)
+    try:
+        return Question(base64.b64decode(asked[name], validate=True), expected_count=expected_count)
+    except (binascii.Error, ValueError) as error:
+        raise _malformed(
+            f"image is not base64: {str(error)[:100]}.", "the plain alphabet (A-Z a-z 0-9 + /), without line breaks"
+        ) from None
+
+
+async def _from_form(request: Request, body: bytes) -> Question:
+    async def whole() -> AsyncIterator[bytes]:
+        yield body
+
+    parser = MultiPartParser(request.headers, whole(), max_files=1, max_fields=1, max_part_size=1024)
+    parser.spool_max_size = len(body) + 1  # never to the disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise _malformed(f"The form cannot be read: {error.message}", "one part `file`") from None
+    async with form:
+        file, count = form.get("file"), form.get("expected_count", "")
+        if set(form) - {"file", "expected_count"} or not isinstance(file, UploadFile) or not isinstance(count, str):
+            raise _malformed(
+                "The form has to have a part `file` with a file name, and perhaps `expected_count`, no other.",
+                "curl --form file=@bin.jpg --form expected_count=3",
+            )
+        # A browser sends the field of a number that was left empty.
+        return Question(await file.read(), expected_count=_from_text(count) if count else None)
+
+
+def _texts_beside_the_body(request: Request) -> list[str]:
+    """Returns what the query and SageMaker's custom attributes (`expected_count=3,trace=abc`) say of the count."""
+    texts = request.query_params.getlist("expected_count")
+    for attribute in request.headers.get(ATTRIBUTES_HEADER, "").replace(";", ",").split(","):
+        name, equals, text = attribute.partition("=")
+        if equals and name.strip() == "expected_count":
+            texts.append(text.strip())
+    return texts
+
+
+def _from_text(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise _bad_count(f"is {text[:40]!r}", "a whole number")
+
+
+def _from_json_number(number: Any) -> int | None:
+    if number is None:
+        return None
+    # For JSON, 3.0 is a whole number, too.
+    if isinstance(number, bool) or not (isinstance(number, int) or isinstance(number, float) and number.is_integer()):
+        raise _bad_count(f"is {str(number)[:40]!r}", "a whole number")
+    return int(number)
+
+
+def _check_counts(given: Sequence[int], counts: Sequence[int]) -> None:
+    """Refuses what no model could check: a count that it never learnt, or two that contradict each other."""
+    if len(set(given)) > 1:
+        raise _bad_count(f"is given more than once and differs: {', '.join(map(str, given))[:40]}", "one number")
+    if given and given[0] not in counts:
+        known = ", ".join(map(str, counts))
+        raise _bad_count(f"is {str(given[0])[:40]}, which this model does not tell apart", f"one of {known}")
+
+
+def _bad_count(what: str, wanted: str) -> Refused:
+    return Refused(
+        *(400, "expected-count", f"expected_count {what}."), f"Send {wanted}, or leave it out to have the items counted."
+    )
+
+
+def _malformed(error: str, wanted: str) -> Refused:
+    return Refused(400, "malformed", error, f"Send {wanted}.")

@@ -1,0 +1,90 @@
+"""What the server tells of its work: figures for Prometheus, and one line for each request."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+FACTS = "stocktake.facts"  # where a request's scope keeps what its line is to say beside the usual
+LogLine = Callable[[dict[str, Any]], None]
+
+
+class Figures:
+    """The figures of one app, apart from those of any other in the same process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = self._made(Counter, "requests", "Requests answered", ["path", "status"])
+        self.seconds = self._made(Histogram, "request_seconds", "Seconds from a request to its answer", ["path"])
+        self.in_flight = self._made(Gauge, "requests_in_flight", "Requests being answered")
+        self.refused = self._made(Counter, "refused", "Requests refused, by reason", ["reason"])
+        self.counts = self._made(Counter, "counts", "Pictures answered, by the most likely count", ["count"])
+
+    def _made(self, kind: type, name: str, what: str, labels: list[str] | None = None) -> Any:
+        return kind(f"stocktake_{name}", what, labels or [], registry=self.registry)
+
+    def text(self) -> bytes:
+        """Returns all of them in Prometheus' text format 0.0.4."""
+        return generate_latest(self.registry)
+
+
+class Observer:
+    """ASGI middleware that measures every request; it sees no body, only how long it is."""
+
+    def __init__(self, app: ASGIApp, figures: Figures, log_line: LogLine | None):
+        self.app, self.figures, self.log_line = app, figures, log_line
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        facts = scope[FACTS] = {}
+        began, status, num_bytes = time.perf_counter(), 500, 0
+
+        async def counted_receive() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            return message
+
+        async def seen_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with self.figures.in_flight.track_inprogress():
+            try:
+                return await self.app(scope, counted_receive, seen_send)
+            finally:
+                seconds = time.perf_counter() - began
+                route = getattr(scope.get("route"), "path", "other")  # not what was typed: labels are kept for ever
+                self.figures.requests.labels(route, status).inc()
+                self.figures.seconds.labels(route).observe(seconds)
+                if self.log_line:
+                    self.log_line(
+                        {
+                            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                            "client": (scope.get("client") or ["-"])[0],
+                            "method": scope["method"],
+                            "path": quote(scope["path"][:200]),
+                            "status": status,
+                            "ms": round(1000 * seconds, 1),
+                            "bytes": num_bytes,
+                            **facts,
+                        }
+                    )
+
+
+def plain_line(line: dict[str, Any]) -> str:
+    """Returns `<time> <client> POST /invocations 200 12.3 ms 48213 bytes count=3`."""
+    first = "{time} {client} {method} {path} {status} {ms} ms {bytes} bytes".format(**line)
+    usual = ("time", "client", "method", "path", "status", "ms", "bytes")
+    return " ".join([first, *(f"{name}={value}" for name, value in line.items() if name not in usual)])
+
+
+LINES: dict[str, Callable[[dict[str, Any]], str]] = {"json": json.dumps, "plain": plain_line}

@@ -1,0 +1,57 @@
+"""Threads that count, and a queue before them that does not grow without end."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from stocktake.serving.refusal import Refused
+
+RETRY_AFTER_S = 1
+Result = TypeVar("Result")
+
+
+def num_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pool:
+    """Runs work in `num_workers` threads; so many requests and `max_waiting` more are let in, the others turned away.
+
+    Used from one event loop, so its count needs no lock.
+    """
+
+    def __init__(self, num_workers: int, max_waiting: int):
+        self.num_workers, self.max_waiting = num_workers, max_waiting
+        self.num_inside = 0
+        self._threads = ThreadPoolExecutor(num_workers, "count")
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds a place while a request is read and answered, which bounds the bodies in memory, too.
+
+        Raises:
+            Refused: With 503 and Retry-After: all places are taken.
+        """
+        if self.num_inside >= self.num_workers + self.max_waiting:
+            raise Refused(
+                *(503, "busy", f"The server is busy: {self.num_inside} requests are being answered or waiting."),
+                f"Send it again in {RETRY_AFTER_S} s or later.",
+                {"Retry-After": str(RETRY_AFTER_S)},
+            )
+        self.num_inside += 1
+        try:
+            yield
+        finally:
+            self.num_inside -= 1
+
+    async def run(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Returns what `work` returns, without holding up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    def close(self) -> None:
+        """Ends the threads once they have finished what they do."""
+        self._threads.shutdown()

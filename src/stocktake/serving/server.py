@@ -1,0 +1,95 @@
+"""scripts/serve.py: opens an exported model, listens, and goes down without breaking off an answer."""
+
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+
+from stocktake.serving.app import create_app
+from stocktake.serving.observing import LINES
+from stocktake.serving.pool import num_cores
+from stocktake.serving.predictor import Predictor
+from stocktake.serving.stored import StoredPictures
+from stocktake.storage import StorageOptions
+
+
+def serve(
+    *,
+    model: str,
+    host: str,
+    port: int,
+    workers: int | None,
+    max_waiting: int,
+    max_body_mib: float,
+    body_timeout_s: float,
+    shutdown_timeout_s: int,
+    allowed_prefixes: Sequence[str],
+    storage: StorageOptions,
+    log: str | None,
+) -> None:
+    """Serves until SIGINT or SIGTERM, which let requests that have begun come to their end.
+
+    Prints the address to stdout once it listens, and what was answered as the last line; the log goes to stderr.
+
+    Raises:
+        ValueError: The model's folder or a word is wrong.
+        OSError: The port is taken.
+    """
+    if log is not None and log not in LINES:
+        raise ValueError(f"log={log!r} is none of {', '.join(LINES)}, null. Type log=plain.")
+    # uvicorn raises the signal again once it is down; ended as asked is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    num_workers = workers or num_cores()
+    # As many pictures at once as there are cores, each on one: a picture is too little work to share.
+    predictor = Predictor.open(model, num_threads=1)
+    stored = StoredPictures(allowed_prefixes, storage, int(max_body_mib * 2**20)) if allowed_prefixes else None
+    answered = {"requests": 0, "counted": 0}
+
+    def log_line(line: dict[str, Any]) -> None:
+        answered["requests"] += 1
+        answered["counted"] += "count" in line
+        if log is not None:
+            print(LINES[log](line), file=sys.stderr, flush=True)
+
+    app = create_app(
+        predictor,
+        num_workers=num_workers,
+        max_waiting=max_waiting,
+        max_body_mib=max_body_mib,
+        body_timeout_s=body_timeout_s,
+        stored=stored,
+        log_line=log_line,
+    )
+    with _listening(host, port) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{listener.getsockname()[1]}"
+        print(json.dumps({"url": url, "model_version": predictor.version, "workers": num_workers}), flush=True)
+        began = time.monotonic()
+        config = uvicorn.Config(
+            app,
+            http="h11",  # it bounds the headers, which httptools does not
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=shutdown_timeout_s,
+        )
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:  # as with SIGTERM above
+            pass
+        finally:
+            print(json.dumps({**answered, "seconds": round(time.monotonic() - began, 1)}), flush=True)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise OSError(f"Cannot listen on host={host} port={port}: {error.strerror}. Type port=0 for a free one.") from error

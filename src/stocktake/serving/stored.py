@@ -1,0 +1,66 @@
+"""Pictures that a request names instead of sending: objects under prefixes that the server's owner has allowed."""
+
+from collections.abc import Sequence
+
+from stocktake.serving.refusal import Refused
+from stocktake.storage import Folder, StorageError, StorageOptions, is_s3, split_url
+
+
+class StoredPictures:
+    """Reads `s3://bucket/key` where it lies under one of the allowed prefixes, and nothing else."""
+
+    def __init__(self, allowed_prefixes: Sequence[str], storage: StorageOptions, max_bytes: int):
+        """
+        Args:
+            allowed_prefixes: Of the form `s3://bucket/` or `s3://bucket/folder/`.
+            storage: How to reach S3.
+            max_bytes: A larger object is refused unread.
+
+        Raises:
+            ValueError: A prefix is not of that form.
+        """
+        for prefix in allowed_prefixes:
+            if not (is_s3(prefix) and prefix.endswith("/") and prefix.count("/") > 2 and prefix[5] != "/"):
+                # Without the slash at the end, s3://bucket/bins would open s3://bucket/bins-of-others, too.
+                raise ValueError(f"allowed_prefixes: {prefix!r} needs the form s3://bucket/ or s3://bucket/folder/")
+        self.allowed_prefixes, self.max_bytes = tuple(allowed_prefixes), max_bytes
+        self._folders = {}
+        self._storage = storage
+
+    def read(self, url: str) -> bytes:
+        """Returns the bytes of one object.
+
+        Raises:
+            Refused: It is not allowed, not there, too large, or S3 did not give it.
+        """
+        folder_url, name = split_url(url)
+        has_odd_part = any(part in ("", ".", "..") for part in url.removeprefix("s3://").split("/"))
+        if has_odd_part or not url.startswith(self.allowed_prefixes):
+            raise Refused(
+                *(403, "place-not-allowed", "s3_key does not lie under a prefix that this server may read."),
+                "Send the picture itself, or ask the server's owner to add its prefix to allowed_prefixes.",
+            )
+        bucket, _, path = folder_url.removeprefix("s3://").partition("/")
+        folder = self._folders.setdefault(bucket, Folder(f"s3://{bucket}", self._storage))
+        key = f"{path}/{name}" if path else name
+        try:
+            num_bytes = folder.size(key)
+            if num_bytes is not None and num_bytes <= self.max_bytes:
+                return folder.read(key)
+        except FileNotFoundError:
+            num_bytes = None  # removed between the two requests
+        except StorageError as error:
+            raise Refused(
+                *(424, "storage", "The object could not be read from S3."),
+                "Send the picture itself, or try again; the server's log says what S3 answered.",
+            ) from error
+        if num_bytes is None:
+            raise Refused(404, "no-such-object", "There is no such object in S3.", "Check bucket and key.")
+        raise too_large(self.max_bytes)
+
+
+def too_large(max_bytes: int) -> Refused:
+    return Refused(
+        *(413, "too-large", f"The body or picture is larger than {max_bytes / 2**20:g} MiB."),
+        "Send a smaller picture, for instance 1,024 pixels on its longer side as JPEG.",
+    )
