@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="serve")
+@hydra.main(version_base="1.3", config_path="../conf/serve", config_name="serve")
 def main(cfg: DictConfig) -> None:
     from stocktake.config import build
     from stocktake.serving.server import serve

@@ -2,12 +2,8 @@
 
 import asyncio
 import contextlib
-import html
 import io
 from collections.abc import AsyncIterator, Callable
-from importlib.resources import files
-from string import Template
-from typing import Any
 
 from fastapi import FastAPI, Request
 from PIL import Image
@@ -18,19 +14,11 @@ from starlette.responses import JSONResponse, Response
 from stocktake.serving.bodies import Question, read_question
 from stocktake.serving.documents import invocation_refusals, invocation_request, refusals
 from stocktake.serving.observing import FACTS, Figures, LogLine, Observer
+from stocktake.serving.page import add_page
 from stocktake.serving.pool import Pool
 from stocktake.serving.predictor import Answer, PictureError, Predictor
 from stocktake.serving.refusal import Refused
 from stocktake.serving.stored import StoredPictures
-
-PAGE_HEADERS = {
-    # Only what this server itself sends is fetched or run; pictures are shown from the browser's own memory.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
 
 
 class Service:
@@ -109,21 +97,23 @@ def create_app(
     app = FastAPI(title="Stocktake", version=predictor.version, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Observer, figures=figures, log_line=log_line)
 
-    def refuse(request: Request, refused: Refused) -> JSONResponse:
+    async def refuse(request: Request, refused: Refused) -> JSONResponse:
         request.scope[FACTS]["reason"] = refused.reason
         figures.refused.labels(refused.reason).inc()
         return refused.response()
 
-    def refuse_picture(request: Request, error: PictureError) -> JSONResponse:
+    async def refuse_picture(request: Request, error: PictureError) -> JSONResponse:
         what, _, cure = str(error).rpartition(". ")
-        return refuse(request, Refused(422, "picture", f"{what}.", cure))
+        return await refuse(request, Refused(422, "picture", f"{what}.", cure))
 
-    def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
+    async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
         cure = "GET / is a page for people, POST /invocations counts, GET /openapi.json describes it all."
-        return refuse(request, Refused(error.status_code, "route", f"{error.detail}.", cure, error.headers))
+        return await refuse(request, Refused(error.status_code, "route", f"{error.detail}.", cure, error.headers))
 
-    def fail(request: Request, error: Exception) -> JSONResponse:  # the trace goes to the log
-        return Refused(500, "failed", "The model failed on this request.", "Try again; see the server's log.").response()
+    async def fail(request: Request, error: Exception) -> JSONResponse:  # the trace goes to the log
+        return Refused(
+            500, "failed", "The model failed on this request.", "Try again; see the server's log."
+        ).response()
 
     handlers: dict[type[Exception], Callable] = {
         **{Refused: refuse, PictureError: refuse_picture, HTTPException: refuse_route, Exception: fail}
@@ -159,26 +149,14 @@ def create_app(
         """Figures in Prometheus' text format."""
         return Response(figures.text(), media_type=CONTENT_TYPE_LATEST)
 
-    counts = ", ".join(map(str, predictor.counts))
-    _add_page(app, {"max_bytes": max_bytes, "counts": counts, "version": predictor.version})
+    counts = predictor.counts
+    add_page(
+        app,
+        max_bytes=max_bytes,
+        coverage=predictor.calibration.coverage,
+        counts=", ".join(map(str, counts)),
+        smallest=min(counts),
+        largest=max(counts),
+        version=predictor.version,
+    )
     return app
-
-
-def _add_page(app: FastAPI, facts: dict[str, Any]) -> None:
-    """Adds the page with its style and script; they are read once, when the app is made."""
-    folder = files("stocktake.serving")
-    facts = {name: html.escape(str(value)) for name, value in facts.items()}
-    page = Template(folder.joinpath("page.html").read_text("utf-8")).substitute(facts)
-    for path, content, media_type in (
-        ("/", page, "text/html"),
-        ("/page.css", folder.joinpath("page.css").read_text("utf-8"), "text/css"),
-        ("/page.js", folder.joinpath("page.js").read_text("utf-8"), "text/javascript"),
-    ):
-        app.add_route(path, _always(Response(content, headers=PAGE_HEADERS, media_type=media_type)))
-
-
-def _always(response: Response) -> Callable:
-    async def respond(request: Request) -> Response:
-        return response
-
-    return respond

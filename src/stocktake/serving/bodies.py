@@ -118,15 +118,14 @@ async def _from_form(request: Request, body: bytes) -> Question:
         form = await parser.parse()
     except MultiPartException as error:
         raise _malformed(f"The form cannot be read: {error.message}", "one part `file`") from None
-    async with form:
-        file, count = form.get("file"), form.get("expected_count", "")
-        if set(form) - {"file", "expected_count"} or not isinstance(file, UploadFile) or not isinstance(count, str):
-            raise _malformed(
-                "The form has to have a part `file` with a file name, and perhaps `expected_count`, no other.",
-                "curl --form file=@bin.jpg --form expected_count=3",
-            )
-        # A browser sends the field of a number that was left empty.
-        return Question(await file.read(), expected_count=_from_text(count) if count else None)
+    file, count = form.get("file"), form.get("expected_count", "")
+    if set(form) - {"file", "expected_count"} or not isinstance(file, UploadFile) or not isinstance(count, str):
+        raise _malformed(
+            "The form has to have a part `file` with a file name, and perhaps `expected_count`, no other.",
+            "curl --form file=@bin.jpg --form expected_count=3",
+        )
+    # A browser sends the field of a number that was left empty.
+    return Question(await file.read(), expected_count=_from_text(count) if count else None)
 
 
 def _texts_beside_the_body(request: Request) -> list[str]:
@@ -149,9 +148,9 @@ def _from_json_number(number: Any) -> int | None:
     if number is None:
         return None
     # For JSON, 3.0 is a whole number, too.
-    if isinstance(number, bool) or not (isinstance(number, int) or isinstance(number, float) and number.is_integer()):
-        raise _bad_count(f"is {str(number)[:40]!r}", "a whole number")
-    return int(number)
+    if type(number) is int or (type(number) is float and number.is_integer()):
+        return int(number)
+    raise _bad_count(f"is {str(number)[:40]!r}", "a whole number")
 
 
 def _check_counts(given: Sequence[int], counts: Sequence[int]) -> None:
@@ -165,7 +164,8 @@ def _check_counts(given: Sequence[int], counts: Sequence[int]) -> None:
 
 def _bad_count(what: str, wanted: str) -> Refused:
     return Refused(
-        *(400, "expected-count", f"expected_count {what}."), f"Send {wanted}, or leave it out to have the items counted."
+        *(400, "expected-count", f"expected_count {what}."),
+        f"Send {wanted}, or leave it out to have the items counted.",
     )
 
 

@@ -185,7 +185,7 @@ def _session(folder: Path, model: dict[str, Any], num_threads: int | None) -> on
         raise ModelFolderError(f"{path} ({len(graph)} bytes) is not the file that {MODEL_NAME} describes. {cure}")
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or _num_cores()
+    options.intra_op_num_threads = num_threads or num_cores()
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no base class but this
@@ -193,5 +193,6 @@ def _session(folder: Path, model: dict[str, Any], num_threads: int | None) -> on
         raise ModelFolderError(f"{path} cannot be run by ONNX Runtime {onnxruntime.__version__}: {reason}") from None
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,8 +12,7 @@ import uvicorn
 
 from stocktake.serving.app import create_app
 from stocktake.serving.observing import LINES
-from stocktake.serving.pool import num_cores
-from stocktake.serving.predictor import Predictor
+from stocktake.serving.predictor import Predictor, num_cores
 from stocktake.serving.stored import StoredPictures
 from stocktake.storage import StorageOptions
 
@@ -92,4 +91,6 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise OSError(f"Cannot listen on host={host} port={port}: {error.strerror}. Type port=0 for a free one.") from error
+        raise OSError(
+            f"Cannot listen on host={host} port={port}: {error.strerror}. Type port=0 for a free one."
+        ) from error
