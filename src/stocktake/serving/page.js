@@ -8,7 +8,7 @@ const MAX_BYTES = Number(document.body.dataset.maxBytes);
 const COVERAGE = Number(document.body.dataset.coverage);
 
 const at = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
+const percent = (share) => (share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
 const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 const listed = (counts) => (counts.length < 2 ? `${counts}` : `${counts.slice(0, -1).join(", ")} or ${counts.at(-1)}`);
 
@@ -114,6 +114,8 @@ async function answerOf(expected, signal) {
 
 function show(id) {
   for (const part of ["empty", "trouble", "answer"]) at(part).hidden = part !== id;
+  at("details").hidden = id !== "answer";
+  at("result").scrollIntoView({ block: "nearest" }); // on a phone it lies below the picture
 }
 
 function showTrouble(error) {
@@ -163,6 +165,7 @@ function part(className, text) {
   return element;
 }
 
+at("preview").addEventListener("error", () => (at("preview").hidden = true));
 for (const id of ["file", "camera"]) {
   at(id).addEventListener("change", (event) => {
     const [file] = event.target.files;
