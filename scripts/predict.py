@@ -3,7 +3,8 @@
 python scripts/predict.py 'images=[bin.jpg]' checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/predict.py 'images=[photos/,"https://example.com/bin.jpg"]' checkpoint=best.ckpt
 python scripts/predict.py 'images=[photos/]' checkpoint=best.ckpt json=true > counts.jsonl
-python scripts/predict.py 'images=[photos/]' model=runs/demo/latest/model
+python scripts/predict.py 'images=[photos/]' exported=runs/demo/latest/model
+python scripts/predict.py 'images=[photos/]' endpoint=http://127.0.0.1:8080        # a running scripts/serve.py counts
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""scripts/predict.py: counts the items in pictures, wherever they lie, with a checkpoint or an exported model."""
+"""scripts/predict.py: counts the items in pictures, wherever they lie, with a checkpoint, an exported model or a server."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,15 @@ from stocktake.storage import StorageOptions
 from stocktake.workflows.answers import Answer
 from stocktake.workflows.places import READ_ERRORS, Places
 
+COUNTED_BY = ("checkpoint", "exported", "endpoint")
+
 
 def predict(cfg: DictConfig) -> list[Answer]:
     """Counts what conf/predict.yaml describes, prints it, and returns one answer a picture, in order.
 
     Raises:
-        ValueError: No picture is named, or not one model, or it is not one of ours.
+        ValueError: No picture is named, or not one to count them, or it is not one of ours.
+        EndpointError: The server does not answer at all.
     """
     wanted = [cfg.images] if isinstance(cfg.images, str) else [str(place) for place in cfg.images]
     if not wanted:
@@ -36,21 +39,27 @@ def predict(cfg: DictConfig) -> list[Answer]:
         if cfg.json:
             print(answer.as_json(), flush=True)
     if not cfg.json:
-        Console().print(_table(answers, counting.counts))
+        Console().print(_table(answers))
     return answers
 
 
 def _counting(cfg: DictConfig, storage: StorageOptions):
-    if (cfg.checkpoint is None) == (cfg.model is None):
+    named = [name for name in COUNTED_BY if cfg[name] is not None]
+    if len(named) != 1:
+        said = " ".join(f"{name}={cfg[name]}" for name in COUNTED_BY)
         raise ValueError(
-            f"checkpoint={cfg.checkpoint} model={cfg.model}: one of the two is wanted. Type checkpoint=<a run's "
-            "checkpoints/best.ckpt>, or model=<a folder that scripts/export.py wrote>."
+            f"{said}: one of the three is wanted. Type checkpoint=<a run's checkpoints/best.ckpt>, "
+            "exported=<a folder that scripts/export.py wrote>, or endpoint=<URL of a running scripts/serve.py>."
         )
-    if cfg.model is not None:
+    # Only here torch: the other two do without it.
+    if cfg.endpoint is not None:
+        from stocktake.workflows.counting_with_server import ServerCounting
+
+        return ServerCounting(cfg.endpoint, cfg.timeout_s, cfg.num_requests, cfg.max_tries)
+    if cfg.exported is not None:
         from stocktake.workflows.counting_with_onnx import OnnxCounting
 
-        return OnnxCounting(cfg.model)
-    # Only here torch: an exported model does without it.
+        return OnnxCounting(cfg.exported)
     from stocktake.workflows.counting_with_torch import TorchCounting
 
     return TorchCounting(cfg.checkpoint, storage, cfg.batch_size, cfg.device)
@@ -63,7 +72,8 @@ def _found(places: Places, name: str) -> Sequence[str | Answer]:
         return [Answer.unread(name, error)]
 
 
-def _table(answers: Sequence[Answer], counts: Sequence[int]) -> Table:
+def _table(answers: Sequence[Answer]) -> Table:
+    counts = sorted({count for answer in answers for count in answer.probabilities or ()})
     table = Table()
     table.add_column("picture", overflow="fold")
     table.add_column("count", justify="right", style="bold")

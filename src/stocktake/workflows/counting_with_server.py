@@ -1,0 +1,126 @@
+"""Pictures counted by a running scripts/serve.py, several at a time and without torch."""
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+from stocktake.workflows.answers import Answer
+from stocktake.workflows.places import READ_ERRORS
+
+MAX_WAIT_S = 30  # a longer Retry-After is not waited for
+
+
+class EndpointError(OSError):
+    """The server did not answer, or refused; the message says what it said."""
+
+
+class Endpoint:
+    """A server that scripts/serve.py runs, asked by its URL."""
+
+    def __init__(self, url: str, timeout_s: float, max_tries: int):
+        """
+        Args:
+            url: Such as `http://127.0.0.1:8080`.
+            timeout_s: One request may take this long.
+            max_tries: Of one picture, while the server says that it is busy.
+
+        Raises:
+            ValueError: It is no web address.
+        """
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise ValueError(f"endpoint={url!r} is no web address. Type endpoint=http://127.0.0.1:8080")
+        self.url = url.rstrip("/").removesuffix("/invocations")
+        self.timeout_s, self.max_tries = timeout_s, max_tries
+
+    def check(self) -> None:
+        """Asks whether the model answers, so that not every picture has to find out.
+
+        Raises:
+            EndpointError: It does not.
+        """
+        try:
+            self._send("/ping")
+        except EndpointError as error:
+            raise EndpointError(f"{error} Start it with: python scripts/serve.py model=FOLDER") from error
+
+    def count(self, content: bytes) -> dict[int, float]:
+        """Returns P(count) of every count.
+
+        Raises:
+            EndpointError: The picture was refused, or there was no answer.
+        """
+        answer = self._send("/invocations", content)
+        try:
+            return {int(count): float(p) for count, p in answer["probabilities"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise EndpointError(f"{self.url} answers, but not as scripts/serve.py does: {str(answer)[:200]}") from None
+
+    def _send(self, path: str, content: bytes | None = None) -> Any:
+        # A picture of any kind: the server looks at the bytes.
+        headers = {"Content-Type": "application/x-image", "User-Agent": "stocktake"}
+        request = urllib.request.Request(self.url + path, content, headers)  # noqa: S310 (http or https)
+        for attempt in range(1, self.max_tries + 1):
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310
+                    return json.loads(response.read())
+            except urllib.error.HTTPError as error:
+                with error:
+                    wait_s = _retry_after_s(error) if error.code == 503 and attempt < self.max_tries else None
+                    if wait_s is None:
+                        raise EndpointError(_refusal(error)) from None
+                time.sleep(wait_s)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                reason = getattr(error, "reason", error)
+                raise EndpointError(f"{self.url} does not answer: {reason}.") from None
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _retry_after_s(error: urllib.error.HTTPError) -> float | None:
+    """Returns how long the server asks to wait; None where it does not, or for too long."""
+    text = error.headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() and int(text) <= MAX_WAIT_S else None
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    content = error.read()
+    try:
+        said = json.loads(content)
+        return f"{said['error']} {said['cure']}"
+    except (KeyError, TypeError, ValueError):
+        return f"HTTP {error.code} {error.reason}"
+
+
+class ServerCounting:
+    """A running server, asked for several pictures at a time."""
+
+    def __init__(self, url: str, timeout_s: float, num_requests: int, max_tries: int):
+        self.endpoint, self.num_requests = Endpoint(url, timeout_s, max_tries), num_requests
+        self.endpoint.check()
+
+    def answers(self, found: Sequence[str | Answer], read: Callable[[str], bytes]) -> Iterator[Answer]:
+        """Yields one answer a place, in order; no more pictures are in memory than twice the requests at a time."""
+
+        def count(place: str | Answer) -> Answer:
+            if isinstance(place, Answer):
+                return place
+            try:
+                by_count = self.endpoint.count(read(place))
+            except READ_ERRORS as error:
+                return Answer.unread(place, error)
+            return Answer.of(place, list(by_count), list(by_count.values()))
+
+        with ThreadPoolExecutor(self.num_requests, "ask") as threads:
+            waiting = deque()
+            for place in found:
+                waiting.append(threads.submit(count, place))
+                if len(waiting) == 2 * self.num_requests:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
