@@ -9,10 +9,13 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import httpx
 import numpy
 import onnx
+import uvicorn
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -102,3 +105,18 @@ def serving(folder: pathlib.Path, log: pathlib.Path, *words: str):
                 process.kill()
             process.wait()
             process.stdout.close()
+
+
+@contextlib.contextmanager
+def listening(app):
+    """Serves an app in a thread of this process; yields a client of it."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http="h11", ws="none", log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        yield client
+    server.should_exit = True
+    thread.join()

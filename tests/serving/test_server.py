@@ -3,18 +3,22 @@
 import base64
 import json
 import re
+import runpy
 import signal
 import socket
 import subprocess
 import sys
 import time
 
-import httpx
 import psutil
 import pytest
 from served import COUNTS, REPOSITORY, by_hand, picture, serving
 
+from stocktake.serving.server import serve
+from stocktake.storage import StorageOptions
+
 PNG, JPEG = {"Content-Type": "image/png"}, {"Content-Type": "image/jpeg"}
+HEAD = "POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 
@@ -51,6 +55,7 @@ def test_every_kind_of_body_gets_the_answer_worked_out_by_hand(server, brightnes
 
 
 ENCODED = base64.b64encode(picture()).decode()
+FORM = {"Content-Type": "multipart/form-data"}
 REFUSED = {
     "no body": (400, "empty", {"headers": PNG}),
     "no media type": (415, "media-type", {"content": b"x"}),
@@ -158,87 +163,71 @@ def test_sagemakers_ping_the_description_and_the_figures(server):
     assert figure("requests_in_flight") == 1  # the one that asks
 
 
-def test_the_log_has_one_line_for_each_request_and_nothing_of_the_picture(model_folder, tmp_path):
-    with serving(model_folder, tmp_path / "log", "log=json") as served:
-        served.client.post("/invocations?expected_count=2", content=picture(125), headers=PNG)
-        served.client.get("/forged%0A2026 line")
-        assert served.stop()[0] == 0
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [(line["method"], line["path"], line["status"]) for line in lines] == [
-        ("POST", "/invocations", 200),
-        ("GET", "/forged%0A2026%20line", 404),
-    ]
-    assert lines[0]["bytes"] == len(picture(125)) and lines[0]["count"] == 3
-    assert set(lines[0]) == {"time", "client", "method", "path", "status", "ms", "bytes", "count"}
-
-
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
-def test_a_request_that_has_begun_is_answered_before_the_server_goes_down(model_folder, tmp_path, by):
+def test_sigterm_lets_a_request_finish_and_the_log_has_one_line_for_each(model_folder, tmp_path):
     content = picture()
-    with serving(model_folder, tmp_path / "log", "log=plain") as served:
-        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
-            head = f"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = HEAD + f"Content-Length: {len(content)}\r\n\r\n"
+    with serving(model_folder, tmp_path / "log", "log=json") as served:
+        served.client.get("/forged%0A2026 line")
+        with socket.create_connection(("127.0.0.1", served.port), timeout=60) as client:
             client.sendall(head.encode() + content[:-1])
-            while served.client.get("/metrics").text.count("requests_in_flight 2.0") == 0:
+            while "requests_in_flight 2.0" not in served.client.get("/metrics").text:
                 time.sleep(0.01)
-            served.process.send_signal(by)
-            time.sleep(0.5)
+            served.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
             client.sendall(content[-1:])
             answer = b"".join(iter(lambda: client.recv(65536), b""))
-        code, printed = served.stop(signal.SIGCONT)
+        printed, _ = served.process.communicate(timeout=60)
     assert answer.startswith(b"HTTP/1.1 200 ") and b'"count":3' in answer
-    assert code == 0 and json.loads(printed[-1])["counted"] == 1
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert served.process.returncode == 0 and json.loads(printed.splitlines()[-1])["counted"] == 1
+    first, *_, last = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert (first["method"], first["path"], first["status"]) == ("GET", "/forged%0A2026%20line", 404)
+    assert (last["status"], last["bytes"], last["count"]) == (200, len(content), 3)
+    assert set(last) == {"time", "client", "method", "path", "status", "ms", "bytes", "count"}
 
 
-def run(*words: str) -> subprocess.CompletedProcess:
+WORDS = {
+    **{"host": "127.0.0.1", "port": 0, "workers": 1, "max_waiting": 1, "max_body_mib": 1, "body_timeout_s": 1},
+    **{"shutdown_timeout_s": 1, "allowed_prefixes": [], "storage": StorageOptions(), "log": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ({"model": "/nowhere"}, "/nowhere/model.json cannot be read"),
+        ({"log": "loud"}, "log='loud' is none of json, plain, null"),
+        ({"allowed_prefixes": ["s3://b/bins"]}, "'s3://b/bins' needs the form s3://bucket/"),
+        ({"host": "256.0.0.1"}, "Cannot listen on host=256.0.0.1"),
+    ],
+)
+def test_what_cannot_be_served_is_said(model_folder, monkeypatch, word, said):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises((ValueError, OSError), match=re.escape(said)):
+        serve(**{"model": str(model_folder), **WORDS, **word})
+
+
+def test_a_taken_port_is_told_without_a_trace_and_torch_is_not_imported(model_folder, server):
+    words = ["serve", f"model={model_folder}", f"port={server.port}"]
     command = [sys.executable, "-X", "importtime", str(REPOSITORY / "scripts" / "serve.py"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert said[-1].startswith(f"Cannot listen on host=127.0.0.1 port={server.port}: Address already in use.")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "stocktake.serving.server" in imported
+    assert not imported & {"torch", "torchvision", "pytorch_lightning", "boto3", "sagemaker"}
 
 
-def test_what_cannot_be_served_is_said(model_folder, tmp_path, server):
-    for words, said in (
-        (["serve"], "/opt/ml/model/model.json cannot be read"),
-        ([f"model={model_folder}", f"port={server.port}"], f"port={server.port}: Address already in use. Type port=0"),
-        ([f"model={model_folder}", "log=loud"], "log='loud' is none of json, plain, null"),
-        ([f"model={model_folder}", "allowed_prefixes=[s3://b/bins]"], "'s3://b/bins' needs the form s3://bucket/"),
-    ):
-        done = run(*words)
-        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
-        assert not re.search(r"\| +(torch|boto3|pytorch_lightning)$", done.stderr, re.MULTILINE)
-        assert re.search(r"\| +stocktake.serving.server$", done.stderr, re.MULTILINE)
-    assert "curl --form file=@bin.jpg" in run("--help").stdout
-
-
-def test_pictures_come_from_s3_where_they_are_allowed(model_folder, s3, tmp_path):
-    folder = tmp_path / "buckets" / "bins"
-    for name, content in {
-        "open/a.png": picture(125),
-        "open/large.png": bytes(7 * 2**20),
-        "open-not/a.png": b"",
-    }.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
-    asked = {
-        "s3://bins/open/a.png": 200,
-        "s3://bins/open/b.png": 404,
-        "s3://bins/open/large.png": 413,
-        "s3://bins/open-not/a.png": 403,
-        "s3://bins/open/../open-not/a.png": 403,
-        "s3://bins/open/": 403,
-        "s3://elsewhere/open/a.png": 403,
-        "file:///etc/passwd": 403,
-        "s3://closed/a.png": 424,
-    }
-    words = ("allowed_prefixes=[s3://bins/open/,s3://closed/]", "storage.max_retries=0")
-    with serving(model_folder, tmp_path / "log", *words) as served:
-        found = {key: served.client.post("/invocations", json={"s3_key": key}) for key in asked}
-        assert "s3_key" in served.client.get("/openapi.json").text
-        s3.process.terminate()
-        s3.process.wait()
-        late = served.client.post("/invocations", json={"s3_key": "s3://bins/open/a.png"})
-    # A bucket that is not there looks to rclone like an object that is not there.
-    assert {key: response.status_code for key, response in found.items()} == asked | {"s3://closed/a.png": 404}
-    assert found["s3://bins/open/a.png"].json()["count"] == 3
-    assert (late.status_code, late.json()["reason"]) == (424, "storage")
-    assert httpx.URL(s3.url).netloc.decode() not in late.text
+def test_predict_asks_a_running_server(server, tmp_path, monkeypatch, capsys):
+    for brightness in (25, 125, 225):
+        (tmp_path / f"{brightness}.png").write_bytes(picture(brightness))
+    (tmp_path / "bad.png").write_text("hello")
+    script = REPOSITORY / "scripts" / "predict.py"
+    monkeypatch.setattr(sys, "argv", [str(script), f"images=[{tmp_path}]", f"endpoint={server.url}", "json=true"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert end.value.code == 1
+    assert [answer.get("count") for answer in answers] == [3, 5, 1, None]  # 125, 225, 25, bad
+    assert "are no picture" in answers[3]["error"] and "Send a JPEG" in answers[3]["error"]
+    assert list(answers[0]["probabilities"].values()) == pytest.approx(by_hand(125), abs=1e-5)

@@ -1,0 +1,84 @@
+"""create_app over a model that is slow, busy, or fails: who waits, who is turned away, and what /ping says."""
+
+import concurrent.futures
+import logging
+import threading
+import time
+
+import pytest
+from served import listening, picture
+
+from stocktake.serving.app import create_app
+
+PNG = {"Content-Type": "image/png"}
+
+
+class Held:
+    """A predictor that answers when it is let, or fails when it is told to."""
+
+    def __init__(self, predictor):
+        self.predictor, self.counts, self.version = predictor, predictor.counts, predictor.version
+        self.calibration = predictor.calibration
+        self.gate, self.error, self.num_at_once, self.most_at_once = threading.Event(), None, 0, 0
+
+    def predict(self, content, expected_count=None):
+        self.num_at_once += 1
+        self.most_at_once = max(self.most_at_once, self.num_at_once)
+        self.gate.wait(30)
+        self.num_at_once -= 1
+        if self.error:
+            raise self.error
+        return self.predictor.predict(content, expected_count)
+
+
+@pytest.fixture
+def held(predictor):
+    return Held(predictor)
+
+
+def test_a_full_queue_turns_away_and_the_event_loop_stays_free(held):
+    app = create_app(held, num_workers=2, max_waiting=3)
+
+    def post(client):
+        return client.post("/invocations", content=picture(125), headers=PNG)
+
+    with listening(app) as client, concurrent.futures.ThreadPoolExecutor(5) as senders:
+        asked = [senders.submit(post, client) for _ in range(5)]
+        while "requests_in_flight 6.0" not in client.get("/metrics").text:
+            time.sleep(0.01)
+        refused = post(client)
+        assert (refused.status_code, refused.headers["retry-after"], refused.json()["reason"]) == (503, "1", "busy")
+        assert client.get("/openapi.json").status_code == 200
+        held.gate.set()
+        assert [request.result().json()["count"] for request in asked] == [3] * 5
+        assert held.most_at_once == 2
+        assert post(client).status_code == 200
+
+
+def test_ping_is_well_only_while_the_model_answers(held, caplog):
+    held.gate.set()
+    held.error = RuntimeError("secret of the model")
+    with listening(create_app(held)) as client, caplog.at_level(logging.CRITICAL):
+        assert (client.get("/ping").status_code, client.get("/ping").json()["reason"]) == (503, "no-answer")
+        held.error = None
+        assert client.get("/ping").status_code == 200
+        held.error = RuntimeError("secret of the model")
+        assert client.get("/ping").status_code == 200, "nothing has failed since"
+        failed = client.post("/invocations", content=picture(), headers=PNG)
+        assert failed.status_code == 500 and "secret" not in failed.text
+        assert client.get("/ping").status_code == 503
+
+
+def test_a_body_that_does_not_arrive_gives_its_place_back(held):
+    held.gate.set()
+    app = create_app(held, max_waiting=0, body_timeout_s=0.2)
+
+    def slowly():
+        yield picture()[:10]
+        time.sleep(0.6)
+        yield picture()[10:]
+
+    with listening(app) as client:
+        late = client.post("/invocations", content=slowly(), headers=PNG)
+        assert (late.status_code, late.json()["reason"]) == (408, "too-slow")
+        assert client.post("/invocations", content=picture(), headers=PNG).status_code == 200

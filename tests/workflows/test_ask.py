@@ -1,0 +1,77 @@
+"""Asking a server for counts: what it says, when it is busy, and when it is none; the server is Python's own."""
+
+import contextlib
+import http.server
+import json
+import threading
+
+import pytest
+
+from stocktake.workflows.answers import check_source
+from stocktake.workflows.ask import Endpoint, EndpointError
+
+
+@contextlib.contextmanager
+def answering(*answers):
+    """Gives one (status, headers, body) after the other; yields its URL and the bodies that came."""
+    planned, bodies = iter(answers), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            status, headers, body = next(planned)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+        server.shutdown()
+
+
+COUNTED = (200, {}, json.dumps({"count": 2, "probabilities": {"1": 0.25, "2": 0.75}}).encode())
+BUSY = (503, {"Retry-After": "0"}, b'{"error": "Busy.", "cure": "Wait."}')
+
+
+def test_a_busy_server_is_asked_again_when_it_says():
+    with answering(BUSY, BUSY, COUNTED) as (url, bodies):
+        assert Endpoint(url, timeout_s=5, max_tries=3).count(b"picture") == {1: 0.25, 2: 0.75}
+    assert bodies == [b"picture"] * 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([BUSY, BUSY, BUSY], r"^Busy\. Wait\.$"),
+        ([(503, {"Retry-After": "86400"}, b"")], "^HTTP 503 Service Unavailable$"),
+        ([(503, {}, b"<html>")], "^HTTP 503 Service Unavailable$"),
+        ([(422, {}, b'{"error": "Cut off.", "cure": "Send it whole."}')], r"^Cut off\. Send it whole\.$"),
+        ([(200, {}, b'{"hello": 1}')], r"not as scripts/serve\.py does: \{'hello': 1\}"),
+        ([(200, {}, b"<html>")], "does not answer"),
+    ],
+)
+def test_what_is_no_count_is_told(answers, said):
+    with answering(*answers) as (url, _), pytest.raises(EndpointError, match=said):
+        Endpoint(url, timeout_s=5, max_tries=3).count(b"picture")
+
+
+def test_no_server_and_no_address_are_told():
+    with pytest.raises(EndpointError, match=r"127\.0\.0\.1:9 does not answer: .*refused.* scripts/serve\.py"):
+        Endpoint("http://127.0.0.1:9/", timeout_s=5, max_tries=1).check()
+    for url in ("localhost:8080", "ftp://localhost", "file:///etc/passwd"):
+        with pytest.raises(ValueError, match=r"is no web address\. Type endpoint="):
+            Endpoint(url, timeout_s=5, max_tries=1)
+
+
+def test_one_of_checkpoint_and_endpoint_is_wanted():
+    check_source("best.ckpt", None)
+    check_source(None, "http://127.0.0.1:8080")
+    for words in ((None, None), ("best.ckpt", "http://127.0.0.1:8080")):
+        with pytest.raises(ValueError, match="type one of them"):
+            check_source(*words)
