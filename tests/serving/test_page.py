@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from served import by_hand, picture
 
+sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
 CHROMIUM_ARGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -21,8 +22,8 @@ TIMEOUT_MS = 120_000  # the machine may be busy
 def browser():
     if CHROMIUM is None:
         pytest.skip("no chromium on the PATH; on Debian: apt-get install --no-install-recommends chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
+    sync_api.expect.set_options(timeout=TIMEOUT_MS)
+    with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
         yield browser
         browser.close()
@@ -53,9 +54,13 @@ def wait_for_answer(page):
     page.wait_for_selector("#result:not([aria-busy])")
 
 
+def shows(page, selector: str, text: str):
+    sync_api.expect(page.locator(selector)).to_contain_text(text)
+
+
 def test_with_the_keyboard_alone(page, tmp_path):
-    (tmp_path / "bin.png").write_bytes(picture(60))
-    shares = by_hand(60)
+    (tmp_path / "bin.png").write_bytes(picture(55))
+    shares = by_hand(55)
     focused = "document.activeElement.id"
     page.keyboard.press("Tab")
     assert page.evaluate(focused) == "file"
@@ -108,7 +113,7 @@ def test_on_a_phone_and_on_a_desk(page):
     assert len(shown) == (4 if width == 390 else 3) and min(shown) >= 44
     red, green, blue = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
     assert (red + green + blue > 600) == (width == 1280)
-    page.wait_for_function("document.querySelector('#number').getBoundingClientRect().bottom <= innerHeight")
+    sync_api.expect(page.locator("#number")).to_be_in_viewport()
     assert page.troubles == []
 
 
@@ -125,10 +130,10 @@ def test_what_is_too_large_or_of_another_kind_is_made_smaller_and_said(page):
     bitmap = io.BytesIO()
     Image.new("RGB", (40, 30), (25, 25, 25)).save(bitmap, "BMP")
     page.set_input_files("#file", file(bitmap.getvalue(), "bin.bmp", "image/bmp"))
-    page.wait_for_function("document.querySelector('#number').textContent === '1'")
+    shows(page, "#number", "1")
     assert "of 40 × 30 px instead of 40 × 30: only JPEG, PNG" in page.locator("#scaled").inner_text()
     page.set_input_files("#file", file(picture(125)))
-    page.wait_for_function("document.querySelector('#number').textContent === '3'")
+    shows(page, "#number", "3")
     assert page.locator("#scaled").inner_text() == ""
 
 
@@ -141,7 +146,7 @@ def test_troubles_are_told_in_words(page, server):
     page.click("#count")
     assert "There is no picture yet" in trouble()
     page.set_input_files("#file", file(b"hello"))
-    page.wait_for_function("document.querySelector('#error').textContent.includes('are no picture')")
+    shows(page, "#error", "are no picture")
     assert "Send a JPEG" in trouble()
     page.set_input_files("#file", file(picture(125)))
     wait_for_answer(page)
@@ -151,7 +156,7 @@ def test_troubles_are_told_in_words(page, server):
     page.fill("#record", "")
     page.route("**/invocations", lambda route: route.abort())
     page.click("#count")
-    page.wait_for_function("document.querySelector('#error').textContent.includes('did not answer')")
+    shows(page, "#error", "did not answer")
 
 
 def test_a_dropped_and_a_pasted_picture_are_counted_and_a_busy_server_is_asked_again(page):
@@ -164,11 +169,11 @@ def test_a_dropped_and_a_pasted_picture_are_counted_and_a_busy_server_is_asked_a
     }"""
     for kind, brightness, count in (("drop", 225, "5"), ("paste", 25, "1")):
         page.evaluate(give, [list(picture(brightness)), kind])
-        page.wait_for_function(f"document.querySelector('#number').textContent === '{count}'")
+        shows(page, "#number", f"{count}")
     busy = {"status": 503, "headers": {"Retry-After": "0"}, "json": {"error": "Busy.", "cure": "Wait."}}
     page.route("**/invocations", lambda route: route.fulfill(**busy), times=2)
     page.evaluate(give, [list(picture(125)), "drop"])
-    page.wait_for_function("document.querySelector('#number').textContent === '3'")
+    shows(page, "#number", "3")
 
 
 def test_nothing_from_elsewhere_could_run(server):

@@ -212,7 +212,7 @@ def test_a_taken_port_is_told_without_a_trace_and_torch_is_not_imported(model_fo
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert said[-1].startswith(f"Cannot listen on host=127.0.0.1 port={server.port}: Address already in use.")
+    assert said[-1].startswith(f"Cannot listen on host=127.0.0.1 port={server.port}: Address already in use")
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "stocktake.serving.server" in imported
     assert not imported & {"torch", "torchvision", "pytorch_lightning", "boto3", "sagemaker"}

@@ -41,7 +41,9 @@ def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> ndarray:
         raise PictureError(
             f"The picture has more than the {max_pixels} pixels that are read. Send a smaller one."
         ) from None
-    except (OSError, SyntaxError, EOFError) as error:  # Pillow raises each of them for broken bytes
+    except PictureError:
+        raise
+    except Exception as error:  # Pillow's parsers raise nearly anything: struct.error, IndexError
         raise PictureError(
             f"The picture is damaged or cut off ({len(content)} bytes came): {error}. Send it once more, whole."
         ) from None
