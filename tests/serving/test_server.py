@@ -140,7 +140,7 @@ def test_a_body_without_end_is_answered_before_it_ends_and_is_not_kept(server):
 def test_sagemakers_ping_the_description_and_the_figures(server):
     assert server.client.get("/ping").json() == {"status": "ok", "model_version": "brightness-1"}
     described = server.client.get("/openapi.json").json()["paths"]["/invocations"]["post"]
-    assert {"200", "400", "408", "413", "415", "422", "500", "503"} == set(described["responses"])
+    assert {"200", "400", "408", "409", "413", "415", "422", "500", "503"} == set(described["responses"])
     assert "s3_key" not in json.dumps(described), "it is not allowed here"
 
     def figure(name: str) -> float:

@@ -156,7 +156,10 @@ def _from_json_number(number: Any) -> int | None:
 def _check_counts(given: Sequence[int], counts: Sequence[int]) -> None:
     """Refuses what no model could check: a count that it never learnt, or two that contradict each other."""
     if len(set(given)) > 1:
-        raise _bad_count(f"is given more than once and differs: {', '.join(map(str, given))[:40]}", "one number")
+        raise Refused(
+            *(409, "expected-count", f"expected_count is given more than once: {', '.join(map(str, given))[:40]}."),
+            "Give it in one place: the body, the query or the custom attributes.",
+        )
     if given and given[0] not in counts:
         known = ", ".join(map(str, counts))
         raise _bad_count(f"is {str(given[0])[:40]}, which this model does not tell apart", f"one of {known}")

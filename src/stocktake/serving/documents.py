@@ -10,6 +10,7 @@ REFUSALS = {
     403: "s3_key lies under no prefix that this server may read.",
     404: "There is no such object in S3.",
     408: "The body took too long to arrive.",
+    409: "expected_count is given in two places that differ.",
     413: "The body, or the object in S3, is too large.",
     415: "The body's media type is none of these.",
     422: "The picture is damaged, animated, or none that can be counted in.",
