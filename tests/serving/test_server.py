@@ -67,7 +67,7 @@ REFUSED = {
     "an empty count": (400, "expected-count", {"params": {"expected_count": ""}}),
     "a count that was never learnt": (400, "expected-count", {"params": {"expected_count": "9"}}),
     "two counts": (
-        400,
+        409,
         "expected-count",
         {"params": {"expected_count": "2"}, "headers": {ATTRIBUTES: "expected_count=3"}},
     ),
