@@ -18,7 +18,7 @@ schemathesis.openapi.format("byte", PICTURES.map(lambda content: base64.b64encod
 
 
 def ask_everything(server, num_examples: int) -> set[str]:
-    """Sends what the description admits and what it does not; returns the media types of /invocations that were sent."""
+    """Sends what the description admits and what it does not; returns the media types that /invocations was sent."""
     described = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     asked = set()
     settings = hypothesis.settings(
