@@ -1,4 +1,4 @@
-"""scripts/predict.py: counts the items in pictures, wherever they lie, with a checkpoint, an exported model or a server."""
+"""scripts/predict.py: counts the items in pictures, with a checkpoint, an exported model or a server that runs."""
 
 from collections.abc import Sequence
 

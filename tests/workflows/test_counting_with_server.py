@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from stocktake.workflows.answers import check_source
-from stocktake.workflows.ask import Endpoint, EndpointError
+from stocktake.workflows.counting_with_server import Endpoint, EndpointError
+from stocktake.workflows.predict import predict
 
 
 @contextlib.contextmanager
@@ -17,6 +17,11 @@ def answering(*answers):
     planned, bodies = iter(answers), []
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"status": "ok"}')
+
         def do_POST(self):
             bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
             status, headers, body = next(planned)
@@ -69,9 +74,17 @@ def test_no_server_and_no_address_are_told():
             Endpoint(url, timeout_s=5, max_tries=1)
 
 
-def test_one_of_checkpoint_and_endpoint_is_wanted():
-    check_source("best.ckpt", None)
-    check_source(None, "http://127.0.0.1:8080")
-    for words in ((None, None), ("best.ckpt", "http://127.0.0.1:8080")):
-        with pytest.raises(ValueError, match="type one of them"):
-            check_source(*words)
+@pytest.mark.parametrize("words", [[], ["checkpoint=best.ckpt", "endpoint=http://127.0.0.1:8080"]])
+def test_one_to_count_is_wanted(compose, words):
+    with pytest.raises(ValueError, match="one of the three is wanted"):
+        predict(compose("predict", "images=[bin.jpg]", *words))
+
+
+def test_a_folder_is_counted_by_a_server_and_a_file_that_is_none_is_told(compose, tmp_path, capsys):
+    (tmp_path / "bin.jpg").write_bytes(b"picture")
+    with answering(COUNTED) as (url, _):
+        words = [f"images=[{tmp_path}/bin.jpg,{tmp_path}/none.jpg]", f"endpoint={url}", "json=true"]
+        counted, missing = predict(compose("predict", *words))
+    assert (counted.count, counted.probabilities) == (2, {1: 0.25, 2: 0.75})
+    assert "none.jpg" in missing.error
+    assert [json.loads(line).get("count") for line in capsys.readouterr().out.splitlines()] == [2, None]
