@@ -12,6 +12,9 @@ from collections.abc import Iterator
 def quieten() -> None:
     """Drops messages of Lightning's that are about other products or that nobody here can act on."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡 Tip" not in str(record.msg))
+    # The finders read back a file that they have just written themselves.
+    connector = logging.getLogger("pytorch_lightning.trainer.connectors.checkpoint_connector")
+    connector.addFilter(lambda record: "`weights_only` was not set" not in str(record.msg))
     # A hub that does not answer is told once, by the error, and not at each of five tries.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # Metrics of torchmetrics have been summed over the ranks already.
