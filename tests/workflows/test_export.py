@@ -92,7 +92,7 @@ def assert_all_agree(compose, checkpoint, model, paths, tolerance):
         [session.run(["probabilities"], {"pixels": decode_picture(content)})[0] for content in contents],
         [list(predictor.predict(content).probabilities.values()) for content in contents],
     ]
-    for counted_by in (f"model={model}", f"checkpoint={checkpoint}"):
+    for counted_by in (f"exported={model}", f"checkpoint={checkpoint}"):
         answers = predict(compose("predict", f"images=[{images}]", counted_by, "json=true", "device=cpu"))
         ways.append([list(answer.probabilities.values()) for answer in answers])
     for found_NK in ways:
@@ -126,7 +126,7 @@ import sys
 from hydra import compose, initialize_config_dir
 from stocktake.workflows.predict import predict
 with initialize_config_dir({str(CONF)!r}, version_base="1.3"):
-    predict(compose("predict", ["images=[{root}]", "model={model}", "json=true"]))
+    predict(compose("predict", ["images=[{root}]", "exported={model}", "json=true"]))
 print({{"torch", "torchvision", "pytorch_lightning"}} & {{*sys.modules}})
 """
     lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
@@ -158,11 +158,6 @@ def test_a_folder_half_written_is_not_taken_for_whole(tmp_path, monkeypatch):
         write(Folder(str(tmp_path)), b"graph", {})
     with pytest.raises(ModelFolderError, match="no whole model"):
         Predictor.open(str(tmp_path))
-
-
-def test_one_model_is_wanted(compose):
-    with pytest.raises(ValueError, match="one of the two is wanted"):
-        predict(compose("predict", "images=[a.jpg]"))
 
 
 def test_real_bins_and_real_weights_agree(compose, synthetic_root, abid_root, weights, tmp_path):
