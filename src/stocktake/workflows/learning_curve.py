@@ -1,85 +1,28 @@
 """scripts/learning_curve.py: what more training bins bring, from evaluations of one recipe on several sizes."""
 
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy
-import pyarrow.parquet
 from numpy import ndarray
 from omegaconf import DictConfig, OmegaConf
 
 from stocktake.config import build
 from stocktake.report.training_size import render_learning_curve
-from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows.error_curves import Curve, block_errors, fit_curve, forms, resample_errors
+from stocktake.workflows.evaluations import Evaluation, EvaluationError, read_evaluations
 
 METRICS = ("accuracy", "rmse_mean")
-NEEDED = ("num_train_bins", "split", "counts", "manifest_sha256", "num_images")
-COLUMNS = ("image_id", "group", "count", "predicted", "probabilities")
 NUM_DRAWN = 60  # points of a drawn curve
-
-
-class EvaluationError(ValueError):
-    """An evaluation that is missing, lacks something, or does not fit the others."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What scripts/evaluate.py left in a folder; the images in the order of their ids."""
-
-    place: str
-    metrics: dict[str, Any]
-    image_ids: list[str]
-    groups: list[str]
-    hits_N: ndarray  # 1 where the predicted count is the record's
-    squared_errors_N: ndarray  # (expected count - record's count)^2
-
-    @classmethod
-    def read(cls, place: str, storage: StorageOptions) -> "Evaluation":
-        """Reads an evaluation's folder.
-
-        Raises:
-            EvaluationError: A file or something in it is missing; says what to type.
-        """
-        folder = Folder(place, storage)
-        try:
-            metrics = json.loads(folder.read("metrics.json"))
-            table = pyarrow.parquet.read_table(io.BytesIO(folder.read("predictions.parquet")))
-        except FileNotFoundError as error:
-            raise EvaluationError(
-                f"evaluations={place}: {error} Name the folder that scripts/evaluate.py wrote metrics.json and "
-                "predictions.parquet into."
-            ) from None
-        missing = [f"{name} in metrics.json" for name in NEEDED if metrics.get(name) is None]
-        missing += [f"{name} in predictions.parquet" for name in COLUMNS if name not in table.column_names]
-        if missing:
-            raise EvaluationError(
-                f"evaluations={place} lacks {', '.join(missing)}. Evaluate again, where the dataset root of the "
-                f"training can be read: python scripts/evaluate.py checkpoint={metrics.get('checkpoint')}"
-            )
-        table = table.sort_by("image_id")
-        recorded_N = table["count"].to_numpy()
-        expected_N = numpy.stack(table["probabilities"].to_pylist()) @ numpy.array(metrics["counts"])
-        return cls(
-            place,
-            metrics,
-            table["image_id"].to_pylist(),
-            table["group"].to_pylist(),
-            (table["predicted"].to_numpy() == recorded_N).astype(float),
-            (expected_N - recorded_N) ** 2,
-        )
 
 
 def learning_curve(cfg: DictConfig) -> dict[str, Any]:
     """Writes learning_curve.json and .html; returns (and prints, as one line of JSON) the gist."""
-    storage = build(cfg.storage)
-    evaluations = [Evaluation.read(place, storage) for place in cfg.evaluations]
+    evaluations = read_evaluations(cfg.evaluations, build(cfg.storage))
     plain = OmegaConf.to_container(cfg, resolve=True)
     curve = measure_curve(evaluations, plain["predict_at"], plain["floors"])
     curve |= {
@@ -124,12 +67,12 @@ def measure_curve(
     sizes_P = numpy.array([evaluation.metrics["num_train_bins"] for evaluation in evaluations])
     blocks, group_N = numpy.unique(evaluations[0].groups, return_inverse=True)
     num_images_G = numpy.bincount(group_N)
+    counts = evaluations[0].metrics["counts"]
     hits_PG = numpy.stack([numpy.bincount(group_N, evaluation.hits_N) for evaluation in evaluations])
-    squared_PG = numpy.stack([numpy.bincount(group_N, evaluation.squared_errors_N) for evaluation in evaluations])
+    squared_PG = numpy.stack([numpy.bincount(group_N, _squared_errors(evaluation)) for evaluation in evaluations])
     errors_1P = block_errors(hits_PG, squared_PG, num_images_G, numpy.ones((1, len(blocks))))
     errors_SP = resample_errors(hits_PG, squared_PG, num_images_G)
 
-    counts = evaluations[0].metrics["counts"]
     ends = [*sizes_P, *predict_at]
     drawn_X = numpy.geomspace(min(ends), max(ends), NUM_DRAWN)
     asked_X = numpy.concatenate([numpy.array(predict_at, float), drawn_X])
@@ -155,7 +98,7 @@ def measure_curve(
         "manifest_sha256": first["manifest_sha256"],
         "counts": counts,
         "evaluations": [
-            {"evaluation": e.place, "checkpoint": e.metrics.get("checkpoint"), "num_train_bins": int(size)}
+            {"evaluation": e.url, "checkpoint": e.metrics.get("checkpoint"), "num_train_bins": int(size)}
             for e, size in zip(evaluations, sizes_P, strict=True)
         ],
         "extrapolation": {str(n): round(n / int(sizes_P.max()), 2) for n in predict_at},
@@ -192,24 +135,20 @@ def _estimate(metric: str, error: float, low: float, high: float, prefix: str = 
     return ends if prefix else {"value": float(error), **ends}
 
 
+def _squared_errors(evaluation: Evaluation) -> ndarray:
+    """Returns (expected count - record's count)^2 of every image."""
+    counts_K = numpy.array(evaluation.metrics["counts"])
+    return (evaluation.probabilities_NK @ counts_K - counts_K[evaluation.recorded_N]) ** 2
+
+
 def _check(evaluations: Sequence[Evaluation], predict_at: Sequence[int], floors: Mapping[str, float]) -> None:
-    if not evaluations:
-        raise ValueError("evaluations=[] names none: type 'evaluations=[FOLDER,FOLDER,FOLDER]'.")
     if wrong := [n for n in predict_at if n < 1]:
         raise ValueError(f"predict_at={list(predict_at)} holds {wrong}: type numbers of training bins, 1 or more.")
     if set(floors) != set(METRICS) or min(floors.values()) < 0:
         raise ValueError(f"floors={dict(floors)} must name {', '.join(METRICS)}, each with an error of 0 or more.")
-    one = evaluations[0]
-    for other in evaluations[1:]:
-        differing = [
-            f"{name} ({one.metrics[name]!r} and {other.metrics[name]!r})"
-            for name in ("split", "manifest_sha256", "counts")
-            if one.metrics[name] != other.metrics[name]
-        ]
-        if one.image_ids != other.image_ids:
-            differing.append(f"the bins ({len(one.image_ids)} and {len(other.image_ids)}, not the same ones)")
-        if differing:
+    for evaluation in evaluations:
+        if evaluation.metrics.get("num_train_bins") is None:
             raise EvaluationError(
-                f"evaluations={one.place} and {other.place} differ in {'; '.join(differing)}. A curve needs the same "
-                "test bins for all: evaluate each with the same root=, side= and limit=."
+                f"metrics.json in {evaluation.url} does not say num_train_bins. Evaluate again, where the dataset root "
+                f"of the training can be read: python scripts/evaluate.py checkpoint={evaluation.metrics['checkpoint']}"
             )
