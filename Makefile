@@ -46,7 +46,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header 
 lock: setup
 	$(LOCK) --all-extras --upgrade pyproject.toml --output-file requirements.lock
 	printf 'torch; sys_platform == "none"\ntorchvision; sys_platform == "none"\n' | \
-		$(LOCK) --extra train $(addprefix --no-emit-package ,$(FROM_THE_IMAGE)) \
+		$(LOCK) --extra train --extra export $(addprefix --no-emit-package ,$(FROM_THE_IMAGE)) \
 		--override - pyproject.toml --output-file requirements.container.lock
 	$(LOCK) --extra serve --constraint requirements.lock pyproject.toml --output-file requirements.serve.lock
 	$(LOCK) --group bench --constraint requirements.lock --upgrade --output-file requirements.bench.lock
