@@ -116,8 +116,3 @@ def test_an_error_ends_where_errors_end():
 def test_too_few_sizes_are_refused():
     with pytest.raises(ValueError, match=r"2 different numbers of training bins.*needs 3"):
         fit(POWER, [0.7, 0.6, 0.6], sizes=numpy.array([1000, 2000, 2000]))
-
-
-def test_a_floor_above_an_error_is_refused():
-    with pytest.raises(ValueError, match=r"floor 0\.4 of power_law_above_floor.*0\.3900.*floors"):
-        fit(FLOORED, [0.7, 0.6, 0.5, 0.39])

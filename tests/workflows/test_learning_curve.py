@@ -111,7 +111,7 @@ def test_an_evaluation_that_does_not_fit_is_refused(compose, tmp_path, three, ch
         (["evaluations=[]"], r"evaluations=\[\], but two or more"),
         (["predict_at=[0]"], r"predict_at=\[0\] holds \[0\]"),
         (["floors.rmse_mean=-1"], r"floors=.*each with an error of 0 or more"),
-        (["floors.accuracy=0.99"], r"floor 0\.99"),
+        (["floors.accuracy=0.99"], r"floors\.accuracy=0\.99 is not below .* type floors\.accuracy="),
     ],
 )
 def test_words_that_do_not_fit_are_refused(compose, tmp_path, three, words, message):

@@ -94,7 +94,7 @@ def fit_curve(
 
     Args:
         sizes_P: Training bins of each evaluation; of at least 3 different sizes.
-        errors_P: Its error.
+        errors_P: Its error, above the form's floor.
         errors_SP: The same on resampled blocks of test bins.
         asked_X: Numbers of training bins to foretell the error for.
         highest: The largest error that there can be; the smallest is 0.
@@ -108,17 +108,12 @@ def fit_curve(
         wide than too narrow. Neither knows whether the form is the right one.
 
     Raises:
-        ValueError: There are too few sizes, or an error is not above the form's floor.
+        ValueError: There are too few sizes.
     """
     if (num_sizes := len(numpy.unique(sizes_P))) < FEWEST_SIZES:
         raise ValueError(
             f"evaluations are of {num_sizes} different numbers of training bins, and a curve with an interval needs "
             f"{FEWEST_SIZES}: train with other data.num_train_bins, and name those evaluations too."
-        )
-    if form.floor is not None and min(errors_P.min(), errors_SP.min()) <= form.floor:
-        raise ValueError(
-            f"The floor {form.floor:g} of {form.name} is not below the smallest error, {errors_P.min():.4f} (on "
-            f"resampled test bins {errors_SP.min():.4f}): type a smaller one in floors."
         )
     logs_P, logs_X = numpy.log(sizes_P), numpy.log(asked_X)
     middle, squares = logs_P.mean(), ((logs_P - logs_P.mean()) ** 2).sum()

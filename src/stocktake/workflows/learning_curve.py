@@ -60,7 +60,8 @@ def measure_curve(
             never falls.
 
     Raises:
-        ValueError: The evaluations are not of the same bins, or are of too few sizes, or a key is out of range.
+        ValueError: The evaluations are of too few sizes, lack their number of training bins, or leave no error to draw
+            a curve through; or a key is out of range.
     """
     _check(evaluations, predict_at, floors)
     evaluations = sorted(evaluations, key=lambda evaluation: evaluation.metrics["num_train_bins"])
@@ -78,6 +79,7 @@ def measure_curve(
     asked_X = numpy.concatenate([numpy.array(predict_at, float), drawn_X])
     metrics = {}
     for metric, highest in zip(METRICS, (1.0, float(max(counts) - min(counts))), strict=True):
+        _check_floor(metric, floors[metric], min(errors_1P[metric].min(), errors_SP[metric].min()))
         fits = [
             fit_curve(form, sizes_P, errors_1P[metric][0], errors_SP[metric], asked_X, highest)
             for form in forms(floors[metric])
@@ -152,3 +154,16 @@ def _check(evaluations: Sequence[Evaluation], predict_at: Sequence[int], floors:
                 f"metrics.json in {evaluation.url} does not say num_train_bins. Evaluate again, where the dataset root "
                 f"of the training can be read: python scripts/evaluate.py checkpoint={evaluation.metrics['checkpoint']}"
             )
+
+
+def _check_floor(metric: str, floor: float, smallest: float) -> None:
+    if smallest <= 0:
+        raise ValueError(
+            f"Some samples of the test bins hold no error in {metric}, so its logarithm cannot be taken: evaluate on "
+            "more bins, or take smaller numbers of training bins."
+        )
+    if floor >= smallest:
+        raise ValueError(
+            f"floors.{metric}={floor:g} is not below the smallest error on samples of the test bins: type "
+            f"floors.{metric}= and a number from 0 to below {smallest:.4f}."
+        )
