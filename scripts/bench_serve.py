@@ -1,0 +1,356 @@
+"""How many pictures a second the server counts, beside other servers and what the machine could do at most.
+
+    python scripts/bench_serve.py --source FOLDER
+    python scripts/bench_serve.py --source FOLDER --seconds 1 --repeats 1 --only ours,torch_fastapi
+    python scripts/bench_serve.py --source FOLDER --model runs/demo/latest/model --only bound,ours,litserve_onnx
+
+Every server runs in turn, as processes of its own, with the same ResNet50 at 224 px (random weights, exported by this
+project) and is asked for the same pictures by the same generator, over 1, 8 and 32 connections that each send their
+next picture when the last one is answered. Its first answers are compared with the exported model's. The bound counts
+the same pictures in one process, without a server, in the best of two ways; meanwhile the generator sends each of
+them to a server that reads the body and does nothing, so that the traffic is paid for, too.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+import benchmarking
+from measured_server import free_port, running
+
+from stocktake.serving.predictor import (
+    FORMAT_VERSION,
+    GRAPH_NAME,
+    MODEL_NAME,
+    Answer,
+    Predictor,
+    decode_picture,
+    num_cores,
+)
+
+SCRIPTS = Path(__file__).resolve().parent
+# What each candidate imports beyond the project's own packages.
+PEERS = {
+    "bound": [],
+    "ours": [],
+    "torch_fastapi": ["torch", "timm"],
+    "litserve_torch": ["torch", "timm", "litserve"],
+    "litserve_onnx": ["litserve"],
+}
+OTHER_SERVERS = [name for name in PEERS if name not in ("bound", "ours")]
+PACKAGES = ["onnxruntime", "torch", "timm", "fastapi", "uvicorn", "litserve", "pillow"]
+COUNTS, IMAGE_SIZE_PX, BACKBONE = [1, 2, 3, 4, 5], 224, "resnet50"
+WEIGHTS_NAME = "weights.pt"
+BOUND_CONNECTIONS = 8
+NUM_COMPARED, MAX_DIFFERENCE = 4, 1e-3  # of a probability
+
+
+# --- the model -----------------------------------------------------------------------------------------------------
+
+
+def export_random_model(folder: str) -> dict:
+    """Writes an exported model of random weights and `weights.pt`; returns what torch needs to know beside them."""
+    import torch
+    from stocktake.data.resize_graph import OPSET, resize_graph
+    from stocktake.model.network_graph import network_graph
+    from stocktake.workflows.export import joined
+
+    from stocktake.calibration import Calibration
+    from stocktake.data.transforms import Resize
+    from stocktake.model.counter import BinCounter
+    from stocktake.model.heads import SoftmaxHead
+
+    torch.manual_seed(0)
+    counter = BinCounter(BACKBONE, COUNTS, SoftmaxHead(), weights="none").eval()
+    # Random weights say nearly the same of every picture: a low temperature tells them apart.
+    calibration = Calibration(temperature=0.05, coverage=0.9, threshold=0.1, counts=COUNTS, num_images=1)
+    counter.calibration = calibration
+    resize = Resize(IMAGE_SIZE_PX)
+    graph = joined(resize_graph(resize), network_graph(counter, IMAGE_SIZE_PX, OPSET)).SerializeToString()
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "version": "random",
+        "counts": COUNTS,
+        "calibration": calibration.to_dict(),
+        "sha256": hashlib.sha256(graph).hexdigest(),
+    }
+    Path(folder, GRAPH_NAME).write_bytes(graph)
+    Path(folder, MODEL_NAME).write_text(json.dumps(facts))
+    torch.save(counter.backbone.state_dict(), Path(folder, WEIGHTS_NAME))
+    own = counter.backbone.pretrained_cfg
+    return {
+        "backbone": BACKBONE,
+        "counts": COUNTS,
+        "size_px": IMAGE_SIZE_PX,
+        "mean": own["mean"],
+        "std": own["std"],
+        "temperature": calibration.temperature,
+    }
+
+
+# --- servers -------------------------------------------------------------------------------------------------------
+
+
+def server_command(name: str, port: int, model: str, network: dict | None) -> list[str]:
+    """Returns the words that start a candidate."""
+    script, *words = _script_and_words(name, port, model, network)
+    return [sys.executable, str(SCRIPTS / script), *words]
+
+
+def _script_and_words(name: str, port: int, model: str, network: dict | None) -> list[str]:
+    weights = str(Path(model, WEIGHTS_NAME))
+    if name == "ours":
+        return ["serve.py", f"model={model}", f"port={port}"]
+    if name == "idle":
+        return ["bench_serve.py", "--worker", json.dumps({"name": name, "port": port})]
+    if name == "torch_fastapi":
+        options = {"port": port, "weights": weights, "network": network, "num_at_once": 1}
+        return ["torch_peer.py", json.dumps(options)]
+    if name == "litserve_torch":
+        options = {"num_workers": 1, "weights": weights, "network": network}
+    else:
+        options = {"num_workers": num_cores(), "model": model}
+    return ["litserve_peers.py", json.dumps({"name": name, "port": port, **options})]
+
+
+def serve_idly(port: int) -> None:
+    """Serves as ours does, by FastAPI and uvicorn, but reads the body and does nothing."""
+    import uvicorn
+    from fastapi import FastAPI, Request
+
+    app = FastAPI()
+    answer = {"count": 1, "probabilities": {str(count): 1 / len(COUNTS) for count in COUNTS}}
+
+    @app.post("/invocations")
+    async def invocations(request: Request) -> dict:
+        await request.body()
+        return answer
+
+    uvicorn.run(app, host="127.0.0.1", port=port, http="h11", ws="none", log_level="warning", access_log=False)
+
+
+def compare(name: str, answers: Sequence[dict | None], expected: Sequence[Answer]) -> None:
+    """Ends the program where a server says something else than the exported model.
+
+    Raises:
+        SystemExit: With the picture and both answers.
+    """
+    for number, (answer, wanted) in enumerate(zip(answers, expected, strict=True)):
+        said = answer and {int(count): probability for count, probability in answer["probabilities"].items()}
+        is_close = said and said.keys() == wanted.probabilities.keys()
+        is_close = is_close and all(abs(said[n] - wanted.probabilities[n]) <= MAX_DIFFERENCE for n in said)
+        if not (is_close and answer["count"] == wanted.count):
+            raise SystemExit(f"{name} says {answer} of picture {number}, the exported model {wanted}")
+
+
+# --- measurements --------------------------------------------------------------------------------------------------
+
+
+def measure_server(name: str, setting: dict, expected: Sequence[Answer]) -> dict:
+    """Returns the figures of one turn: those of each concurrency under its number."""
+    compared = [Path(path).read_bytes() for path in setting["pictures"][:NUM_COMPARED]]
+    port, figures = free_port(), {}
+    with running(server_command(name, port, setting["model"], setting["network"]), port, compared[0]) as server:
+        compare(name, [server.ask(picture) for picture in compared], expected)
+        for concurrency in setting["concurrency"]:
+            start_cpu_s = server.cpu_s()
+            figure = generate(port, setting["pictures"], concurrency, setting["seconds"])
+            cpu_ms = 1000 * (server.cpu_s() - start_cpu_s) / figure.pop("num_all_answers")
+            figures[concurrency] = figure | {"cpu_ms_per_request": cpu_ms}
+        return figures | {"cold_start_s": server.cold_start_s, "memory_mib": server.memory_mib()}
+
+
+def generate(port: int, pictures: Sequence[str], concurrency: int, seconds: float) -> dict[str, float]:
+    wanted = {"port": port, "pictures": pictures, "concurrency": concurrency, "seconds": seconds}
+    command = [sys.executable, str(SCRIPTS / "load_generator.py"), json.dumps(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - words, no shell
+    if done.returncode:
+        raise SystemExit(f"the generator failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout)
+
+
+def measure_bound(setting: dict) -> dict:
+    """Returns the rate of the better of two ways: a picture on each core, or one picture on all cores."""
+    port = free_port()
+    with running(server_command("idle", port, setting["model"], None), port, b""):
+        results = [
+            benchmarking.run_worker(setting | {"name": "bound", "port": port, "num_workers": workers, "num_threads": n})
+            for workers, n in {(num_cores(), 1), (1, num_cores())}
+        ]
+    best = max(results, key=lambda result: result["images_per_s"])
+    return dict.fromkeys(setting["concurrency"], best)  # the same beside each of them
+
+
+def count_in_process(setting: dict) -> dict[str, float]:
+    """Counts pictures with nothing around it, and has the generator send as many to the idle server."""
+    predictor = Predictor.open(setting["model"], setting["num_threads"])
+    pictures = [Path(path).read_bytes() for path in setting["pictures"]]
+    wanted = {"port": setting["port"], "pictures": setting["pictures"], "concurrency": BOUND_CONNECTIONS}
+    command = [sys.executable, str(SCRIPTS / "load_generator.py"), json.dumps(wanted | {"seconds": None})]
+    num_workers = setting["num_workers"]
+
+    def count(picture: bytes) -> None:
+        predictor.probabilities(decode_picture(picture))
+        os.write(traffic.stdin.fileno(), b"x")
+
+    def count_until_the_end(worker: int) -> int:
+        for number, picture in enumerate(itertools.cycle(pictures[worker:] + pictures[:worker])):
+            count(picture)
+            if time.perf_counter() > end_s:
+                return number
+        raise AssertionError
+
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as traffic,  # noqa: S603
+        ThreadPoolExecutor(num_workers) as threads,
+    ):
+        traffic.stdout.readline()  # it has connected
+        list(threads.map(count, pictures[: 2 * num_workers]))
+        end_s = time.perf_counter() + setting["seconds"]
+        num_counted = sum(threads.map(count_until_the_end, range(num_workers)))
+        traffic.stdin.close()
+        num_sent = json.loads(traffic.stdout.read())["num_answers"]
+    if num_sent < num_counted - BOUND_CONNECTIONS:
+        raise SystemExit(f"only {num_sent} of {num_counted} pictures were sent to the idle server meanwhile")
+    return {"images_per_s": num_counted / setting["seconds"], "num_workers": num_workers}
+
+
+# --- all turns -----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, help="a folder of JPEG images")
+    parser.add_argument("--model", type=Path, help="an exported folder; without it, a ResNet50 of random weights")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each turn at each concurrency")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each candidate")
+    parser.add_argument("--concurrency", default="1,8,32", help="connections, by commas")
+    parser.add_argument("--num-pictures", type=int, default=64, help="that are asked for in turn")
+    parser.add_argument("--only", help="candidates, by commas")
+    parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments.worker)
+        return
+    if arguments.source is None:
+        parser.error("--source is missing: name a folder of JPEG images")
+    names = benchmarking.chosen(arguments.only, list(PEERS))
+    if arguments.model and (without := [name for name in names if "torch" in PEERS[name]]):
+        parser.error(
+            f"--model has no weights for {','.join(without)}: leave --model out, or type "
+            f"--only {','.join(name for name in names if name not in without)}"
+        )
+    benchmarking.require([module for name in names for module in PEERS[name]])
+    paths = benchmarking.source_images(arguments.source)
+    step = max(1, len(paths) // arguments.num_pictures)
+    setting = {
+        "pictures": [str(path.resolve()) for path in paths[::step][: arguments.num_pictures]],
+        "concurrency": [int(number) for number in arguments.concurrency.split(",")],
+        "seconds": arguments.seconds,
+    }
+    with tempfile.TemporaryDirectory(prefix="bench-serve-") as folder:
+        model = str(arguments.model.resolve() if arguments.model else folder)
+        network = None if arguments.model else benchmarking.run_worker({"name": "export", "folder": folder})
+        facts = benchmarking.circumstances(PACKAGES) | {"load_before": f"{os.getloadavg()[0]:.1f}"}
+        results = run_turns(setting | {"model": model, "network": network}, names, arguments.repeats)
+    report(arguments, setting["concurrency"], results, facts)
+
+
+def work(setting: dict) -> None:
+    if setting["name"] == "idle":
+        serve_idly(setting["port"])
+    elif setting["name"] == "export":
+        print(json.dumps(export_random_model(setting["folder"])))
+    else:
+        print(json.dumps(count_in_process(setting)))
+
+
+def run_turns(setting: dict, names: list[str], repeats: int) -> dict[str, list[dict]]:
+    """Runs every candidate `repeats` times, one after the other in each turn, each turn from another one on."""
+    results: dict[str, list[dict]] = {name: [] for name in names}
+    predictor = Predictor.open(setting["model"])
+    expected = [predictor.predict(Path(path).read_bytes()) for path in setting["pictures"][:NUM_COMPARED]]
+    del predictor
+    for turn in range(repeats):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            result = measure_bound(setting) if name == "bound" else measure_server(name, setting, expected)
+            results[name].append(result)
+            rates = ", ".join(f"{result[number]['images_per_s']:.1f}" for number in setting["concurrency"])
+            print(f"turn {turn + 1} {name}: {rates} requests/s", flush=True)
+    return results
+
+
+def report(
+    arguments: argparse.Namespace, concurrency: list[int], results: dict[str, list[dict]], facts: dict[str, str]
+) -> None:
+    figures = {
+        number: {name: benchmarking.summary([turn[number] for turn in turns]) for name, turns in results.items()}
+        for number in concurrency
+    }
+    rows = [
+        [
+            f"{number} x {name}",
+            f"{figure['images_per_s']:.1f}",
+            f"{figure['images_per_s_min']:.1f}-{figure['images_per_s_max']:.1f}",
+            f"{benchmarking.ratio(at, name, 'bound'):.2f}" if "bound" in at else "",
+            *(f"{figure[key]:.0f}" if key in figure else "" for key in ("p50_ms", "p95_ms", "p99_ms")),
+            f"{figure['cpu_ms_per_request']:.0f}" if "cpu_ms_per_request" in figure else "",
+            f"{figure['generator_cores']:.3f}" if "generator_cores" in figure else "",
+        ]
+        for number, at in figures.items()
+        for name, figure in at.items()
+    ]
+    columns = [
+        "",
+        "requests/s",
+        "least-most",
+        "of the bound",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "CPU ms",
+        "generator's cores",
+    ]
+    title = f"{arguments.repeats} turns of {arguments.seconds:g} s at each concurrency, medians"
+    benchmarking.print_table(title, columns, rows, {})
+    servers = {
+        name: {key: median(turn[key] for turn in turns) for key in ("cold_start_s", "memory_mib")}
+        for name, turns in results.items()
+        if name != "bound"
+    }
+    rows = [[name, f"{server['cold_start_s']:.1f}", f"{server['memory_mib']:.0f}"] for name, server in servers.items()]
+    benchmarking.print_table("From a process to its first answer", ["", "seconds", "MiB"], rows, facts)
+    best_peers = {number: benchmarking.fastest(at, OTHER_SERVERS) for number, at in figures.items()}
+    over_peers = {number: benchmarking.ratio(figures[number], "ours", peer) for number, peer in best_peers.items()}
+    best = max(concurrency, key=lambda number: figures[number].get("ours", {}).get("images_per_s", 0))
+    print(
+        json.dumps(
+            {
+                "ours_over_best_peer": over_peers,
+                "ours_over_best_peer_min": None if None in over_peers.values() else min(over_peers.values()),
+                "best_peer": best_peers,
+                "ours_over_bound": benchmarking.ratio(figures[best], "ours", "bound"),
+                "ours_over_bound_at": best,
+                **{
+                    key: {name: server[key] for name, server in servers.items()}
+                    for key in ("cold_start_s", "memory_mib")
+                },
+                "candidates": figures,
+            }
+            | facts
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
