@@ -186,6 +186,8 @@ def _session(folder: Path, model: dict[str, Any], num_threads: int | None) -> on
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or num_cores()
+    # Threads that wait in a loop would take the cores from other pictures that are counted at the same time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no base class but this

@@ -44,8 +44,8 @@ def serve(
     # uvicorn raises the signal again once it is down; ended as asked is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     num_workers = workers or num_cores()
-    # As many pictures at once as there are cores, each on one: a picture is too little work to share.
-    predictor = Predictor.open(model, num_threads=1)
+    # As many pictures at once as there are cores; one that comes alone is shared out among all of them.
+    predictor = Predictor.open(model)
     stored = StoredPictures(allowed_prefixes, storage, int(max_body_mib * 2**20)) if allowed_prefixes else None
     answered = {"requests": 0, "counted": 0}
 
