@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -247,6 +248,7 @@ def main() -> None:
         return
     if arguments.source is None:
         parser.error("--source is missing: name a folder of JPEG images")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server of the turn is ended, too
     names = benchmarking.chosen(arguments.only, list(PEERS))
     if arguments.model and (without := [name for name in names if "torch" in PEERS[name]]):
         parser.error(
