@@ -63,14 +63,14 @@ NUM_COMPARED, MAX_DIFFERENCE = 4, 1e-3  # of a probability
 def export_random_model(folder: str) -> dict:
     """Writes an exported model of random weights and `weights.pt`; returns what torch needs to know beside them."""
     import torch
-    from stocktake.data.resize_graph import OPSET, resize_graph
-    from stocktake.model.network_graph import network_graph
-    from stocktake.workflows.export import joined
 
     from stocktake.calibration import Calibration
+    from stocktake.data.resize_graph import OPSET, resize_graph
     from stocktake.data.transforms import Resize
     from stocktake.model.counter import BinCounter
     from stocktake.model.heads import SoftmaxHead
+    from stocktake.model.network_graph import network_graph
+    from stocktake.workflows.export import joined
 
     torch.manual_seed(0)
     counter = BinCounter(BACKBONE, COUNTS, SoftmaxHead(), weights="none").eval()
