@@ -34,6 +34,14 @@ def test_the_axis_of_the_rates_is_logarithmic_and_the_suggestion_marked_on_it():
     )
 
 
+def test_nothing_is_marked_where_nothing_was_found():
+    plot = draw_losses([1e-3, 1e-2], [2.0, 3.0], None)
+    assert paths(plot, "stroke-dasharray") == []
+    finding = Finding("model.optimizer.lr", None, ["Nothing."], {"Loss": plot}, [{"lr": 1e-3, "loss": 2.0}])
+    page = render_tuning("demo", finding, [])
+    assert "<h1>No model.optimizer.lr for demo</h1>" in page and "type next" not in page
+
+
 def test_a_loss_that_is_not_finite_is_not_drawn():
     plot = draw_losses([1e-4, 1e-3, 1e-2, 1e-1], [2.0, 1.5, math.nan, math.inf], 1e-4)
     assert [len(points) for points in paths(plot, "stroke: var(--model); stroke-width: 2")] == [2]

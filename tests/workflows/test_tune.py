@@ -154,10 +154,19 @@ def test_the_steepest_place_is_found_on_the_axis_that_is_drawn():
     assert rates[at] == pytest.approx(1e-2, rel=0.15)
 
 
-@pytest.mark.parametrize("losses", [[1.0] * 9 + [math.nan] * 21, [1.0 + 0.1 * step for step in range(30)]])
-def test_a_loss_that_tells_nothing_is_an_error(losses):
-    with pytest.raises(ValueError, match=r"type a lower find\.min_lr"):
-        LearningRateSearch().steepest(numpy.logspace(-6, 0, 30).tolist(), losses)
+def test_a_loss_that_is_hardly_ever_finite_is_an_error():
+    with pytest.raises(ValueError, match=r"only 0 rates .* type a lower find\.min_lr"):
+        LearningRateSearch().steepest(numpy.logspace(-6, 0, 30).tolist(), [1.0] * 9 + [math.nan] * 21)
+
+
+def test_a_loss_that_only_rises_says_so_and_is_shown(compose, synthetic_root, tmp_path):
+    words = [*TINY, "find=lr", "find.num_steps=25", "+model.optimizer.maximize=true", "find.min_lr=1e-2"]
+    with pytest.raises(ValueError, match=r"fell nowhere .* type find\.num_steps=75.* The curve is in .*tune\.html"):
+        tune(
+            compose("tune", "experiment=demo", *words, "data=abid", f"data.root={synthetic_root}", output_dir=tmp_path)
+        )
+    assert "No model.optimizer.lr for demo" in (tmp_path / "tune.html").read_text()
+    assert len(json.loads((tmp_path / "tune.json").read_text())["measured"]) >= 15
 
 
 @pytest.mark.parametrize(

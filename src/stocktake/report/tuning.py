@@ -18,30 +18,29 @@ class Finding:
 
     Attributes:
         key: The configuration's key that it is for.
-        value: What to give it.
+        value: What to give it; None where nothing was found.
         sentences: What was found, then how.
         plots: `<svg>` elements by title.
         measured: The numbers behind them, a row for each try.
     """
 
     key: str
-    value: float
+    value: float | None
     sentences: Sequence[str]
     plots: Mapping[str, str] = field(repr=False)
     measured: Sequence[Mapping[str, Any]] = field(repr=False)
 
 
-def draw_losses(rates: Sequence[float], losses: Sequence[float], suggested: float) -> str:
+def draw_losses(rates: Sequence[float], losses: Sequence[float], suggested: float | None) -> str:
     """The loss along a rising learning rate, on a logarithmic axis, as an `<svg>` element.
 
     Args:
         rates: Rising learning rates.
         losses: The loss at each; one that is not finite is left out.
-        suggested: Learning rate to mark.
+        suggested: Learning rate to mark, if any.
     """
     points = [(rate, loss) for rate, loss in zip(rates, losses, strict=True) if math.isfinite(loss)]
     low, first = min(loss for _, loss in points), points[0][1]
-    nearest = min(points, key=lambda point: abs(math.log(point[0] / suggested)))
     with matplotlib.rc_context(STYLE):
         figure, axes = empty_figure()
         axes.plot(*zip(*points, strict=True), color=ROLES["model"], linewidth=2.0)
@@ -51,12 +50,14 @@ def draw_losses(rates: Sequence[float], losses: Sequence[float], suggested: floa
         axes.yaxis.set_major_locator(MaxNLocator(4))
         span = (first - low) or 1.0
         axes.set_ylim(low - 0.15 * span, first + 0.6 * span)  # where it diverges it leaves the plot
-        _mark(axes, nearest, f"{suggested:g}")
+        if suggested is not None:
+            _mark(axes, min(points, key=lambda point: abs(math.log(point[0] / suggested))), f"{suggested:g}")
         axes.set_xlabel("learning rate")
         axes.set_ylabel("loss")
+    words = "none" if suggested is None else f"{suggested:g}"
     return to_svg(
         figure,
-        f"Loss by learning rate: from {first:.3g} at {points[0][0]:.2g} down to {low:.3g}; {suggested:g} is suggested.",
+        f"Loss by learning rate: from {first:.3g} at {points[0][0]:.2g} down to {low:.3g}; {words} is suggested.",
     )
 
 
@@ -99,9 +100,11 @@ def render_tuning(name: str, finding: Finding, commands: Sequence[str]) -> str:
         commands: What to type next.
     """
     macros = TEMPLATES.get_template("sections.html.j2").module
-    title = f"{finding.key}={finding.value:g} for {name}"
+    found = f"No {finding.key}" if finding.value is None else f"{finding.key}={finding.value:g}"
+    title = f"{found} for {name}"
     sections = [
         Section("measured", "What was measured", macros.measured(finding.plots, finding.measured)),
-        Section("next", "What to type next", macros.commands(commands)),
     ]
+    if commands:
+        sections.append(Section("next", "What to type next", macros.commands(commands)))
     return render_page(title, macros.found(title, finding.sentences), sections)

@@ -42,13 +42,13 @@ class LearningRateSearch:
         self.min_lr, self.max_lr, self.num_steps = min_lr, max_lr, num_steps
 
     def run(self, module: BinCounter, datamodule: BinDataModule, make_trainer: Callable[..., Trainer]) -> Finding:
-        """Returns the rate, and leaves the model's weights as they were.
+        """Returns the rate, or none where the loss never fell, and leaves the model's weights as they were.
 
         Args:
             make_trainer: Gives a Trainer with these options beside its own.
 
         Raises:
-            ValueError: The loss fell nowhere in the range, or was finite at too few rates.
+            ValueError: The loss was finite at too few rates.
         """
         # The range test is the schedule. A validation would tell nothing, and fails at weights that have diverged.
         module.scheduler = None
@@ -63,13 +63,22 @@ class LearningRateSearch:
                 update_attr=False,
             )
         rates, losses = search.results["lr"], search.results["loss"]
-        rate = float(f"{rates[self.steepest(rates, losses)]:.2g}")
-        module.lr = rate
+        at = self.steepest(rates, losses)
+        rate = None if at is None else float(f"{rates[at]:.2g}")
+        if rate is None:
+            said = (
+                "The loss fell nowhere further than chance had it at the first rates. Either too little is seen of each "
+                f"rate (type find.num_steps={3 * self.num_steps}, or a larger data.batch_size), or all are too high (type "
+                f"find.min_lr={self.min_lr / 100:g})."
+            )
+        else:
+            said = f"The loss falls fastest at a learning rate of {rate:g}."
+            module.lr = rate
         return Finding(
             key="model.optimizer.lr",
             value=rate,
             sentences=[
-                f"The loss falls fastest at a learning rate of {rate:g}.",
+                said,
                 f"{len(rates)} of {self.num_steps} training steps from {rates[0]:.2g} to {rates[-1]:.2g}, at "
                 f"data.batch_size={datamodule.batch_size}; with a schedule it is the highest rate.",
             ],
@@ -77,8 +86,8 @@ class LearningRateSearch:
             measured=[{"lr": r, "loss": loss} for r, loss in zip(rates, losses, strict=True) if math.isfinite(loss)],
         )
 
-    def steepest(self, rates: Sequence[float], losses: Sequence[float]) -> int:
-        """Returns where the loss falls fastest by the logarithm of the rate, before it is lowest.
+    def steepest(self, rates: Sequence[float], losses: Sequence[float]) -> int | None:
+        """Returns where the loss falls fastest by the logarithm of the rate, before it is lowest; None: nowhere.
 
         Lightning's own suggestion takes the slope by the rate itself, in which the smallest rates always win: a
         change by chance at 1e-6 weighs as much as one a thousand times as large at 1e-3.
@@ -92,12 +101,7 @@ class LearningRateSearch:
         slopes = numpy.gradient([losses[index] for index in finite], numpy.log([rates[index] for index in finite]))
         lowest = int(numpy.argmin([losses[index] for index in finite]))
         steepest = int(numpy.argmin(slopes[: lowest + 1]))
-        if slopes[steepest] >= 0:
-            raise ValueError(
-                f"The loss only rose from find.min_lr={self.min_lr} to {rates[-1]:.2g}; type a lower find.min_lr, or "
-                "find.num_steps=300 to see more of each rate."
-            )
-        return finite[steepest]
+        return finite[steepest] if slopes[steepest] < 0 else None
 
 
 @contextmanager

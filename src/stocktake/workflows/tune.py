@@ -37,7 +37,7 @@ def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
         The suggested value.
 
     Raises:
-        ValueError: The experiment leaves a value to the user who did not give it, or the search finds nothing.
+        ValueError: The experiment leaves a value to the user who did not give it, or the search finds nothing (the page is written).
     """
     quieten()
     settle(cfg)
@@ -50,7 +50,7 @@ def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
         start_from(module, finished, build(cfg.storage))
     with tempfile.TemporaryDirectory() as folder:  # Lightning keeps the weights in a file while it searches
         finding = search.run(module, datamodule, partial(_make_trainer, cfg.trainer, folder))
-    _tell(Path(cfg.run_dir), cfg.name, finding, words)
+    _tell(Path(cfg.run_dir), cfg.name, finding, _commands(finding, words))
     return finding.value
 
 
@@ -67,21 +67,27 @@ def _make_trainer(node: DictConfig, folder: str, **options: Any) -> Trainer:
     return build(node, **quiet | options)
 
 
-@rank_zero_only
-def _tell(run_dir: Path, name: str, finding: Finding, words: Sequence[str]) -> None:
+def _commands(finding: Finding, words: Sequence[str]) -> list[str]:
+    """Returns what to type next: the same words with what was found."""
+    if finding.value is None:
+        return []
     found = f"{finding.key}={finding.value:g}"
-    kept = [
-        word
-        for word in words
-        if not word.startswith(("-", "find=", "find.", f"{finding.key}=", "trainer.devices=", "hydra"))
-    ]
+    replaced = ("-", "find=", "find.", f"{finding.key}=", "trainer.devices=", "hydra")
+    kept = [word for word in words if not word.startswith(replaced)]
     commands = [shlex.join(["python", "train.py", *kept, found])]
     if finding.key == "data.batch_size":
         commands.insert(0, shlex.join(["python", "scripts/tune.py", *kept, found, "find=lr"]))
+    return commands
+
+
+@rank_zero_only
+def _tell(run_dir: Path, name: str, finding: Finding, commands: Sequence[str]) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     gist = {"found": {finding.key: finding.value}, "next": commands, "report": str(run_dir / PAGE_NAME)}
-    (run_dir / PAGE_NAME).write_text(render_tuning(name, finding, commands))
+    (run_dir / PAGE_NAME).write_text(render_tuning(name, finding, commands), encoding="utf-8")
     (run_dir / NUMBERS_NAME).write_text(json.dumps(gist | {"measured": list(finding.measured)}, indent=2) + "\n")
+    if finding.value is None:
+        raise ValueError(f"{finding.sentences[0]} The curve is in {run_dir / PAGE_NAME}.")
     print("\n".join(finding.sentences))
     print("Type next:", *commands, sep="\n    ")
     print(json.dumps(gist))
