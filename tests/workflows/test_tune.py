@@ -160,13 +160,12 @@ def test_a_loss_that_is_hardly_ever_finite_is_an_error():
 
 
 def test_a_loss_that_only_rises_says_so_and_is_shown(compose, synthetic_root, tmp_path):
-    words = [*TINY, "find=lr", "find.num_steps=25", "+model.optimizer.maximize=true", "find.min_lr=1e-2"]
-    with pytest.raises(ValueError, match=r"fell nowhere .* type find\.num_steps=75.* The curve is in .*tune\.html"):
-        tune(
-            compose("tune", "experiment=demo", *words, "data=abid", f"data.root={synthetic_root}", output_dir=tmp_path)
-        )
+    words = ["experiment=demo", *TINY, "data=abid", f"data.root={synthetic_root}", "+model.optimizer.maximize=true"]
+    cfg = compose("tune", *words, "find.num_steps=25", "find.min_lr=1e-3", "find.max_lr=2e-3", output_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"fell nowhere .*find\.num_steps=75.* The curve is in .*tune\.html"):
+        tune(cfg)
     assert "No model.optimizer.lr for demo" in (tmp_path / "tune.html").read_text()
-    assert len(json.loads((tmp_path / "tune.json").read_text())["measured"]) >= 15
+    assert len(json.loads((tmp_path / "tune.json").read_text())["measured"]) > 12
 
 
 @pytest.mark.parametrize(

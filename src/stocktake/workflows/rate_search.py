@@ -67,8 +67,8 @@ class LearningRateSearch:
         rate = None if at is None else float(f"{rates[at]:.2g}")
         if rate is None:
             said = (
-                "The loss fell nowhere further than chance had it at the first rates. Either too little is seen of each "
-                f"rate (type find.num_steps={3 * self.num_steps}, or a larger data.batch_size), or all are too high (type "
+                "The loss fell nowhere below that of the first rates. Either too little is seen of each rate (type "
+                f"find.num_steps={3 * self.num_steps}, or a larger data.batch_size), or all are too high (type "
                 f"find.min_lr={self.min_lr / 100:g})."
             )
         else:

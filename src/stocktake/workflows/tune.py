@@ -37,7 +37,8 @@ def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
         The suggested value.
 
     Raises:
-        ValueError: The experiment leaves a value to the user who did not give it, or the search finds nothing (the page is written).
+        ValueError: The experiment leaves a value to the user who did not give it, or the search finds nothing, of
+            which the page is written all the same.
     """
     quieten()
     settle(cfg)
