@@ -17,7 +17,7 @@ from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import BinCounter
 from stocktake.model.heads import SoftmaxHead
 from stocktake.workflows.batch_search import BatchSizeSearch
-from stocktake.workflows.rate_search import LearningRateSearch
+from stocktake.workflows.rate_search import LearningRateSearch, smooth
 from stocktake.workflows.tune import tune
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,12 +34,16 @@ class Watched(BinCounter):
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         self.seen: list[tuple[int, list[float]]] = []
+        self.losses: list[float] = []
+        self.rates: list[float] = []
         self.too_many = math.inf
 
     def training_step(self, batch, batch_index):
         if len(batch["counts"]) >= self.too_many:
             raise RuntimeError("CUDA out of memory.")
-        return super().training_step(batch, batch_index)
+        loss = super().training_step(batch, batch_index)
+        self.losses.append(loss.item())
+        return loss
 
     def validation_step(self, batch, batch_index):
         raise AssertionError("a search has nothing to validate, and the weights may have diverged")
@@ -107,8 +111,8 @@ def test_the_search_for_a_rate_rises_through_the_range_whatever_the_schedule_and
     assert rates == sorted(rates)
     assert (rates[0], rates[-1]) == (pytest.approx(1e-4), pytest.approx(1e-1))
     assert finding.key == "model.optimizer.lr"
-    assert 1e-4 <= finding.value <= 1e-1
-    assert module.lr == finding.value
+    assert [row["lr"] for row in finding.measured] == pytest.approx(rates)
+    assert module.lr == (finding.value or 0.002)
     assert_same(weights_of(module), before)
     assert list(tmp_path.iterdir()) == []
 
@@ -131,9 +135,8 @@ def noting(parameters, lr, noted):
     return optimizer
 
 
-def test_layers_keep_their_share_of_the_rate_in_the_search(bins, make_trainer, monkeypatch):
+def test_layers_keep_their_share_of_the_rate_in_the_search(bins, make_trainer):
     noted = []
-    monkeypatch.setattr(LearningRateSearch, "steepest", lambda *_: 0)  # plain descent hardly gets anywhere in 25 steps
     module = watched(layer_decay=0.5, optimizer=partial(noting, lr=0.1, noted=noted))
     LearningRateSearch(1e-5, 1e-1, 25).run(module, bins, make_trainer)
     assert len({scale for _, scale in noted[0]}) > 3
@@ -143,29 +146,67 @@ def test_layers_keep_their_share_of_the_rate_in_the_search(bins, make_trainer, m
     assert noted[-1][0][0] > 100 * noted[0][0][0]
 
 
-def test_the_steepest_place_is_found_on_the_axis_that_is_drawn():
-    # A fall at 1e-2 of a logistic curve in log10(rate), and a thousandth of it, by chance, among the smallest rates.
-    rates = numpy.logspace(-6, 0, 121)
-    losses = 1.6 - 1 / (1 + numpy.exp(-4 * (numpy.log10(rates) + 2)))
-    losses[20:] -= 0.001
-    losses[110:] = 9.0
-    losses[115:] = math.nan
-    at = LearningRateSearch().steepest(rates.tolist(), losses.tolist())
-    assert rates[at] == pytest.approx(1e-2, rel=0.15)
+RATES = numpy.logspace(-6, 0, 121)
+NOISE = numpy.random.default_rng(0).normal(0, 0.05, 121)
 
 
-def test_a_loss_that_is_hardly_ever_finite_is_an_error():
-    with pytest.raises(ValueError, match=r"only 0 rates .* type a lower find\.min_lr"):
-        LearningRateSearch().steepest(numpy.logspace(-6, 0, 30).tolist(), [1.0] * 9 + [math.nan] * 21)
+def fall_at(rate: float) -> numpy.ndarray:
+    """A loss that falls by 1, as a logistic curve in log10(rate) that is steepest here."""
+    return -1 / (1 + numpy.exp(-4 * (numpy.log10(RATES) - math.log10(rate))))
 
 
-def test_a_loss_that_only_rises_says_so_and_is_shown(compose, synthetic_root, tmp_path):
-    words = ["experiment=demo", *TINY, "data=abid", f"data.root={synthetic_root}", "+model.optimizer.maximize=true"]
-    cfg = compose("tune", *words, "find.num_steps=25", "find.min_lr=1e-3", "find.max_lr=2e-3", output_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"fell nowhere .*find\.num_steps=75.* The curve is in .*tune\.html"):
+def rise_from(rate: float) -> numpy.ndarray:
+    return 5 * numpy.maximum(numpy.log10(RATES / rate), 0)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-3, 1e-2])
+def test_the_suggestion_is_where_the_loss_falls_fastest_on_the_axis_that_is_drawn(rate):
+    found, said = LearningRateSearch().judge(RATES, 1.6 + fall_at(rate) + rise_from(30 * rate) + NOISE)
+    assert found == pytest.approx(rate, rel=0.5)  # three steps of the axis, which has twenty for a factor of ten
+    assert said == f"The loss falls fastest at a learning rate of {found:g}."
+
+
+def test_without_a_fall_it_is_a_tenth_of_where_the_loss_rises():
+    found, said = LearningRateSearch().judge(RATES, 1.6 + rise_from(1e-2) + NOISE)
+    assert 1e-4 < found <= 1e-3  # the window sees a rise a little early, which is the safe side
+    assert "no further than by chance" in said and f"a learning rate of {found:g}" in said
+
+
+def test_losses_that_say_nothing_give_no_rate_but_a_reason():
+    flat = LearningRateSearch().judge(RATES, 1.6 + NOISE)
+    assert flat[0] is None and "neither falls nor rises" in flat[1] and "type find.num_steps=300" in flat[1]
+    rising = LearningRateSearch().judge(RATES, 1.6 + rise_from(1e-6) + NOISE)
+    assert rising[0] is None and "type a lower find.min_lr=1e-08" in rising[1]
+    with pytest.raises(ValueError, match=r"only 9 rates .* type a lower find\.min_lr"):
+        LearningRateSearch().judge(RATES[:9], NOISE[:9])
+
+
+def test_a_mean_over_neighbours_stays_where_it_is_and_knows_its_error():
+    line = 2.0 - 0.01 * numpy.arange(121)
+    numpy.testing.assert_allclose(smooth(line)[0][40:80], line[40:80], atol=1e-6)
+    draws = numpy.random.default_rng(1).normal(0, 0.2, (400, 121))
+    assert numpy.mean([smooth(draw)[1] for draw in draws]) == pytest.approx(
+        numpy.std([smooth(draw)[0][60] for draw in draws]), rel=0.15
+    )
+
+
+def test_a_step_has_the_mean_loss_of_its_batches(bins, make_trainer):
+    module = watched()
+    finding = LearningRateSearch(1e-5, 1e-3, 20).run(module, bins, partial(make_trainer, accumulate_grad_batches=2))
+    epochs = [module.losses[at : at + 5] for at in range(0, len(module.losses), 5)]  # of two, two and one batch
+    steps = [step for losses in epochs for step in (losses[:2], losses[2:4], losses[4:]) if step]
+    expected = [sum(step) / len(step) for step in steps[: len(finding.measured)]]
+    assert [row["loss"] for row in finding.measured] == pytest.approx(expected)
+    assert len(finding.measured) >= 20
+
+
+def test_a_search_that_finds_nothing_shows_what_it_saw(compose, synthetic_root, tmp_path):
+    words = ["experiment=demo", *TINY, "data=abid", f"data.root={synthetic_root}"]
+    cfg = compose("tune", *words, "find.num_steps=20", "find.min_lr=1e-12", "find.max_lr=1e-11", output_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"neither falls nor rises.* The curve is in .*tune\.html"):
         tune(cfg)
     assert "No model.optimizer.lr for demo" in (tmp_path / "tune.html").read_text()
-    assert len(json.loads((tmp_path / "tune.json").read_text())["measured"]) > 12
+    assert len(json.loads((tmp_path / "tune.json").read_text())["measured"]) == 20
 
 
 @pytest.mark.parametrize(
@@ -225,7 +266,8 @@ def test_lightnings_scaler_finds_the_last_batch_that_fits_and_timing_stops_there
         (["find=batch_size", "find.num_steps=1", "find.seconds=0", "find.largest=8"], "data.batch_size"),
     ],
 )
-def test_what_it_says_can_be_typed(compose, synthetic_root, tmp_path, capsys, find, key):
+def test_what_it_says_can_be_typed(compose, synthetic_root, tmp_path, capsys, monkeypatch, find, key):
+    monkeypatch.setattr(LearningRateSearch, "judge", lambda *_: (0.003, "So few steps of so small a net tell nothing."))
     words = ["experiment=mobilenet_transfer", *TINY, f"data.root={synthetic_root}"]
     value = tune(compose("tune", *words, *find, output_dir=tmp_path), [*find, *words, f"{key}=7"])
     gist = json.loads(capsys.readouterr().out.splitlines()[-1])

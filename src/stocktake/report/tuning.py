@@ -31,33 +31,37 @@ class Finding:
     measured: Sequence[Mapping[str, Any]] = field(repr=False)
 
 
-def draw_losses(rates: Sequence[float], losses: Sequence[float], suggested: float | None) -> str:
+def draw_losses(
+    rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggested: float | None
+) -> str:
     """The loss along a rising learning rate, on a logarithmic axis, as an `<svg>` element.
 
     Args:
         rates: Rising learning rates.
-        losses: The loss at each; one that is not finite is left out.
+        losses: The loss of the step at each.
+        smoothed: The same, averaged over neighbouring steps.
         suggested: Learning rate to mark, if any.
     """
-    points = [(rate, loss) for rate, loss in zip(rates, losses, strict=True) if math.isfinite(loss)]
-    low, first = min(loss for _, loss in points), points[0][1]
+    low, first = min(smoothed), smoothed[0]
     with matplotlib.rc_context(STYLE):
         figure, axes = empty_figure()
-        axes.plot(*zip(*points, strict=True), color=ROLES["model"], linewidth=2.0)
+        axes.plot(rates, losses, color=ROLES["muted"], linestyle="none", marker=".", markersize=3)
+        axes.plot(rates, smoothed, color=ROLES["model"], linewidth=2.0)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=5))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        span = (first - low) or 1.0
-        axes.set_ylim(low - 0.15 * span, first + 0.6 * span)  # where it diverges it leaves the plot
+        span = max(first - low, 0.05 * abs(first))
+        axes.set_ylim(low - 2 * span, first + 4 * span)  # where it diverges it leaves the plot
         if suggested is not None:
-            _mark(axes, min(points, key=lambda point: abs(math.log(point[0] / suggested))), f"{suggested:g}")
+            nearest = min(zip(rates, smoothed, strict=True), key=lambda point: abs(math.log(point[0] / suggested)))
+            _mark(axes, nearest, f"{suggested:g}")
         axes.set_xlabel("learning rate")
         axes.set_ylabel("loss")
     words = "none" if suggested is None else f"{suggested:g}"
     return to_svg(
         figure,
-        f"Loss by learning rate: from {first:.3g} at {points[0][0]:.2g} down to {low:.3g}; {words} is suggested.",
+        f"Loss by learning rate: from {first:.3g} at {rates[0]:.2g} down to {low:.3g}; {words} is suggested.",
     )
 
 

@@ -1,4 +1,9 @@
-"""A learning rate from Lightning's range test: train while the rate rises, and see where the loss falls fastest."""
+"""A learning rate from Lightning's range test: train while the rate rises, and see where the loss falls and rises.
+
+The range test is Lightning's; what is made of it is not. Lightning 2.6.6 keeps a running mean that starts at half the
+loss and lags behind by half the range, and takes its slope by the rate itself, so that among the smallest rates, which
+lie closest together, any chance is steep.
+"""
 
 import math
 import sys
@@ -16,7 +21,10 @@ from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import BinCounter
 from stocktake.report.tuning import Finding, draw_losses
 
-NUM_UNSETTLED = 10  # the first losses, of whose running mean too little is known; as many as Lightning leaves out
+FEWEST_STEPS = 20
+SMOOTHING = 1 / 16  # standard deviation of the window that losses are averaged in, as a share of the steps
+NUM_ERRORS = 4  # a fall or rise of so many standard errors is none of chance
+SAFETY = 10  # the rate from which the loss rises is divided by it, where no fall is to be seen
 
 
 class LearningRateSearch:
@@ -37,12 +45,12 @@ class LearningRateSearch:
                 f"find.min_lr={min_lr} must be above 0 and below find.max_lr={max_lr}; "
                 "type find.min_lr=1e-6 find.max_lr=1"
             )
-        if num_steps < 2 * NUM_UNSETTLED:
+        if num_steps < FEWEST_STEPS:
             raise ValueError(f"find.num_steps={num_steps} are too few to tell a slope; type find.num_steps=100")
         self.min_lr, self.max_lr, self.num_steps = min_lr, max_lr, num_steps
 
     def run(self, module: BinCounter, datamodule: BinDataModule, make_trainer: Callable[..., Trainer]) -> Finding:
-        """Returns the rate, or none where the loss never fell, and leaves the model's weights as they were.
+        """Returns the rate, or none where the losses say nothing, and leaves the model's weights as they were.
 
         Args:
             make_trainer: Gives a Trainer with these options beside its own.
@@ -53,8 +61,8 @@ class LearningRateSearch:
         # The range test is the schedule. A validation would tell nothing, and fails at weights that have diverged.
         module.scheduler = None
         trainer = make_trainer(max_epochs=-1, check_val_every_n_epoch=sys.maxsize)
-        with _each_group_at_its_scale():
-            search = Tuner(trainer).lr_find(
+        with _each_group_at_its_scale() as rates, _losses_of_steps(module, rates) as losses:
+            Tuner(trainer).lr_find(
                 module,
                 datamodule=datamodule,
                 min_lr=self.min_lr,
@@ -62,18 +70,12 @@ class LearningRateSearch:
                 num_training=self.num_steps,
                 update_attr=False,
             )
-        rates, losses = search.results["lr"], search.results["loss"]
-        at = self.steepest(rates, losses)
-        rate = None if at is None else float(f"{rates[at]:.2g}")
-        if rate is None:
-            said = (
-                "The loss fell nowhere below that of the first rates. Either too little is seen of each rate (type "
-                f"find.num_steps={3 * self.num_steps}, or a larger data.batch_size), or all are too high (type "
-                f"find.min_lr={self.min_lr / 100:g})."
-            )
-        else:
-            said = f"The loss falls fastest at a learning rate of {rate:g}."
+        num_finite = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+        rates, losses = rates[:num_finite], losses[:num_finite]
+        rate, said = self.judge(rates, losses)
+        if rate is not None:
             module.lr = rate
+        smoothed = smooth(losses)[0].tolist()
         return Finding(
             key="model.optimizer.lr",
             value=rate,
@@ -82,33 +84,90 @@ class LearningRateSearch:
                 f"{len(rates)} of {self.num_steps} training steps from {rates[0]:.2g} to {rates[-1]:.2g}, at "
                 f"data.batch_size={datamodule.batch_size}; with a schedule it is the highest rate.",
             ],
-            plots={"Loss by learning rate": draw_losses(rates, losses, rate)},
-            measured=[{"lr": r, "loss": loss} for r, loss in zip(rates, losses, strict=True) if math.isfinite(loss)],
+            plots={"Loss by learning rate": draw_losses(rates, losses, smoothed, rate)},
+            measured=[
+                {"lr": rate, "loss": loss, "smoothed": mean}
+                for rate, loss, mean in zip(rates, losses, smoothed, strict=True)
+            ],
         )
 
-    def steepest(self, rates: Sequence[float], losses: Sequence[float]) -> int | None:
-        """Returns where the loss falls fastest by the logarithm of the rate, before it is lowest; None: nowhere.
+    def judge(self, rates: Sequence[float], losses: Sequence[float]) -> tuple[float | None, str]:
+        """Returns the suggested rate (None: there is none) and a sentence that says why.
 
-        Lightning's own suggestion takes the slope by the rate itself, in which the smallest rates always win: a
-        change by chance at 1e-6 weighs as much as one a thousand times as large at 1e-3.
+        It is where the loss falls fastest by the logarithm of the rate. Where it falls no further than chance, which
+        on hard data it often does in so few steps, it is a tenth of the rate from which the loss rises.
+
+        Raises:
+            ValueError: The loss was finite at too few rates.
         """
-        finite = [index for index, loss in enumerate(losses) if index >= NUM_UNSETTLED and math.isfinite(loss)]
-        if len(finite) < 2:
+        if len(losses) < FEWEST_STEPS // 2:
             raise ValueError(
-                f"The loss was finite at only {len(finite)} rates from find.min_lr={self.min_lr} on; type a lower "
-                "find.min_lr and find.max_lr, or more data (data.limit) for find.num_steps."
+                f"The loss was finite at only {len(losses)} rates from find.min_lr={self.min_lr} on; type a lower "
+                "find.min_lr and find.max_lr."
             )
-        slopes = numpy.gradient([losses[index] for index in finite], numpy.log([rates[index] for index in finite]))
-        lowest = int(numpy.argmin([losses[index] for index in finite]))
-        steepest = int(numpy.argmin(slopes[: lowest + 1]))
-        return finite[steepest] if slopes[steepest] < 0 else None
+        smoothed, error = smooth(losses)
+        lowest = int(smoothed.argmin())
+        if smoothed[: lowest + 1].max() - smoothed[lowest] > NUM_ERRORS * error:
+            slopes = numpy.gradient(smoothed, numpy.log(rates))[: lowest + 1]
+            rate = _rounded(rates[int(slopes.argmin())])
+            return rate, f"The loss falls fastest at a learning rate of {rate:g}."
+        (low_steps,) = numpy.nonzero(smoothed <= smoothed[lowest] + NUM_ERRORS * error)
+        if low_steps[-1] == len(losses) - 1:
+            return None, (
+                f"The loss neither falls nor rises, more than by chance, from {rates[0]:.2g} to {rates[-1]:.2g}; type "
+                f"find.num_steps={3 * self.num_steps} to see more of each rate, or a larger find.max_lr."
+            )
+        rises_from = rates[low_steps[-1] + 1]
+        if rises_from / SAFETY < self.min_lr:
+            return None, f"The loss rises from {rises_from:.2g} on; type a lower find.min_lr={self.min_lr / 100:g}."
+        rate = _rounded(rises_from / SAFETY)
+        return rate, (
+            f"In so few steps the loss falls no further than by chance; from {rises_from:.2g} on it rises. A tenth of "
+            f"that is a learning rate of {rate:g}; find.num_steps={3 * self.num_steps} shows more."
+        )
+
+
+def smooth(losses: Sequence[float]) -> tuple[numpy.ndarray, float]:
+    """Returns the losses averaged in a Gaussian window around each, and the standard error of such an average."""
+    values, steps = numpy.asarray(losses), numpy.arange(len(losses))
+    weights = numpy.exp(-0.5 * ((steps[:, None] - steps) / (SMOOTHING * len(losses))) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    smoothed = weights @ values
+    # Of the quieter half of the steps: at high rates the loss jumps, which says nothing of chance.
+    spread = numpy.sqrt(numpy.median((values - smoothed) ** 2) / 0.455)  # the median of chi-squared is 0.455
+    return smoothed, float(spread * numpy.sqrt((weights[len(losses) // 2] ** 2).sum()))
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.2g}")
 
 
 @contextmanager
-def _each_group_at_its_scale() -> Iterator[None]:
-    """With `model.layer_decay` a layer takes its share of the rate, although the range test sets all alike."""
+def _losses_of_steps(module: BinCounter, rates: Sequence[float]) -> Iterator[list[float]]:
+    """Collects the loss of each step, the mean over its batches; a step is over when its rate stands in `rates`."""
+    losses, batches, hook = [], [], module.on_train_batch_end
+
+    def on_train_batch_end(outputs: dict[str, Any], *others: Any) -> None:
+        batches.append(outputs["loss"].item())
+        if len(rates) > len(losses):
+            losses.append(sum(batches) / len(batches))
+            batches.clear()
+        hook(outputs, *others)
+
+    module.on_train_batch_end = on_train_batch_end
+    try:
+        yield losses
+    finally:
+        del module.on_train_batch_end
+
+
+@contextmanager
+def _each_group_at_its_scale() -> Iterator[list[float]]:
+    """Collects the rate of each step. With `model.layer_decay` a layer takes its share of what is one rate for all."""
+    rates: list[float] = []
 
     def scale(optimizer: Optimizer, *_: Any) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
         for group in optimizer.param_groups:
             group["lr"] *= group.get("lr_scale", 1.0)
 
@@ -118,7 +177,7 @@ def _each_group_at_its_scale() -> Iterator[None]:
 
     hooks = register_optimizer_step_pre_hook(scale), register_optimizer_step_post_hook(scale_back)
     try:
-        yield
+        yield rates
     finally:
         for hook in hooks:
             hook.remove()
