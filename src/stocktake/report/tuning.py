@@ -92,7 +92,8 @@ def draw_batch_rates(rows: Sequence[Mapping[str, Any]], suggested: int) -> str:
 def _mark(axes: matplotlib.axes.Axes, point: tuple[float, float], words: str) -> None:
     axes.axvline(point[0], color=ROLES["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
     axes.plot(*point, marker="o", markersize=6, color=ROLES["ink"])
-    axes.annotate(words, point, xytext=(6, 8), textcoords="offset points", ha="left", va="bottom")
+    above = {"xy": (point[0], 1), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    axes.annotate(words, xytext=(6, 0), ha="left", va="top", **above)
 
 
 def render_tuning(name: str, finding: Finding, commands: Sequence[str]) -> str:

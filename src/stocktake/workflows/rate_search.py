@@ -148,7 +148,8 @@ def _losses_of_steps(module: BinCounter, rates: Sequence[float]) -> Iterator[lis
     losses, batches, hook = [], [], module.on_train_batch_end
 
     def on_train_batch_end(outputs: dict[str, Any], *others: Any) -> None:
-        batches.append(outputs["loss"].item())
+        # Lightning hands on each batch's share of the step.
+        batches.append(outputs["loss"].item() * module.trainer.accumulate_grad_batches)
         if len(rates) > len(losses):
             losses.append(sum(batches) / len(batches))
             batches.clear()
