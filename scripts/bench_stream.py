@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import benchmarking
@@ -337,7 +338,7 @@ def write_manifest(folder: Path) -> None:
 
     rows = [
         {"image_id": Path(key).stem, "key": key, "count": 1, "split": "train", "group": Path(key).stem}
-        | vars(check_image((folder / key).read_bytes()))
+        | asdict(check_image((folder / key).read_bytes()))
         for key in object_keys(folder)
     ]
     Manifest(pyarrow.Table.from_pylist(rows, schema=SCHEMA), {"source": "benchmark"}).write(Folder(str(folder)))

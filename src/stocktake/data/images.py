@@ -20,7 +20,7 @@ class BadImage(ValueError):
         self.reason, self.detail = reason, detail
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     width: int
     height: int

@@ -1,9 +1,8 @@
 """Source bucket -> dataset root: fetch, check, split, write; and say what was left out and why.
 
 Two passes: first the records, which decide label and side; then the images of the bins that are used. Only so many
-requests are under way at once, so memory does not grow with the images. What lies in the root already is
-checked there and not fetched again; the manifest is written last, so a root without one is simply not finished.
-Records are read anew each time: they are small, and what they say of a bin stands nowhere but in the finished files.
+requests are under way at once, so memory does not grow with the images. What lies in the root already is checked there
+and not fetched again, but for records, which are small; the manifest is written last, so a root without is unfinished.
 """
 
 from collections import Counter
@@ -28,7 +27,7 @@ from stocktake.storage import Folder
 Progress = Callable[[str, int], Callable[[], None]]
 
 
-@dataclass
+@dataclass(slots=True)  # there may be half a million
 class Bin:
     """What is known of one bin on its way into the dataset."""
 
@@ -38,6 +37,9 @@ class Bin:
     contents: str | None = None
     num_products: int | None = None
     facts: ImageFacts | None = None
+
+    def key(self, side: str) -> str:
+        return "" if side == GUARD else f"data/{side}/{self.count}/{self.image_id}.jpg"
 
 
 @dataclass
@@ -64,7 +66,6 @@ class Ingest:
     quarantine: Quarantine = field(default_factory=Quarantine, init=False)
     bins: dict[str, Bin] = field(default_factory=dict, init=False)
     num_guards: dict[str, int] = field(default_factory=dict, init=False)
-    _written: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> Manifest:
         """Collects, splits and writes.
@@ -122,7 +123,9 @@ class Ingest:
     def _sides_by_picture(self, sides: dict[str, str]) -> dict[str, str]:
         """Leaves out repeated pictures, sets nearly equal ones on two sides aside, and removes both from the root."""
         facts = {image_id: item.facts for image_id, item in self.bins.items() if item.facts}
+        unused = []
         for image_id, first in repeated({image_id: fact.sha256 for image_id, fact in facts.items()}).items():
+            unused.append(self.bins[image_id].key(sides[image_id]))
             self._leave_out(image_id, "image-repeated", f"byte for byte the picture of {first}")
         before = {image_id: sides[image_id] for image_id in sorted(self.bins)}
         after = before
@@ -130,7 +133,7 @@ class Ingest:
             looks = {image_id: facts[image_id].look for image_id, side in before.items() if side != GUARD}
             after = set_pairs_aside(before, near_pairs(looks))
             self.num_guards["of nearly equal picture"] = _count_guards(after) - _count_guards(before)
-        unused = [key for image_id, key in self._written.items() if after.get(image_id, GUARD) == GUARD]
+        unused += [self.bins[image_id].key(side) for image_id, side in before.items() if side != after[image_id]]
         self._each("removals", unused, self.root.remove)
         return after
 
@@ -173,7 +176,7 @@ class Ingest:
         return {key: known.get(key) for key in keys}
 
     def _take_image(self, image_id: str, side: str, present: dict[str, str | None]) -> None:
-        key = f"data/{side}/{self.bins[image_id].count}/{image_id}.jpg"
+        key = self.bins[image_id].key(side)
         if key in present and self._is_sound(image_id, key, present[key]):
             return
         content = _read(self.source, f"bin-images/{image_id}.jpg")
@@ -186,7 +189,6 @@ class Ingest:
             self._leave_out(image_id, error.reason, error.detail)
         else:
             self.root.write(key, content)
-            self._written[image_id] = key
 
     def _is_sound(self, image_id: str, key: str, sha256: str | None) -> bool:
         """Takes the facts of an image in the root; False if it was damaged there, so that it is fetched anew."""
@@ -205,23 +207,22 @@ class Ingest:
         self.bins.pop(image_id, None)
 
     def _table(self, sides: dict[str, str]) -> pyarrow.Table:
-        rows = []
-        for image_id, item in sorted(self.bins.items()):
-            side = sides[image_id]
-            facts = vars(item.facts) if item.facts else {}
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "key": f"data/{side}/{item.count}/{image_id}.jpg" if side != GUARD else "",
-                    "count": item.count,
-                    "split": side,
-                    "group": self.split.group(image_id),
-                    "label_source": item.label_source,
-                    "num_products": item.num_products,
-                    **facts,
-                }
-            )
-        return pyarrow.Table.from_pylist(rows, schema=SCHEMA)
+        bins = [self.bins[image_id] for image_id in sorted(self.bins)]
+        values = {
+            "image_id": lambda item: item.image_id,
+            "key": lambda item: item.key(sides[item.image_id]),
+            "count": lambda item: item.count,
+            "split": lambda item: sides[item.image_id],
+            "group": lambda item: self.split.group(item.image_id),
+            "label_source": lambda item: item.label_source,
+            "num_products": lambda item: item.num_products,
+        }
+        # One column after the other, so that no more than one is in memory as Python objects.
+        columns = []
+        for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True):
+            value = values.get(name, lambda item, name=name: item.facts and getattr(item.facts, name))
+            columns.append(pyarrow.array(map(value, bins), kind))
+        return pyarrow.Table.from_arrays(columns, schema=SCHEMA)
 
     def _origin(self, sides: dict[str, str]) -> dict[str, Any]:
         kept = {image_id: side for image_id, side in sides.items() if image_id in self.bins}

@@ -20,6 +20,7 @@ from stocktake.seeding import derive_seed
 from stocktake.storage import Folder
 
 MANIFEST_KEY = "manifest.parquet"
+ROWS_PER_GROUP = 2**13  # what is encoded at once
 SCHEMA = pyarrow.schema(
     {
         "image_id": pyarrow.string(),  # never an int: 242 and 00242 are different bins
@@ -75,11 +76,16 @@ class Manifest:
 
     def write(self, root: Folder) -> None:
         """Writes the table with its origin; the same rows and origin give the same bytes."""
-        table = self.table.cast(SCHEMA).sort_by("image_id")
+        table = self.table.cast(SCHEMA)
+        image_ids = table["image_id"].combine_chunks()
+        if not pyarrow.compute.all(pyarrow.compute.less_equal(image_ids[:-1], image_ids[1:])).as_py():
+            table = table.sort_by("image_id")
         metadata = {b"stocktake": json.dumps(self.origin, sort_keys=True).encode()}
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
-        root.write(MANIFEST_KEY, buffer.getvalue())
+        buffer = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(
+            table.replace_schema_metadata(metadata), buffer, row_group_size=ROWS_PER_GROUP, compression="zstd"
+        )
+        root.write(MANIFEST_KEY, buffer.getvalue().to_pybytes())
 
     def side(
         self,
