@@ -4,7 +4,7 @@ import numpy
 import pytest
 
 from stocktake.calibration import Calibration, calibration_metrics
-from stocktake.workflows.measured_certainty import measure_calibration
+from stocktake.workflows.measured_certainty import basic_interval, measure_calibration
 
 NUM_IMAGES = 6000
 
@@ -69,3 +69,10 @@ def test_the_calibration_error_of_chance_is_that_of_a_model_whose_probabilities_
     said = measure_calibration(honest, recorded_N, truth_NK, [str(row) for row in range(400)])["ece_by_chance"]
     assert said == pytest.approx(numpy.mean(measured), rel=0.1)
     assert said > 0.02
+
+
+def test_an_interval_holds_its_value_though_every_draw_lies_above():
+    low, high = basic_interval(0.015, [0.02 + 0.0002 * i for i in range(100)])
+    assert low == pytest.approx(2 * 0.015 - 0.0393, abs=1e-3)
+    assert high == 0.015
+    assert basic_interval(1.0, [0.9, 1.0, 1.2]) == (pytest.approx(0.81, abs=0.01), pytest.approx(1.095, abs=0.01))

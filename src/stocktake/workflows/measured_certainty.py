@@ -94,10 +94,10 @@ def basic_interval(value: float, drawn: Sequence[float]) -> tuple[float, float]:
     """Returns the 95 % basic bootstrap interval (Davison & Hinkley 1997, section 2.4).
 
     The percentiles of the draws would be too high for the calibration error, which resampling pushes up, so that its
-    own value could lie outside.
+    own value could lie outside. Where every draw is above a small error, the interval ends at the error itself.
     """
     low, high = numpy.percentile(drawn, [2.5, 97.5])
-    return 2 * value - float(high), 2 * value - float(low)
+    return min(value, 2 * value - float(high)), max(value, 2 * value - float(low))
 
 
 def _estimate(value: float, drawn: Sequence[float]) -> dict[str, float]:
