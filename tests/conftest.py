@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import sys
 
 # Before torch is imported, which reads it once. Every xdist worker has one core.
@@ -17,6 +18,16 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 sys.path.append(str(REPOSITORY / "scripts"))  # for the local S3 server
 NUM_BINS = 120
 SIZE_PX = (96, 72)
+CHROMIUM = shutil.which("chromium")
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +112,15 @@ def s3(tmp_path, monkeypatch):
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         yield server
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The one browser of a worker: Playwright cannot be started twice in a process."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH; on Debian: apt-get install --no-install-recommends chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()

@@ -1,20 +1,8 @@
-"""A real browser, and what an evaluation says of a model's calibration, with numbers to be worked out by hand."""
-
-import shutil
+"""What an evaluation says of a model's calibration, with numbers to be worked out by hand."""
 
 import pytest
 
 NUM_BARS = 15
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def bars(filled: dict[int, tuple[float, float, int]]) -> dict:
@@ -52,14 +40,3 @@ def calibration() -> dict:
             "risk": [0.0, 0.1, 0.2, 0.3, 0.42, 0.45, 0.5, 0.55, 0.6, 0.66],
         },
     }
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH; on Debian: apt-get install --no-install-recommends chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-        yield browser
-        browser.close()

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 
 import numpy
 import pytest
@@ -10,23 +9,8 @@ from PIL import Image
 from served import by_hand, picture
 
 sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_ARGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 TIMEOUT_MS = 120_000  # the machine may be busy
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH; on Debian: apt-get install --no-install-recommends chromium")
-    sync_api.expect.set_options(timeout=TIMEOUT_MS)
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-        yield browser
-        browser.close()
+sync_api.expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def basic_interval(value: float, drawn: Sequence[float]) -> tuple[float, float]:
     own value could lie outside. Where every draw is above a small error, the interval ends at the error itself.
     """
     low, high = numpy.percentile(drawn, [2.5, 97.5])
-    return min(value, 2 * value - float(high)), max(value, 2 * value - float(low))
+    return float(numpy.minimum(value, 2 * value - high)), float(numpy.maximum(value, 2 * value - low))  # NaN stays
 
 
 def _estimate(value: float, drawn: Sequence[float]) -> dict[str, float]:
