@@ -116,7 +116,9 @@ def listening(app):
     while not server.started:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    # A connection of its own for each request: after a 500 the server closes the one that it came by.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as client:
         yield client
     server.should_exit = True
     thread.join()
