@@ -159,6 +159,7 @@ def test_a_dropped_and_a_pasted_picture_are_counted_and_a_busy_server_is_asked_a
     page.route("**/invocations", lambda route: route.fulfill(**busy), times=2)
     page.evaluate(give, [list(picture(125)), "drop"])
     shows(page, "#number", "3")
+    assert page.locator("#number").inner_text() == "3"
 
 
 def test_nothing_from_elsewhere_could_run(server):

@@ -193,10 +193,8 @@ def publish(host: Host) -> None:
 def export(host: Host, supervisor: Supervisor, code: Path, environment: Mapping[str, str]) -> None:
     """Writes the exported model beside the best checkpoint; where that fails, the log says so and the job completes."""
     best = host.base / "model" / "best.ckpt"
-    if host.rank or not best.exists():
-        return
     command = [sys.executable, "scripts/export.py", f"checkpoint={best}", f"output_dir={best.parent}"]
-    if returncode := supervisor.run(command, code, environment):
+    if host.rank == 0 and best.exists() and (returncode := supervisor.run(command, code, environment)):
         print(f"The export ended with exit code {returncode}; {best.name} is whole.", file=sys.stderr, flush=True)
 
 
