@@ -21,6 +21,16 @@ def test_what_fits_is_kept_and_the_rest_is_not(tmp_path):
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 2**20
 
 
+@pytest.mark.parametrize("damage", [lambda stored: b"", lambda stored: stored[:-1], lambda stored: b"?" + stored[1:]])
+def test_what_was_damaged_on_the_disk_is_not_given_out(tmp_path, damage):
+    cache = DiskCache(tmp_path, limit_mib=1.0, table=TABLE, name="manifest")
+    cache.write(DIGESTS[0], IMAGES[0])
+    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    path.write_bytes(damage(path.read_bytes()))
+    assert cache.holds(DIGESTS[0])
+    assert cache.read(DIGESTS[0]) is None
+
+
 def test_another_manifest_has_a_cache_of_its_own(tmp_path):
     DiskCache(tmp_path, 10, TABLE, "one").write(DIGESTS[0], IMAGES[0])
     assert DiskCache(tmp_path, 10, TABLE, "two").read(DIGESTS[0]) is None

@@ -13,8 +13,14 @@ class FetchAhead:
     made anew where they are asked for.
     """
 
-    def __init__(self, fetch: Callable[[int], bytes], num_threads: int):
-        self.fetch, self.num_threads = fetch, num_threads
+    def __init__(self, fetch: Callable[[int], bytes], num_threads: int, is_at_hand: Callable[[int], bool]):
+        """
+        Args:
+            num_threads: Rows that are waited for at once.
+            is_at_hand: Says of a row that it comes without a wait. One thread fetches all such rows: more of them
+                would only take the processor, and Python's lock, from the decoder.
+        """
+        self.fetch, self.num_threads, self.is_at_hand = fetch, num_threads, is_at_hand
         self._start()
 
     def _start(self) -> None:
@@ -26,7 +32,7 @@ class FetchAhead:
         self._results: SimpleQueue[tuple[int, bytes | Exception] | None] = SimpleQueue()
 
     def __getstate__(self):
-        return {"fetch": self.fetch, "num_threads": self.num_threads}
+        return {"fetch": self.fetch, "num_threads": self.num_threads, "is_at_hand": self.is_at_hand}
 
     def __setstate__(self, state):
         self.__init__(**state)
@@ -42,7 +48,9 @@ class FetchAhead:
         for row in new:
             self._wanted.put(row)
         # A task goes on while rows are wanted: handing over every row by itself costs a third of a GET.
-        for _ in range(min(len(new), self.num_threads - self._num_running)):
+        num_waiting = sum(not self.is_at_hand(row) for row in new)
+        num_wanted = max(num_waiting, 1 - self._num_running) if new else 0
+        for _ in range(min(num_wanted, self.num_threads - self._num_running)):
             self._start_task()
 
     def _start_task(self) -> None:

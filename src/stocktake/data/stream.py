@@ -60,7 +60,7 @@ class ObjectImages(Dataset):
         self.keys: list[str] = rows["key"].to_pylist()
         self.counts: list[int] = rows["count"].to_pylist()
         self.sha256: list[str] = rows["sha256"].to_pylist()
-        self._fetched = FetchAhead(self._fetch, num_connections)
+        self._fetched = FetchAhead(self._fetch, num_connections, self._is_cached)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -79,7 +79,7 @@ class ObjectImages(Dataset):
         """Returns the image that the manifest describes, from the cache or else from the root."""
         sha256 = self.sha256[row]
         content = self.cache.read(sha256) if self.cache is not None else None
-        if content is not None and _is_intact(content, sha256):
+        if content is not None:
             return content
         for _ in range(NUM_TRIES):
             content = self.root.read(self.keys[row])
@@ -91,6 +91,9 @@ class ObjectImages(Dataset):
             f"{join_url(self.root.url, self.keys[row])} is not the image that the manifest describes "
             f"({len(content)} bytes came, {NUM_TRIES} times). Run prepare again with the same words to mend the root."
         )
+
+    def _is_cached(self, row: int) -> bool:
+        return self.cache is not None and self.cache.holds(self.sha256[row])
 
     def _image(self, row: int, epoch: int) -> Tensor:
         content = self._fetched.take(row)

@@ -1,5 +1,6 @@
 """How the processes that fetch and decode are started, and how they end."""
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -36,6 +37,8 @@ class WorkerStart:
         # A thread that an image has come for waits its turn instead of interrupting the decoding each time.
         if hasattr(os, "SCHED_BATCH"):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        # What was imported stays: without this, Python's garbage collector goes through all of it again and again.
+        gc.freeze()
         threading.Thread(target=_end_with_the_trainer, daemon=True).start()
 
 
