@@ -14,6 +14,7 @@ server, which runs on the same cores, nearly all of its work, and may be faster 
 import argparse
 import itertools
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -410,6 +411,7 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
         for turn in range(arguments.repeats):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 server.reset_requests()
+                os.sync()  # what was written before is on the disk, and no turn pays for it
                 result = benchmarking.run_worker(common | {"name": name, "seed": turn}, environment)
                 requests = server.requests()
                 num_requests = sum(requests.get(method, 0) for method in ("GET", "HEAD", "LIST"))

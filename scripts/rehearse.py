@@ -20,7 +20,7 @@ OWN_KEYS = (
 @hydra.main(version_base="1.3", config_path="../conf", config_name="rehearse")
 def main(cfg: DictConfig) -> None:
     from stocktake.rehearsal.command import rehearse
-    from stocktake.workflows.comparison import differences
+    from stocktake.workflows.equal_checkpoints import differences
 
     sys.exit(rehearse(TRAIN_WORDS, FAULTS or f"[{','.join(cfg.faults)}]", differences, **cfg))
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import runpy
 import shutil
 import sys
 
@@ -83,6 +84,22 @@ def compose():
         return cfg
 
     return composed
+
+
+@pytest.fixture
+def run_script(monkeypatch):
+    """Returns what runs a command of scripts/ in this process and gives its exit code."""
+
+    def run(name: str, *words: str) -> int:
+        script = str(REPOSITORY / "scripts" / name)
+        monkeypatch.setattr(sys, "argv", [script, *words])
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    return run
 
 
 def _from_environment(name: str, what: str) -> pathlib.Path:

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import runpy
 import signal
 import socket
 import subprocess
@@ -218,16 +217,13 @@ def test_a_taken_port_is_told_without_a_trace_and_torch_is_not_imported(model_fo
     assert not imported & {"torch", "torchvision", "pytorch_lightning", "boto3", "sagemaker"}
 
 
-def test_predict_asks_a_running_server(server, tmp_path, monkeypatch, capsys):
+def test_predict_asks_a_running_server(server, tmp_path, run_script, capsys):
     for brightness in (25, 125, 225):
         (tmp_path / f"{brightness}.png").write_bytes(picture(brightness))
     (tmp_path / "bad.png").write_text("hello")
-    script = REPOSITORY / "scripts" / "predict.py"
-    monkeypatch.setattr(sys, "argv", [str(script), f"images=[{tmp_path}]", f"endpoint={server.url}", "json=true"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(script), run_name="__main__")
+    code = run_script("predict.py", f"images=[{tmp_path}]", f"endpoint={server.url}", "json=true")
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert end.value.code == 1
+    assert code == 1
     assert [answer.get("count") for answer in answers] == [3, 5, 1, None]  # 125, 225, 25, bad
     assert "are no picture" in answers[3]["error"] and "Send a JPEG" in answers[3]["error"]
     assert list(answers[0]["probabilities"].values()) == pytest.approx(by_hand(125), abs=1e-5)

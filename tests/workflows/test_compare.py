@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import runpy
 import subprocess
 import sys
 
@@ -61,23 +60,13 @@ def write(folder: pathlib.Path, probabilities_NK: numpy.ndarray, ids=IDS, drop=(
     return str(folder)
 
 
-def run(monkeypatch, *words) -> int:
-    """Runs the command in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
-    try:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    except SystemExit as end:
-        return end.code
-    return 0
-
-
 @pytest.fixture
-def compared(monkeypatch, capsys, tmp_path):
+def compared(run_script, capsys, tmp_path):
     """Compares folders; returns comparison.json, the page, and what the terminal shows."""
 
     def compare(places, *words):
         quoted = ",".join(f'"{place}"' for place in places)
-        assert run(monkeypatch, f"evaluations=[{quoted}]", f"output_dir={tmp_path / 'out'}", *words) == 0
+        assert run_script("compare.py", f"evaluations=[{quoted}]", f"output_dir={tmp_path / 'out'}", *words) == 0
         return (
             json.loads((tmp_path / "out" / "comparison.json").read_text()),
             (tmp_path / "out" / "comparison.html").read_text(),
@@ -227,7 +216,7 @@ def test_other_records_and_blocks_are_named(tmp_path):
         )
 
 
-def test_the_command_says_what_to_type(monkeypatch, capsys, tmp_path):
+def test_the_command_says_what_to_type(run_script, capsys, tmp_path):
     a, b = (write(tmp_path / "runs" / name / "evaluation-test", said(0.5, 1)) for name in "ab")
     for words, message in (
         ([f"evaluations=[{a}]"], "two or more are needed"),
@@ -237,7 +226,7 @@ def test_the_command_says_what_to_type(monkeypatch, capsys, tmp_path):
         ([f"evaluations=[{a},{tmp_path}/nowhere]"], "scripts/evaluate.py checkpoint="),
         ([f"evaluations=[{a},{tmp_path}/runs]"], f"holds 2 evaluations. Type one of them: {a}, {b}"),
     ):
-        assert run(monkeypatch, *words, f"output_dir={tmp_path / 'out'}") == 1
+        assert run_script("compare.py", *words, f"output_dir={tmp_path / 'out'}") == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

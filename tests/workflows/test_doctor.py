@@ -4,7 +4,6 @@ import http.server
 import importlib.metadata
 import itertools
 import pathlib
-import runpy
 import shutil
 import socket
 import subprocess
@@ -239,11 +238,8 @@ def test_chromium_is_looked_for(monkeypatch, tmp_path):
     assert ward.chromium().detail == str(tmp_path / "chromium")
 
 
-def test_the_command_runs_from_anywhere(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert end.value.code == 0
+def test_the_command_runs_from_anywhere(run_script, capsys):
+    assert run_script("doctor.py") == 0
     assert "requirements.lock: " in capsys.readouterr().out
 
 

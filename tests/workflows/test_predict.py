@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import json
 import pathlib
-import runpy
 import subprocess
 import sys
 import threading
@@ -71,23 +70,13 @@ def by_hand(network, pixels):
     return torch.softmax(network.backbone(normalised[None]), dim=1)[0].numpy()
 
 
-def run(monkeypatch, *words):
-    """Runs the command in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
-    try:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    except SystemExit as end:
-        return end.code
-    return 0
-
-
 @pytest.fixture
-def answers(monkeypatch, capsys, checkpoint):
+def answers(run_script, capsys, checkpoint):
     """Counts `images`; returns the exit code and the answers by picture."""
 
     def count(images, *words, checkpoint=checkpoint):
         places = ",".join(f'"{place}"' for place in images)
-        code = run(monkeypatch, f"images=[{places}]", f"checkpoint={checkpoint}", "json=true", *words)
+        code = run_script("predict.py", f"images=[{places}]", f"checkpoint={checkpoint}", "json=true", *words)
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         return code, {row["image"]: row for row in rows}
 
@@ -147,11 +136,11 @@ def test_what_cannot_be_read_is_named_and_the_others_are_counted(answers, tmp_pa
     assert "ftp:// is no place" in found[unknown]["error"]
 
 
-def test_the_table_shows_counts_and_reasons(monkeypatch, capsys, checkpoint, network, tmp_path):
+def test_the_table_shows_counts_and_reasons(run_script, monkeypatch, capsys, checkpoint, network, tmp_path):
     wanted = by_hand(network, draw(tmp_path / "g.png"))
     (tmp_path / "bad.jpg").write_text("hello")
     monkeypatch.setenv("COLUMNS", "250")
-    assert run(monkeypatch, f"images=[{tmp_path}]", f"checkpoint={checkpoint}") == 1
+    assert run_script("predict.py", f"images=[{tmp_path}]", f"checkpoint={checkpoint}") == 1
     shown = capsys.readouterr().out
     (row,) = (line for line in shown.splitlines() if "g.png" in line)
     cells = [cell.strip() for cell in row.strip("│").split("│")]
@@ -169,8 +158,8 @@ def test_a_picture_over_the_limit_is_refused(answers, tmp_path):
     assert "more than max_mib=" in found[str(tmp_path / "a.png")]["error"]
 
 
-def test_no_picture_at_all_is_an_error(monkeypatch, capsys, checkpoint):
-    assert run(monkeypatch, "images=[]", f"checkpoint={checkpoint}") == 1
+def test_no_picture_at_all_is_an_error(run_script, capsys, checkpoint):
+    assert run_script("predict.py", "images=[]", f"checkpoint={checkpoint}") == 1
     assert "images is empty" in capsys.readouterr().err
 
 

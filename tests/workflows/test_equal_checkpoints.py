@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stocktake.workflows.comparison import differences
+from stocktake.workflows.equal_checkpoints import differences
 
 
 def checkpoint() -> dict:
