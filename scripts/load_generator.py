@@ -51,12 +51,13 @@ class Generator:
         self.port, self.requests = port, itertools.cycle([http_request(picture) for picture in pictures])
         self.permits = asyncio.Semaphore(0) if paced else None
         self.answered: list[tuple[float, float]] = []  # when, and after how many seconds
+        self.is_over = False
 
     async def ask_on_one_connection(self, has_begun: asyncio.Event) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         if self.permits:
             has_begun.set()
-        while True:
+        while not self.is_over:
             if self.permits:
                 await self.permits.acquire()
             start_s = time.perf_counter()
@@ -97,7 +98,8 @@ async def generate(port: int, pictures: Sequence[str], concurrency: int, seconds
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
         await (generator.until_stdin_ends() if seconds is None else generator.until_answered(start_s, seconds))
         end_s, cpu_s = time.perf_counter(), time.process_time() - start_cpu_s
-        for connection in connections:
+        generator.is_over = True  # each connection still waits for its answer, which leaves the server idle
+        for connection in connections if generator.permits else []:
             connection.cancel()
     latencies_ms = sorted(1000 * latency_s for when_s, latency_s in generator.answered if start_s <= when_s <= end_s)
     return {
