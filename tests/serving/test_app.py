@@ -55,6 +55,21 @@ def test_a_full_queue_turns_away_and_the_event_loop_stays_free(held):
         assert post(client).status_code == 200
 
 
+def test_a_picture_without_others_is_counted_on_all_cores(predictor):
+    one_core, all_cores = Held(predictor), Held(predictor)
+    with listening(create_app(one_core, alone=all_cores, num_workers=2)) as client:
+        with concurrent.futures.ThreadPoolExecutor(2) as senders:
+            asked = [senders.submit(client.post, "/invocations", content=picture(125), headers=PNG) for _ in range(2)]
+            while one_core.num_at_once + all_cores.num_at_once < 2:
+                time.sleep(0.01)
+            assert (one_core.num_at_once, all_cores.num_at_once) == (1, 1)
+            one_core.gate.set()
+            all_cores.gate.set()
+            assert [request.result().json()["count"] for request in asked] == [3, 3]
+        one_core.error = RuntimeError("not to be asked")
+        assert client.post("/invocations", content=picture(125), headers=PNG).status_code == 200
+
+
 def test_ping_is_well_only_while_the_model_answers(held, caplog):
     held.gate.set()
     held.error = RuntimeError("secret of the model")

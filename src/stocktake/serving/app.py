@@ -24,8 +24,8 @@ from stocktake.serving.stored import StoredPictures
 class Service:
     """Answers questions with a predictor, so many at a time, and knows whether the model still answers."""
 
-    def __init__(self, predictor: Predictor, pool: Pool, stored: StoredPictures | None):
-        self.predictor, self.pool, self.stored = predictor, pool, stored
+    def __init__(self, predictor: Predictor, alone: Predictor, pool: Pool, stored: StoredPictures | None):
+        self.predictor, self.alone, self.pool, self.stored = predictor, alone, pool, stored
         self.has_answered = False
         self._probing = asyncio.Lock()
 
@@ -35,8 +35,9 @@ class Service:
         Raises:
             Refused: The picture cannot be read.
         """
+        predictor = self.predictor if self.pool.num_inside > 1 else self.alone
         try:
-            answer = await self.pool.run(self._predict, question)
+            answer = await self.pool.run(self._predict, predictor, question)
         except (Refused, PictureError):
             raise
         except Exception:
@@ -45,7 +46,7 @@ class Service:
         self.has_answered = True
         return answer
 
-    def _predict(self, question: Question) -> Answer:
+    def _predict(self, predictor: Predictor, question: Question) -> Answer:
         picture = question.picture
         if question.s3_key is not None:
             if self.stored is None:
@@ -53,7 +54,7 @@ class Service:
                     *(403, "place-not-allowed", "This server reads no pictures from S3."), "Send the picture as image."
                 )
             picture = self.stored.read(question.s3_key)
-        return self.predictor.predict(picture, question.expected_count)
+        return predictor.predict(picture, question.expected_count)
 
     async def check(self) -> None:
         """Has a small grey picture counted, unless the last question was answered; raises what the model raises."""
@@ -67,6 +68,7 @@ class Service:
 def create_app(
     predictor: Predictor,
     *,
+    alone: Predictor | None = None,
     num_workers: int = 1,
     max_waiting: int = 32,
     max_body_mib: float = 6,
@@ -77,7 +79,8 @@ def create_app(
     """Returns the ASGI app.
 
     Args:
-        predictor: The model; `num_workers` threads ask it at once.
+        predictor: The model; `num_workers` threads ask it at once, so each picture should have one core.
+        alone: The same model on all cores, asked where a picture has no others beside it; `None`: `predictor`.
         max_waiting: Requests beyond those that may wait; further ones get 503 with Retry-After.
         max_body_mib: SageMaker sends at most 6 MB.
         body_timeout_s: For a whole body to arrive.
@@ -86,7 +89,7 @@ def create_app(
     """
     max_bytes = int(max_body_mib * 2**20)
     pool, figures = Pool(num_workers, max_waiting), Figures()
-    service = Service(predictor, pool, stored)
+    service = Service(predictor, alone or predictor, pool, stored)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

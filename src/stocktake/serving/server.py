@@ -44,8 +44,9 @@ def serve(
     # uvicorn raises the signal again once it is down; ended as asked is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     num_workers = workers or num_cores()
-    # As many pictures at once as there are cores; one that comes alone is shared out among all of them.
-    predictor = Predictor.open(model)
+    # A picture on each core counts the most; one that comes alone is answered sooner by all of them together.
+    predictor = Predictor.open(model, num_threads=1)
+    alone = Predictor.open(model) if num_cores() > 1 else None
     stored = StoredPictures(allowed_prefixes, storage, int(max_body_mib * 2**20)) if allowed_prefixes else None
     answered = {"requests": 0, "counted": 0}
 
@@ -57,6 +58,7 @@ def serve(
 
     app = create_app(
         predictor,
+        alone=alone,
         num_workers=num_workers,
         max_waiting=max_waiting,
         max_body_mib=max_body_mib,
