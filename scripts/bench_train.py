@@ -1,7 +1,7 @@
 """What the Trainer costs: the steps of an experiment, callbacks and loggers included, beside a bare PyTorch loop.
 
-    python scripts/bench_train.py                                                    # experiment=demo, no data needed
-    python scripts/bench_train.py --words experiment=resnet50,model.weights=none --steps 10
+    python scripts/bench_train.py                                       # experiment=resnet50, no data needed
+    python scripts/bench_train.py --words experiment=demo --steps 40    # a small net: what a step costs beside it
     python scripts/bench_train.py --words experiment=resnet50,model.weights=none,data.root=ROOT --fed
 
 Both have the same model, precision, optimizer, schedule and batches, which lie in memory, and run in turn. What
@@ -121,8 +121,8 @@ def bare_rate(cfg: DictConfig, batches: list[dict], num_steps: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--words", default="experiment=demo", help="of train.py, by commas")
-    parser.add_argument("--steps", type=int, default=40, help="steps of a turn")
+    parser.add_argument("--words", default="experiment=resnet50,model.weights=none", help="of train.py, by commas")
+    parser.add_argument("--steps", type=int, default=15, help="steps of a turn")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each candidate")
     parser.add_argument("--fed", action="store_true", help="also run from the experiment's own data")
     arguments = parser.parse_args()
