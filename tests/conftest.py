@@ -4,6 +4,7 @@ import os
 import pathlib
 import runpy
 import shutil
+import signal
 import sys
 
 # Before torch is imported, which reads it once. Every xdist worker has one core.
@@ -11,6 +12,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 # Nothing listens there: a test that reaches for timm's hub fails at once.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+# A shell's background commands are deaf to Ctrl-C, and so is what they start; tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from filelock import FileLock
