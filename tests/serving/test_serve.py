@@ -13,7 +13,7 @@ import psutil
 import pytest
 from served import COUNTS, REPOSITORY, by_hand, picture, serving
 
-from stocktake.serving.server import serve
+from stocktake.serving.server import open_predictors, serve
 from stocktake.storage import StorageOptions
 
 PNG, JPEG = {"Content-Type": "image/png"}, {"Content-Type": "image/jpeg"}
@@ -227,3 +227,15 @@ def test_predict_asks_a_running_server(server, tmp_path, run_script, capsys):
     assert [answer.get("count") for answer in answers] == [3, 5, 1, None]  # 125, 225, 25, bad
     assert "are no picture" in answers[3]["error"] and "Send a JPEG" in answers[3]["error"]
     assert list(answers[0]["probabilities"].values()) == pytest.approx(by_hand(125), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "num_workers", "share", "alone"),
+    [(1, 1, 1, None), (2, 2, 1, 2), (2, 1, 2, None), (8, 2, 4, 8), (2, 5, 1, 2)],
+)
+def test_workers_share_the_cores(model_folder, monkeypatch, num_cores, num_workers, share, alone):
+    for module in ("server", "predictor"):
+        monkeypatch.setattr(f"stocktake.serving.{module}.num_cores", lambda: num_cores)
+    opened = open_predictors(str(model_folder), num_workers)
+    threads = [predictor and predictor.session.get_session_options().intra_op_num_threads for predictor in opened]
+    assert threads == [share, alone]

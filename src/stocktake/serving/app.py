@@ -79,7 +79,7 @@ def create_app(
     """Returns the ASGI app.
 
     Args:
-        predictor: The model; `num_workers` threads ask it at once, so each picture should have one core.
+        predictor: The model; `num_workers` threads ask it at once, each on its share of the cores.
         alone: The same model on all cores, asked where a picture has no others beside it; `None`: `predictor`.
         max_waiting: Requests beyond those that may wait; further ones get 503 with Retry-After.
         max_body_mib: SageMaker sends at most 6 MB.
