@@ -273,6 +273,7 @@ def measure(setting: dict) -> dict:
             first_s = now_s
         if number == warm_up:
             steady_s, cpu_s, busy = now_s, benchmarking.tree_cpu_s(left_out), benchmarking.Busy()
+            server_cpu_s = benchmarking.server_cpu_s(setting["server_pid"])
         if traffic:
             traffic.request(len(images))
         if number >= last or (
@@ -283,6 +284,9 @@ def measure(setting: dict) -> dict:
     result = {
         "images_per_s": num_images / (now_s - steady_s),
         "cpu_ms_per_image": 1000 * (benchmarking.tree_cpu_s(left_out) - cpu_s) / num_images,
+        "server_cpu_ms_per_image": 1000
+        * (benchmarking.server_cpu_s(setting["server_pid"]) - server_cpu_s)
+        / num_images,
         "first_batch_s": first_s - start_s,
         "num_images": num_images,
         "num_delivered": (number + 1) * BATCH_SIZE,
@@ -407,6 +411,7 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
     with local_s3(folder / "s3", arguments.latency_ms) as server:
         common = {
             "url": server.url,
+            "server_pid": server.process.pid,
             "bucket_folder": str(bucket_folder),
             "cache_dir": str(folder / "cache"),
             "scratch": str(folder / "scratch"),
@@ -445,12 +450,23 @@ def report(arguments: argparse.Namespace, results: dict[str, list[dict]]) -> Non
                 f"{figure['images_per_s_min']:.0f}-{figure['images_per_s_max']:.0f}",
                 f"{benchmarking.ratio(figures, name, bound):.2f} {bound}" if bound in figures else "",
                 f"{figure['cpu_ms_per_image']:.2f}",
+                f"{figure['server_cpu_ms_per_image']:.2f}",
                 f"{figure['requests_per_image']:.3f}",
                 f"{figure['first_batch_s']:.1f}",
                 f"{figure['machine_busy']:.0%}",
             ]
         )
-    columns = ["", "images/s", "least-most", "of its bound", "CPU ms/image", "requests/image", "first batch s", "busy"]
+    columns = [
+        "",
+        "images/s",
+        "least-most",
+        "of its bound",
+        "CPU ms/image",
+        "server's",
+        "requests/image",
+        "first batch s",
+        "busy",
+    ]
     title = (
         f"{arguments.repeats} turns, {arguments.latency_ms:g} ms a request, {arguments.num_workers} workers, medians"
     )

@@ -84,6 +84,13 @@ def tree_cpu_s(leave_out: Sequence[int] = ()) -> float:
     return sum(sum(process.cpu_times()[:4]) for process in _family(own) if process.pid not in left_out)
 
 
+def server_cpu_s(pid: int) -> float:
+    """Returns the user and system seconds of another process and its living descendants."""
+    import psutil  # of the peers' group
+
+    return sum(sum(process.cpu_times()[:2]) for process in _family(psutil.Process(pid)))
+
+
 def _family(process) -> list:
     return [process, *process.children(recursive=True)]
 

@@ -10,56 +10,19 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from untrained import CALIBRATION, COUNTS, HEADS, write_checkpoint
 
 from stocktake.calibration import Calibration
-from stocktake.callbacks.run_config import CONFIG_KEY
-from stocktake.config import build
 from stocktake.data.transforms import Resize, decode
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.serving.predictor import ModelFolderError, Predictor, decode_picture
 from stocktake.storage import Folder
 from stocktake.workflows.checkpoints import CheckpointError, load_counter
+from stocktake.workflows.ensemble import combine
 from stocktake.workflows.export import export, write
 from stocktake.workflows.predict import predict
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
-COUNTS = [1, 2, 3, 4, 5]
-CALIBRATION = Calibration(temperature=1.7, coverage=0.9, threshold=0.1, counts=COUNTS, num_images=50)
-HEADS = {"softmax": "SoftmaxHead", "soft": "SoftLabelHead", "corn": "CornHead"}
-
-
-def write_checkpoint(folder, root, head="softmax", resize="squash", calibration=CALIBRATION, **model):
-    """Saves a run's checkpoint: a network that was never trained, but is loud enough to tell pictures apart."""
-    config = {
-        "name": "tried",
-        "model": {
-            "_target_": "stocktake.model.counter.BinCounter",
-            "backbone": "test_resnet",
-            "weights": "none",
-            "counts": COUNTS,
-            "head": {"_target_": f"stocktake.model.heads.{HEADS[head]}"},
-            "mean": [0.5, 0.4, 0.3],
-            "std": [0.2, 0.3, 0.4],
-            **model,
-        },
-        "data": {
-            "_target_": "stocktake.data.datamodule.BinDataModule",
-            "root": str(root),
-            "image_size_px": 32,
-            "resize": resize,
-            "counts": COUNTS,
-        },
-    }
-    torch.manual_seed(0)
-    network = build(config["model"])
-    torch.nn.init.normal_(network.backbone.get_classifier().weight, std=0.3)
-    state = {"state_dict": network.state_dict(), CONFIG_KEY: config}
-    if calibration is not None:
-        state[CALIBRATION_KEY] = calibration.to_dict()
-    path = folder / "checkpoints" / "best.ckpt"
-    path.parent.mkdir(parents=True)
-    torch.save(state, path)
-    return path
 
 
 @torch.inference_mode()
@@ -132,6 +95,21 @@ print({{"torch", "torchvision", "pytorch_lightning"}} & {{*sys.modules}})
     lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
     assert lines[-1] == "set()"
     assert len(lines) > 50 and all(sum(json.loads(line)["probabilities"].values()) > 0.999 for line in lines[:-1])
+
+
+def test_an_ensemble_answers_the_same_everywhere(compose, synthetic_root, tmp_path):
+    checkpoints = [
+        write_checkpoint(tmp_path / head, synthetic_root, head, seed=seed) for seed, head in enumerate(HEADS)
+    ]
+    words = [f"checkpoints=[{','.join(map(str, checkpoints))}]", f"output_dir={tmp_path / 'all'}", "num_workers=0"]
+    checkpoint = combine(compose("ensemble", *words))["checkpoint"]
+    state = torch.load(checkpoint, weights_only=True)  # nobody trained it, and so its own temperature leaves little
+    torch.save(state | {CALIBRATION_KEY: CALIBRATION.to_dict()}, checkpoint)
+    export(compose("export", f"checkpoint={checkpoint}", "num_checked=8"))
+    assert_all_agree(compose, checkpoint, tmp_path / "all/model", odd_pictures(tmp_path / "odd"), 1e-5)
+    model = json.loads((tmp_path / "all/model/model.json").read_text())
+    assert model["head"] == "SoftmaxHead + SoftLabelHead + CornHead"
+    assert model["weights_license"] == "none: trained from scratch"
 
 
 def test_eight_bits_say_what_they_cost(compose, synthetic_root, tmp_path):

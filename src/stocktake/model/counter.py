@@ -100,6 +100,16 @@ class BinCounter(LightningModule):
         normalised_BCHW = (images_BCHW - self.mean_C11) / self.std_C11
         return self.backbone(normalised_BCHW.contiguous(memory_format=self.memory_format))
 
+    def probabilities(self, images_BCHW: Tensor) -> Tensor:
+        """Returns P(count), `probabilities_BK`, for uint8 pixels.
+
+        With `flip_tta` it is the mean over the picture and its mirror image.
+        """
+        probabilities_BK = self.head.probabilities(self(images_BCHW))
+        if self.flip_tta:
+            probabilities_BK = (probabilities_BK + self.head.probabilities(self(images_BCHW.flip(-1)))) / 2
+        return probabilities_BK
+
     def classes(self, counts_B: Tensor) -> Tensor:
         """Returns each count's position among the K counts."""
         return torch.searchsorted(self.counts_K, counts_B)
@@ -149,15 +159,8 @@ class BinCounter(LightningModule):
             metric.reset()
 
     def predict_step(self, batch: dict[str, Any], _batch_index: int = 0) -> dict[str, Any]:
-        """Returns `{"image_ids": [str], "probabilities": probabilities_BK}`.
-
-        With `flip_tta` they are the mean over the picture and its mirror image.
-        """
-        images_BCHW = batch["images"]
-        probabilities_BK = self.head.probabilities(self(images_BCHW))
-        if self.flip_tta:
-            probabilities_BK = (probabilities_BK + self.head.probabilities(self(images_BCHW.flip(-1)))) / 2
-        return {"image_ids": batch["image_ids"], "probabilities": probabilities_BK}
+        """Returns `{"image_ids": [str], "probabilities": probabilities_BK}`."""
+        return {"image_ids": batch["image_ids"], "probabilities": self.probabilities(batch["images"])}
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer(self._parameter_groups())

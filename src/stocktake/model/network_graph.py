@@ -11,22 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from stocktake.model.counter import BinCounter
+from stocktake.model.ensemble import Ensemble
 
 
 class CalibratedCounter(nn.Module):
     """Says tempered P(count), as `stocktake.calibration.apply_temperature` does, in single precision."""
 
-    def __init__(self, counter: BinCounter):
+    def __init__(self, counter: BinCounter | Ensemble):
         super().__init__()
         self.counter, self.temperature = counter, counter.calibration.temperature
 
     def forward(self, images_BCSS: Tensor) -> Tensor:
         """Returns `probabilities_BK` for uint8 pixels."""
-        probabilities_BK = self.counter.head.probabilities(self.counter(images_BCSS))
+        probabilities_BK = self.counter.probabilities(images_BCSS)
         return (probabilities_BK.clamp_min(1e-12).log() / self.temperature).softmax(dim=1)
 
 
-def network_graph(counter: BinCounter, image_size_px: int, opset: int) -> onnx.ModelProto:
+def network_graph(counter: BinCounter | Ensemble, image_size_px: int, opset: int) -> onnx.ModelProto:
     """Returns the graph from `images`, uint8 B x 3 x S x S, to `probabilities`, float32 B x K.
 
     Args:
@@ -34,7 +35,10 @@ def network_graph(counter: BinCounter, image_size_px: int, opset: int) -> onnx.M
         image_size_px: S.
         opset: Version of ONNX's operators.
     """
-    memory_format, counter.memory_format = counter.memory_format, torch.contiguous_format  # ONNX has but one
+    networks = [module for module in counter.modules() if isinstance(module, BinCounter)]
+    memory_formats = [network.memory_format for network in networks]
+    for network in networks:
+        network.memory_format = torch.contiguous_format  # ONNX has but one
     example_BCSS = torch.zeros(2, 3, image_size_px, image_size_px, dtype=torch.uint8)
     try:
         with torch.inference_mode(), contextlib.redirect_stdout(io.StringIO()):
@@ -49,5 +53,6 @@ def network_graph(counter: BinCounter, image_size_px: int, opset: int) -> onnx.M
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             )
     finally:
-        counter.memory_format = memory_format
+        for network, memory_format in zip(networks, memory_formats, strict=True):
+            network.memory_format = memory_format
     return program.model_proto

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 
+from stocktake.calibration import Calibration
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.manifest import ManifestError
-from stocktake.model.counter import BinCounter
+from stocktake.model.counter import CALIBRATION_KEY, BinCounter
+from stocktake.model.ensemble import Ensemble
 from stocktake.storage import Folder, StorageOptions
 
 
@@ -19,7 +21,9 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, broken, or not one of this project's."""
 
 
-def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tuple[BinCounter, dict[str, Any]]:
+def load_counter(
+    checkpoint: str, storage: StorageOptions | None = None
+) -> tuple[BinCounter | Ensemble, dict[str, Any]]:
     """Returns the model of a checkpoint, in evaluation mode and with its calibration, and the configuration of its run.
 
     Raises:
@@ -27,12 +31,19 @@ def load_counter(checkpoint: str, storage: StorageOptions | None = None) -> tupl
     """
     state = read_checkpoint(checkpoint, storage)
     config = state[CONFIG_KEY]
-    # To compile takes longer than to look at a few thousand pictures.
-    unneeded = {"weights": "none", "optimizer": None, "scheduler": None, "torch_compile": False}
-    model = build(config["model"] | unneeded)
+    model = build(_for_counting(config["model"]))
     model.load_state_dict(state["state_dict"])
-    model.on_load_checkpoint(state)
+    if CALIBRATION_KEY in state:
+        model.calibration = Calibration.from_dict(state[CALIBRATION_KEY])
     return model.eval(), config
+
+
+def _for_counting(model: dict[str, Any]) -> dict[str, Any]:
+    """Returns a model's configuration, or that of an ensemble's, without what only training needs."""
+    if "members" in model:
+        return model | {"members": [_for_counting(member) for member in model["members"]]}
+    # To compile takes longer than to look at a few thousand pictures.
+    return model | {"weights": "none", "optimizer": None, "scheduler": None, "torch_compile": False}
 
 
 def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> dict[str, Any]:
@@ -70,6 +81,8 @@ def start_from(module: BinCounter, checkpoint: str, storage: StorageOptions | No
         CheckpointError: It cannot be read, or it is of another backbone, head or other counts.
     """
     finished, config = load_counter(checkpoint, storage)
+    if isinstance(finished, Ensemble):
+        raise CheckpointError(f"checkpoint={checkpoint} is an ensemble. Type the checkpoint of one of its members.")
     try:
         if finished.counts != module.counts:
             raise RuntimeError(f"it tells {finished.counts} apart, not {module.counts}")

@@ -57,7 +57,7 @@ class TorchCounting:
         if not images:
             return []
         images_BCSS = torch.stack(images).to(self.model.device)
-        probabilities_BK = self.model.head.probabilities(self.model(images_BCSS)).cpu()
+        probabilities_BK = self.model.probabilities(images_BCSS).cpu()
         if self.model.calibration is None:
             return probabilities_BK.tolist()
         return self.model.calibration.apply(probabilities_BK.double().numpy())[0].tolist()

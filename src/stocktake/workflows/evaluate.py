@@ -10,12 +10,9 @@ from typing import Any
 import numpy
 import pyarrow
 import pyarrow.parquet
-import torch
 import yaml
 from numpy import ndarray
 from omegaconf import DictConfig
-from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import RichProgressBar
 
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
@@ -33,6 +30,7 @@ from stocktake.workflows.measured_certainty import measure_calibration
 from stocktake.workflows.measured_counts import measure, measure_majority
 from stocktake.workflows.measured_images import measure_images
 from stocktake.workflows.measured_slices import measure_slices
+from stocktake.workflows.predicted_split import predict_split
 
 SLICED_BY = ("brightness", "sharpness", "strap_density", "num_products")
 
@@ -55,17 +53,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         data |= {"num_train_bins": kept.get("num_train_bins"), "seed": kept["seed"]}
     datamodule = BinDataModule(**data)
     rows = datamodule.rows(cfg.side)
-    trainer = Trainer(
-        accelerator=cfg.accelerator,
-        devices=1,
-        precision=cfg.precision,
-        logger=False,
-        enable_model_summary=False,
-        callbacks=[RichProgressBar()],
-    )
-    batches = trainer.predict(model, datamodule.loader(cfg.side))
-    probabilities_NK = torch.cat([batch["probabilities"] for batch in batches]).double().numpy()
-
+    probabilities_NK = predict_split(model, datamodule, cfg.side, cfg.accelerator, cfg.precision)
     counts_K = numpy.array(model.counts)
     recorded_N = numpy.searchsorted(counts_K, rows["count"].to_numpy())
     groups = rows["group"].to_pylist()

@@ -5,7 +5,6 @@ Axes: N checked images, C 3 channels, S side of the square that the network sees
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,12 +25,14 @@ from stocktake.data.manifest import Manifest
 from stocktake.data.resize_graph import OPSET, resize_graph
 from stocktake.data.transforms import Resize, decode
 from stocktake.model.counter import BinCounter
+from stocktake.model.ensemble import Ensemble
 from stocktake.model.network_graph import network_graph
 from stocktake.serving.predictor import CARD_NAME, FORMAT_VERSION, GRAPH_NAME, INPUT, MODEL_NAME, OUTPUT, decode_picture
-from stocktake.storage import Folder, StorageOptions, join_url, split_url
+from stocktake.storage import Folder, join_url, split_url
 from stocktake.workflows.checkpoints import CheckpointError, load_counter
 from stocktake.workflows.console import quieten
 from stocktake.workflows.model_card import model_card
+from stocktake.workflows.provenance import commit, describe_networks, evaluation_of, read_place, run_dir_of
 from stocktake.workflows.quantisation import quantised
 
 MAX_DIFFERENCE = 1e-3  # of a probability, between ONNX Runtime and PyTorch
@@ -104,7 +105,8 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         check = checked.compare(graph) | {"float32": check}
 
     graph_bytes = graph.SerializeToString()
-    checkpoint_sha256 = hashlib.sha256(_read(cfg.checkpoint, storage)).hexdigest()
+    networks = describe_networks(counter, config)
+    checkpoint_sha256 = hashlib.sha256(read_place(cfg.checkpoint, storage)).hexdigest()
     model = {
         "format_version": FORMAT_VERSION,
         "name": config["name"],
@@ -115,8 +117,8 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [len(counter.counts)]},
         "image_size_px": resize.sizes_px[-1],
         "resize": resize.mode,
-        "backbone": config["model"]["backbone"],
-        "head": config["model"]["head"]["_target_"].split(".")[-1],
+        "backbone": networks["backbone"],
+        "head": networks["head"],
         "int8": cfg.int8,
         "sha256": hashlib.sha256(graph_bytes).hexdigest(),
         "bytes": len(graph_bytes),
@@ -125,7 +127,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         "manifest_sha256": manifest.sha256,
         "data": manifest.origin,
         "data_license": DATA_LICENSE if "synthetic" not in config["data"]["_target_"].lower() else "none: drawn bins",
-        "weights_license": cfg.weights_license or weights_license(counter, config),
+        "weights_license": cfg.weights_license or networks["weights_license"],
         "metrics": evaluation_of(counter, cfg.metrics, cfg.checkpoint, storage),
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -140,7 +142,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def probabilities_in_pytorch(counter: BinCounter, resize: Resize, contents: Sequence[bytes]) -> ndarray:
+def probabilities_in_pytorch(counter: BinCounter | Ensemble, resize: Resize, contents: Sequence[bytes]) -> ndarray:
     """Returns `probabilities_NK` as an evaluation measures them: predicted, then tempered."""
     found = [
         counter.predict_step({"images": resize(decode(content))[None], "image_ids": [""]})["probabilities"]
@@ -180,68 +182,8 @@ def write(output: Folder, graph: bytes, model: dict[str, Any]) -> None:
     output.write(MODEL_NAME, (json.dumps(model, indent=2) + "\n").encode())
 
 
-def weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
-    """Returns the licence of the weights that the training began with, as far as anything here states it."""
-    began_with = config["model"].get("weights")
-    if config.get("checkpoint"):
-        return "not stated: the training went on from another run"
-    if began_with in (None, "none"):
-        return "none: trained from scratch"
-    if began_with == "imagenet":
-        return counter.backbone.pretrained_cfg.get("license") or "not stated by timm"
-    return "not stated: weights from a file of one's own"
-
-
-def evaluation_of(
-    counter: BinCounter, place: str | None, checkpoint: str, storage: StorageOptions
-) -> dict[str, Any] | None:
-    """Returns the metrics.json of an evaluation of this very checkpoint, `None` where none lies beside the run.
-
-    Raises:
-        ExportError: The one that `metrics` names is of another checkpoint.
-    """
-    run_dir = _run_dir(checkpoint)
-    if place is None and run_dir is None:
-        return None
-    try:
-        metrics = json.loads(_read(place or join_url(run_dir, "evaluation-test", "metrics.json"), storage))
-    except FileNotFoundError:
-        if place is None:
-            return None
-        raise
-    # Fitted to the weights, so no two checkpoints have the same.
-    if metrics.get("calibration", {}).get("temperature") == counter.calibration.temperature:
-        return {name: value for name, value in metrics.items() if name not in ("checkpoint", "root")}  # places here
-    if place is None:
-        Console(stderr=True).print(f"{run_dir}/evaluation-test is of another checkpoint and is left out.")
-        return None
-    raise ExportError(
-        f"metrics={place} is of another checkpoint. Evaluate this one: scripts/evaluate.py checkpoint=..."
-    )
-
-
-def commit() -> str | None:
-    """Returns the commit of the code in the working directory, `None` where it is no repository."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() or None
-
-
-def _read(place: str, storage: StorageOptions) -> bytes:
-    folder, name = split_url(place)
-    return Folder(folder, storage).read(name)
-
-
-def _run_dir(checkpoint: str) -> str | None:
-    """Returns the run folder of `<run>/checkpoints/<name>.ckpt`."""
-    folder = split_url(checkpoint)[0]
-    return split_url(folder)[0] if split_url(folder)[1] == "checkpoints" else None
-
-
 def _output_dir(checkpoint: str) -> str:
-    return join_url(_run_dir(checkpoint) or split_url(checkpoint)[0], "model")
+    return join_url(run_dir_of(checkpoint) or split_url(checkpoint)[0], "model")
 
 
 def _tracked(items: Sequence[Any], what: str):

@@ -31,7 +31,7 @@ def model_card(model: Mapping[str, Any]) -> str:
     return f"""# {model["version"]}
 
 Counts the items in a photo of a warehouse bin: P(count) for {known}.
-A {model["backbone"]} with the head {model["head"]}, {model["image_size_px"]} px, {model["resize"]}; exported
+Network: {model["backbone"]}; head: {model["head"]}; {model["image_size_px"]} px, {model["resize"]}; exported
 {model["created"][:10]} by Stocktake.
 
 ## What it is for, and what not

@@ -1,0 +1,26 @@
+"""What a model says of every image of a split."""
+
+import torch
+from numpy import ndarray
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import RichProgressBar
+
+from stocktake.data.datamodule import BinDataModule
+from stocktake.model.counter import BinCounter
+from stocktake.model.ensemble import Ensemble
+
+
+def predict_split(
+    model: BinCounter | Ensemble, datamodule: BinDataModule, split: str, accelerator: str, precision: str
+) -> ndarray:
+    """Returns untempered P(count), `probabilities_NK`, float64, of `datamodule.rows(split)`, in their order."""
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,
+        logger=False,
+        enable_model_summary=False,
+        callbacks=[RichProgressBar()],
+    )
+    batches = trainer.predict(model, datamodule.loader(split))
+    return torch.cat([batch["probabilities"] for batch in batches]).double().numpy()

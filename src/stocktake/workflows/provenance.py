@@ -1,0 +1,89 @@
+"""Where an exported model comes from: networks, licences, evaluation, commit."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from stocktake.model.counter import BinCounter
+from stocktake.model.ensemble import Ensemble
+from stocktake.storage import Folder, StorageOptions, join_url, split_url
+
+
+def describe_networks(counter: BinCounter | Ensemble, config: dict[str, Any]) -> dict[str, str]:
+    """Returns `backbone`, `head` and `weights_license`, of an ensemble those of all members."""
+    members = list(_members(counter, config))
+    return {
+        "backbone": " + ".join(own["model"]["backbone"] for _, own in members),
+        "head": " + ".join(own["model"]["head"]["_target_"].split(".")[-1] for _, own in members),
+        "weights_license": "; ".join(dict.fromkeys(_weights_license(member, own) for member, own in members)),
+    }
+
+
+def _members(counter: BinCounter | Ensemble, config: dict[str, Any]) -> Iterator[tuple[BinCounter, dict[str, Any]]]:
+    """Yields each network with the configuration of the run that trained it."""
+    if isinstance(counter, Ensemble):
+        yield from zip(counter.members, config["members"], strict=True)
+    else:
+        yield counter, config
+
+
+def _weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
+    """Returns the licence of the weights that the training began with, as far as anything here states it."""
+    began_with = config["model"].get("weights")
+    if config.get("checkpoint"):
+        return "not stated: the training went on from another run"
+    if began_with in (None, "none"):
+        return "none: trained from scratch"
+    if began_with == "imagenet":
+        return counter.backbone.pretrained_cfg.get("license") or "not stated by timm"
+    return "not stated: weights from a file of one's own"
+
+
+def evaluation_of(
+    counter: BinCounter | Ensemble, place: str | None, checkpoint: str, storage: StorageOptions
+) -> dict[str, Any] | None:
+    """Returns the metrics.json of an evaluation of this very checkpoint, `None` where none lies beside the run.
+
+    Raises:
+        ValueError: The one that `metrics` names is of another checkpoint.
+    """
+    run_dir = run_dir_of(checkpoint)
+    if place is None and run_dir is None:
+        return None
+    try:
+        metrics = json.loads(read_place(place or join_url(run_dir, "evaluation-test", "metrics.json"), storage))
+    except FileNotFoundError:
+        if place is None:
+            return None
+        raise
+    # Fitted to the weights, so no two checkpoints have the same.
+    if metrics.get("calibration", {}).get("temperature") == counter.calibration.temperature:
+        return {name: value for name, value in metrics.items() if name not in ("checkpoint", "root")}  # places here
+    if place is None:
+        Console(stderr=True).print(f"{run_dir}/evaluation-test is of another checkpoint and is left out.")
+        return None
+    raise ValueError(f"metrics={place} is of another checkpoint. Evaluate this one: scripts/evaluate.py checkpoint=...")
+
+
+def commit() -> str | None:
+    """Returns the commit of the code in the working directory, `None` where it is no repository."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
+
+
+def read_place(place: str, storage: StorageOptions) -> bytes:
+    """Returns the bytes of a file, by path or URL."""
+    folder, name = split_url(place)
+    return Folder(folder, storage).read(name)
+
+
+def run_dir_of(checkpoint: str) -> str | None:
+    """Returns the run folder of `<run>/checkpoints/<name>.ckpt`."""
+    folder = split_url(checkpoint)[0]
+    return split_url(folder)[0] if split_url(folder)[1] == "checkpoints" else None
