@@ -1,11 +1,10 @@
 """How far P(count) can be believed: temperature, calibration error, abstention, sets of counts, mismatch.
 
-Everything works on P(count) and not on logits, so it fits every head, and needs nothing but numpy, so a server can
-use it. For an interval, draw whole groups of images and call again with their rows.
+All works on P(count), not on logits, so it fits every head, and needs nothing but numpy, so a server can use it.
 
 Axes: N images, K counts in rising order, B bins of confidence, which is the probability of the most likely count.
-Everywhere `probabilities_NK` are floats, every row summing to 1, and `classes_N` are integers: the record's count as
-its position among the K. What is not of that kind raises a ValueError that names it.
+`probabilities_NK` are floats, every row summing to 1, and `classes_N` integers: the record's count as its position
+among the K. What is not of that kind raises a ValueError that names it.
 """
 
 import math
@@ -54,7 +53,7 @@ def calibration_metrics(probabilities_NK: ndarray, classes_N: ndarray) -> dict[s
     summed over the counts, 0 to 2 (Brier 1950, Verification of forecasts expressed in terms of probability, eq. 2).
     """
     probabilities_NK = _checked_pair(probabilities_NK, classes_N)
-    truth_NK = numpy.eye(probabilities_NK.shape[1])[numpy.asarray(classes_N)]
+    truth_NK = numpy.eye(probabilities_NK.shape[1])[classes_N]
     return {
         "negative_log_likelihood": float(-_at(_logs(probabilities_NK), classes_N).mean()),
         "brier_score": float(((probabilities_NK - truth_NK) ** 2).sum(1).mean()),
@@ -84,8 +83,7 @@ def expected_calibration_error(probabilities_NK: ndarray, classes_N: ndarray) ->
     Chance alone keeps it above 0, the more so the fewer the images: compare models on the same images only.
     """
     bins = reliability(probabilities_NK, classes_N)
-    gap_B = bins["num_images"] * numpy.abs(bins["accuracy"] - bins["confidence"])
-    return float(numpy.nansum(gap_B) / bins["num_images"].sum())
+    return float(numpy.nansum(bins["num_images"] * abs(bins["accuracy"] - bins["confidence"])) / len(classes_N))
 
 
 def risk_coverage(probabilities_NK: ndarray, classes_N: ndarray) -> tuple[ndarray, ndarray, float]:
@@ -99,10 +97,9 @@ def risk_coverage(probabilities_NK: ndarray, classes_N: ndarray) -> tuple[ndarra
     probabilities_NK = _checked_pair(probabilities_NK, classes_N)
     missed_N = probabilities_NK.argmax(1) != classes_N
     _, tie_N, sizes = numpy.unique(-probabilities_NK.max(1), return_inverse=True, return_counts=True)
-    errors_N = numpy.repeat(numpy.bincount(tie_N, missed_N) / sizes, sizes)
-    answered_N = numpy.arange(1, len(errors_N) + 1)
-    risk_N = errors_N.cumsum() / answered_N
-    return answered_N / len(answered_N), risk_N, float(risk_N.mean())
+    answered_N = numpy.arange(1, len(missed_N) + 1)
+    risk_N = numpy.repeat(numpy.bincount(tie_N, missed_N) / sizes, sizes).cumsum() / answered_N
+    return answered_N / answered_N[-1], risk_N, float(risk_N.mean())
 
 
 def conformal_threshold(probabilities_NK: ndarray, classes_N: ndarray, coverage: float) -> float:
@@ -117,9 +114,13 @@ def conformal_threshold(probabilities_NK: ndarray, classes_N: ndarray, coverage:
     """
     _require(coverage=coverage)
     recorded_N = _at(_checked_pair(probabilities_NK, classes_N), classes_N)
-    # Rounded, because 100 * 0.55 is a little above 55 and would be the 56th.
-    rank = math.ceil(round((len(recorded_N) + 1) * coverage, 9))
+    rank = conformal_rank(len(recorded_N), coverage)
     return float(numpy.sort(recorded_N)[-rank]) if rank <= len(recorded_N) else 0.0
+
+
+def conformal_rank(num_images: int, coverage: float) -> int:
+    """Returns ceil((N + 1) coverage): which of the N largest P(record) is the threshold; N + 1 if none is enough."""
+    return math.ceil(round((num_images + 1) * coverage, 9))  # 100 * 0.55 is a little above 55
 
 
 def conformal_sets(probabilities_NK: ndarray, threshold: float) -> ndarray:
@@ -214,7 +215,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _are_whole(values: Any) -> bool:
-    return isinstance(values, list) and len(values) > 0 and all(type(value) is int for value in values)
+    return isinstance(values, list) and values != [] and all(type(value) is int for value in values)
 
 
 def _checked(probabilities_NK: ndarray) -> ndarray:

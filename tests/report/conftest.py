@@ -31,6 +31,7 @@ def calibration() -> dict:
         "set_size": estimate(2.41, 0.05),
         "aurc": estimate(0.376, 0.031),
         "ece_by_chance": 0.036,
+        "set_coverage_by_chance": {"low": 0.871, "high": 0.929},
         "reliability": {
             "before": bars({4: (0.30, 0.25, 40), 8: (0.60, 0.40, 60)}),  # says 0.48, is right on 0.34
             "after": bars({4: (0.28, 0.25, 40), 6: (0.45, 0.40, 60)}),  # says 0.382

@@ -1,7 +1,10 @@
 """What an evaluation says of how sure a model is: against made-up models of which the answer is known."""
 
+import math
+
 import numpy
 import pytest
+import scipy.stats
 
 from stocktake.calibration import Calibration, calibration_metrics
 from stocktake.workflows.measured_certainty import basic_interval, measure_calibration
@@ -69,6 +72,22 @@ def test_the_calibration_error_of_chance_is_that_of_a_model_whose_probabilities_
     said = measure_calibration(honest, recorded_N, truth_NK, [str(row) for row in range(400)])["ece_by_chance"]
     assert said == pytest.approx(numpy.mean(measured), rel=0.1)
     assert said > 0.02
+
+
+@pytest.mark.parametrize(("num_images", "num_measured"), [(837, 804), (50, 3000), (9, 20)])
+def test_the_coverage_of_chance_is_scipys(num_images, num_measured):
+    calibration = Calibration(temperature=1.0, coverage=0.9, threshold=0.1, counts=[1, 2], num_images=num_images)
+    halves_NK, recorded_N = numpy.full((num_measured, 2), 0.5), numpy.zeros(num_measured, int)
+    said = measure_calibration(calibration, recorded_N, halves_NK, ["one"] * num_measured)["set_coverage_by_chance"]
+    rank = math.ceil(0.9 * (num_images + 1))
+    expected = scipy.stats.betabinom(num_measured, rank, num_images + 1 - rank).ppf([0.025, 0.975]) / num_measured
+    numpy.testing.assert_allclose([said["low"], said["high"]], expected, atol=0.003)
+
+
+def test_sets_of_all_counts_cannot_miss():
+    calibration = Calibration(temperature=1.0, coverage=0.9, threshold=0.0, counts=[1, 2], num_images=8)
+    measured = measure_calibration(calibration, numpy.zeros(5, int), numpy.full((5, 2), 0.5), ["one"] * 5)
+    assert measured["set_coverage_by_chance"] == {"low": 1.0, "high": 1.0}
 
 
 def test_an_interval_holds_its_value_though_every_draw_lies_above():

@@ -15,6 +15,7 @@ MEASURES = {  # title: the keys before and after the temperature, and whether it
     "Wrong, mean over all shares answered (AURC)": (None, "aurc", True),
 }
 NUMBERS = ("temperature", "coverage", "threshold", "num_images", "ece_by_chance")
+BY_CHANCE = "set_coverage_by_chance"
 RELIABILITY = ("confidence", "accuracy", "num_images")
 ANSWERED = (1.0, 0.5, 0.2)  # shares of the bins that the sentence about a person's help speaks of
 CURE = "Write metrics.json again with scripts/evaluate.py."
@@ -96,12 +97,13 @@ def _describe_sets(calibration: Mapping[str, Any], estimates: Mapping[str, Estim
     held, size = estimates["set_coverage"], estimates["set_size"]
     if held.value is None or size.value is None:
         return ["How often its sets of counts hold the record could not be computed."]
+    low, high = (calibration[BY_CHANCE][end] for end in ("low", "high"))
     asked = f"{100 * calibration['coverage']:g}\u202f% was asked for"
-    if held.high is not None and held.high < calibration["coverage"]:
-        asked += ", which is clearly more"
+    chance = f"with so few bins to fit and to measure, chance alone leads to {_percent(low)} to {_percent(high)}"
     return [
         f"Where one count is too bold, it can name a set of counts: its sets hold the record in {_percent(held.value)} "
-        f"of bins ({asked}) and name {size.value:.1f} of the {num_counts} counts on average."
+        f"of bins and name {size.value:.1f} of the {num_counts} counts on average.",
+        f"{asked}, which this clearly falls short of: {chance}." if held.value < low else f"{asked}; {chance}.",
     ]
 
 
@@ -136,14 +138,16 @@ def _percent(share: float, decimals: int = 0) -> str:
 
 def _check(calibration: Mapping[str, Any]) -> None:
     keys = [key for *keys, _ in MEASURES.values() for key in keys if key]
-    if missing := [key for key in (*NUMBERS, *keys, "reliability", "risk_coverage") if key not in calibration]:
+    if missing := [
+        key for key in (*NUMBERS, *keys, BY_CHANCE, "reliability", "risk_coverage") if key not in calibration
+    ]:
         raise ValueError(f"calibration lacks {missing}. {CURE}")
     for name in NUMBERS:
         _require_numbers(name, [calibration[name]])
-    for key in keys:
+    for key in (*keys, BY_CHANCE):
         if not isinstance(calibration[key], Mapping):
             raise ValueError(f"calibration.{key}={calibration[key]!r}, but value, low and high are needed. {CURE}")
-        _require_numbers(key, calibration[key].values(), may_be_unknown=True)
+        _require_numbers(key, calibration[key].values(), may_be_unknown=key != BY_CHANCE)
     for name, columns in (
         ("reliability.before", RELIABILITY),
         ("reliability.after", RELIABILITY),

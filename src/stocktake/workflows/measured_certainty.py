@@ -9,6 +9,7 @@ from numpy import ndarray
 from stocktake.calibration import (
     Calibration,
     calibration_metrics,
+    conformal_rank,
     expected_calibration_error,
     reliability,
     risk_coverage,
@@ -16,6 +17,7 @@ from stocktake.calibration import (
 from stocktake.seeding import generator
 
 NUM_RESAMPLES = 500
+NUM_COVERAGES = 100_000
 NUM_CURVE_POINTS = 100
 
 
@@ -51,6 +53,7 @@ def measure_calibration(
         **{key: value for key, value in calibration.to_dict().items() if key != "counts"},
         **{name: _estimate(value, [draw[name] for draw in draws]) for name, value in measured.items()},
         "ece_by_chance": _calibration_error_by_chance(tempered_NK),
+        "set_coverage_by_chance": _set_coverage_by_chance(calibration, len(recorded_N)),
         "reliability": {
             "before": _plain(reliability(probabilities_NK, recorded_N)),
             "after": _plain(reliability(tempered_NK, recorded_N)),
@@ -75,6 +78,22 @@ def _calibration_error_by_chance(probabilities_NK: ndarray) -> float:
         for _ in range(NUM_RESAMPLES)
     ]
     return float(numpy.mean(errors))
+
+
+def _set_coverage_by_chance(calibration: Calibration, num_images: int) -> dict[str, float]:
+    """Returns between which shares so many images' sets hold the record, in 95 of 100 cases in which all is well.
+
+    The threshold is that of a sample, too. Given it, the coverage is Beta-distributed, and what comes out on other
+    images Beta-binomially (Angelopoulos & Bates 2021, https://arxiv.org/abs/2107.07511, section 3.2), if all images
+    are exchangeable. Neighbours are a little more alike, so chance leaves rather more than this.
+    """
+    rank = conformal_rank(calibration.num_images, calibration.coverage)
+    if rank > calibration.num_images:  # every set holds all counts
+        return {"low": 1.0, "high": 1.0}
+    draw = generator("set coverage by chance", num_images)
+    coverages = draw.beta(rank, calibration.num_images + 1 - rank, size=NUM_COVERAGES)
+    low, high = numpy.percentile(draw.binomial(num_images, coverages) / num_images, [2.5, 97.5])
+    return {"low": float(low), "high": float(high)}
 
 
 def resampled_rows(groups: Sequence[str]) -> list[ndarray]:
