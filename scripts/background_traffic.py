@@ -2,7 +2,7 @@
 
 A bound that reads from memory leaves the server idle, which no candidate that streams can do. With this beside it,
 both pay for the server. So the server must see the same: one process for each worker of the loader, with as many
-connections, asked for a batch at a time (over more connections at once, the server spends a fifth less on a GET). The
+connections, asked for a batch at a time (how many are busy at once changes what a GET costs the server). The
 client's own work, which is the candidate's to do well, is kept small: signed beforehand, and bodies dropped in the
 kernel (recv with MSG_TRUNC, see tcp(7)).
 """
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-NUM_CONNECTIONS = 16  # as ObjectImages has in each worker
+NUM_CONNECTIONS = 32  # as ObjectImages has in each worker
 
 
 class BackgroundTraffic:

@@ -43,7 +43,7 @@ class ObjectImages(Dataset):
         resize: Callable[..., Tensor],
         augment: Callable[..., Tensor] | None = None,
         seed: int = 0,
-        num_connections: int = 16,
+        num_connections: int = 32,
         cache: DiskCache | None = None,
     ):
         """
