@@ -71,11 +71,26 @@ def test_members_that_do_not_fit_together_are_refused(compose, synthetic_root, p
     other = write_checkpoint(tmp_path / "c", synthetic_root, resize="letterbox")
     with pytest.raises(CheckpointError, match=r"c/checkpoints/best.ckpt was trained with data.resize=letterbox"):
         combined(compose, [pair[0], other], tmp_path / "all")
-    with pytest.raises(CheckpointError, match=r"two or more are needed"):
-        combined(compose, pair[:1], tmp_path / "all")
+    for checkpoints in (pair[:1], [pair[0], pair[0]]):
+        with pytest.raises(CheckpointError, match=r"two or more are needed, each once"):
+            combined(compose, checkpoints, tmp_path / "all")
     together = combined(compose, pair, tmp_path / "all", "limit=20")["checkpoint"]
     with pytest.raises(CheckpointError, match=r"is an ensemble. Type its members' checkpoints"):
         combined(compose, [pair[0], together], tmp_path / "more")
+
+
+def test_no_model_is_overwritten(compose, pair, tmp_path):
+    before = pair[0].read_bytes()
+    with pytest.raises(CheckpointError, match=r"holds a model already"):
+        combined(compose, pair, pair[0].parents[1])
+    assert pair[0].read_bytes() == before
+
+
+def test_a_root_that_was_moved_is_named(compose, synthetic_root, pair, tmp_path):
+    moved = write_checkpoint(tmp_path / "c", f"{synthetic_root}-as-it-was-called")
+    with pytest.raises(CheckpointError, match=r"If both are the same dataset, type root="):
+        combined(compose, [pair[0], moved], tmp_path / "all")
+    assert combined(compose, [pair[0], moved], tmp_path / "all", f"root={synthetic_root}", "limit=20")["num_images"]
 
 
 def test_a_training_does_not_start_from_an_ensemble(compose, pair, tmp_path):

@@ -1,6 +1,6 @@
 """Ensemble: several counters as one, whose P(count) is the mean of theirs.
 
-Axes: B images of a batch, C 3 channels, H height, W width, K counts that the model tells apart (in rising order).
+Axes: B images of a batch, M members, C 3 channels, H height, W width, K counts that the model tells apart.
 """
 
 from collections.abc import Sequence
@@ -45,10 +45,15 @@ class Ensemble(LightningModule):
         for member in self.members:
             member.flip_tta = wanted
 
+    def probabilities_of_members(self, images_BCHW: Tensor) -> Tensor:
+        """Returns each member's P(count), `probabilities_BMK`, for uint8 pixels."""
+        return torch.stack([member.probabilities(images_BCHW) for member in self.members], dim=1)
+
     def probabilities(self, images_BCHW: Tensor) -> Tensor:
         """Returns P(count), `probabilities_BK`, for uint8 pixels."""
-        return torch.stack([member.probabilities(images_BCHW) for member in self.members]).mean(dim=0)
+        return self.probabilities_of_members(images_BCHW).mean(dim=1)
 
     def predict_step(self, batch: dict[str, Any], _batch_index: int = 0) -> dict[str, Any]:
-        """Returns `{"image_ids": [str], "probabilities": probabilities_BK}`."""
-        return {"image_ids": batch["image_ids"], "probabilities": self.probabilities(batch["images"])}
+        """Returns `{"image_ids": [str], "probabilities": probabilities_BK, "members": probabilities_BMK}`."""
+        members_BMK = self.probabilities_of_members(batch["images"])
+        return {"image_ids": batch["image_ids"], "probabilities": members_BMK.mean(dim=1), "members": members_BMK}

@@ -99,11 +99,15 @@ def _describe_sets(calibration: Mapping[str, Any], estimates: Mapping[str, Estim
         return ["How often its sets of counts hold the record could not be computed."]
     low, high = (calibration[BY_CHANCE][end] for end in ("low", "high"))
     asked = f"{100 * calibration['coverage']:g}\u202f% was asked for"
-    chance = f"with so few bins to fit and to measure, chance alone leads to {_percent(low)} to {_percent(high)}"
+    if held.value < low:
+        asked += ", which this falls short of"
+    elif held.value > high:
+        asked += ", which this is more than"
     return [
-        f"Where one count is too bold, it can name a set of counts: its sets hold the record in {_percent(held.value)} "
-        f"of bins and name {size.value:.1f} of the {num_counts} counts on average.",
-        f"{asked}, which this clearly falls short of: {chance}." if held.value < low else f"{asked}; {chance}.",
+        f"Where one count is too bold, it can name a set of counts: its sets hold the record in "
+        f"{_percent(held.value, 1)} of bins and name {size.value:.1f} of the {num_counts} counts on average.",
+        f"{asked}: fitted on {calibration['num_images']:,} bins and measured on these, chance alone leaves it between "
+        f"{_percent(low, 1)} and {_percent(high, 1)} in 95 of 100 cases.",
     ]
 
 

@@ -47,10 +47,10 @@ def _for_counting(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> dict[str, Any]:
-    """Returns what a checkpoint of train.py holds.
+    """Returns what a checkpoint of train.py or ensemble.py holds.
 
     Raises:
-        CheckpointError: There is no such file, it is corrupt, or it is not a checkpoint of train.py.
+        CheckpointError: There is no such file, it is corrupt, or neither of them made it.
     """
     folder, _, name = checkpoint.rpartition("/")
     try:

@@ -8,6 +8,8 @@ import traceback
 import warnings
 from collections.abc import Iterator
 
+from omegaconf.errors import MissingMandatoryValue
+
 
 def quieten() -> None:
     """Drops messages of Lightning's that are about other products or that nobody here can act on."""
@@ -54,6 +56,8 @@ def _own_message(error: BaseException | None) -> str | None:
     while error is not None:
         frames = list(traceback.walk_tb(error.__traceback__))
         raised_in = frames[-1][0].f_globals.get("__name__", "") if frames else ""
+        if isinstance(error, MissingMandatoryValue):
+            return f"{error.full_key} is missing. Type {error.full_key}=<value>; --help tells which."
         if isinstance(error, ValueError | OSError) and raised_in.startswith("stocktake."):
             return str(error)
         error = error.__cause__

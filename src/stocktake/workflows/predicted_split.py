@@ -11,9 +11,18 @@ from stocktake.model.ensemble import Ensemble
 
 
 def predict_split(
-    model: BinCounter | Ensemble, datamodule: BinDataModule, split: str, accelerator: str, precision: str
+    model: BinCounter | Ensemble,
+    datamodule: BinDataModule,
+    split: str,
+    accelerator: str,
+    precision: str,
+    part: str = "probabilities",
 ) -> ndarray:
-    """Returns untempered P(count), `probabilities_NK`, float64, of `datamodule.rows(split)`, in their order."""
+    """Returns untempered P(count), `probabilities_NK`, float64, of `datamodule.rows(split)`, in their order.
+
+    Args:
+        part: Of what the model's `predict_step` returns; with `members`, an ensemble's `probabilities_NMK`.
+    """
     trainer = Trainer(
         accelerator=accelerator,
         devices=1,
@@ -23,4 +32,4 @@ def predict_split(
         callbacks=[RichProgressBar()],
     )
     batches = trainer.predict(model, datamodule.loader(split))
-    return torch.cat([batch["probabilities"] for batch in batches]).double().numpy()
+    return torch.cat([batch[part] for batch in batches]).double().numpy()
