@@ -109,7 +109,7 @@ CANDIDATES = {"decode_quiet": decode, "ours": ours, "boto3": boto3_threads, "s5c
 def measure(setting: dict) -> dict:
     """Runs a candidate once and returns its rate, CPU and peak memory."""
     if setting["name"] == "decode":
-        traffic = BackgroundTraffic(setting["url"], BUCKET, image_keys(Path(setting["bucket_folder"])), num_workers=2)
+        traffic = BackgroundTraffic(BUCKET, image_keys(Path(setting["bucket_folder"])), num_workers=2)
         run, left_out = decode(setting, traffic), [process.pid for process in traffic.processes]
     else:
         run, left_out = CANDIDATES[setting["name"]](setting), []

@@ -257,7 +257,7 @@ def measure(setting: dict) -> dict:
     name, folder = setting["name"], Path(setting["bucket_folder"])
     build = candidates()[name]
     keys = object_keys(folder)
-    traffic = BackgroundTraffic(setting["url"], BUCKET, keys, setting["num_workers"]) if name == "mem" else None
+    traffic = BackgroundTraffic(BUCKET, keys, setting["num_workers"]) if name == "mem" else None
     left_out = [process.pid for process in traffic.processes] if traffic else []
     # Batches come from the workers in turn: only after one of each have all of them started.
     warm_up = setting["num_workers"]

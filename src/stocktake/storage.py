@@ -13,11 +13,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-# Buckets that anyone may read without an account, and where they are.
-PUBLIC_BUCKETS = {"aft-vbi-pds": "us-east-1"}
-
-# Threads that meet a folder for the first time open it once, not each for itself.
-_opening = threading.Lock()
+PUBLIC_BUCKETS = {"aft-vbi-pds": "us-east-1"}  # that anyone may read without an account, and where they are
+_opening = threading.Lock()  # threads that meet a folder for the first time open it once, not each for itself
 
 
 class StorageError(OSError):
@@ -183,8 +180,12 @@ class Folder:
             FileNotFoundError: There is no such object.
             StorageError: It could not be read within the retry budget.
         """
+        return bytes(self.read_writable(key))
+
+    def read_writable(self, key: str) -> bytearray:
+        """As `read`, into memory that may be written to, which spares a copy those who need such."""
         try:
-            return bytes(obstore.get(self.store, key).bytes())
+            return bytearray(obstore.get(self.store, key).bytes())
         except (BaseError, FileNotFoundError) as error:  # obstore raises Python's own for an object that is not there
             raise self.explained(error, f"read {key}") from error
 
@@ -243,8 +244,7 @@ class Folder:
             cures = (
                 "check the bucket's name, region and permissions (storage.profile, storage.region, storage.anonymous), "
                 f"or wait and type the same again; it was tried for up to {self.options.retry_timeout_s:g} s "
-                "(storage.retry_timeout_s) and at most "
-                f"{self.options.max_retries + 1} times (storage.max_retries)"
+                f"(storage.retry_timeout_s) and at most {self.options.max_retries + 1} times (storage.max_retries)"
             )
         reason = " ".join(str(error).split("\n\nDebug source")[0].split())
         return StorageError(f"Could not {attempt} in {self.url}: {reason[:500]}. Cure: {cures}.")

@@ -23,9 +23,9 @@ class CountingFolder(Folder):
         super().__post_init__()
         self.reads = []
 
-    def read(self, key):
+    def read_writable(self, key):
         self.reads.append(key)
-        return super().read(key)
+        return super().read_writable(key)
 
 
 @pytest.fixture

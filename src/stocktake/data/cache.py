@@ -39,20 +39,22 @@ class DiskCache:
     def holds(self, sha256: str) -> bool:
         return os.path.exists(self._path(sha256))
 
-    def read(self, sha256: str) -> bytes | None:
+    def read(self, sha256: str) -> bytearray | None:
         """Returns an image as it was written; `None` where there is none or it was damaged on the disk."""
         try:
             with open(self._path(sha256), "rb", buffering=0) as file:
-                stored = file.read()
+                content = bytearray(os.fstat(file.fileno()).st_size)
+                file.readinto(content)
         except FileNotFoundError:
             return None
-        content, checksum = stored[:-CHECKSUM_BYTES], stored[-CHECKSUM_BYTES:]
+        checksum = content[-CHECKSUM_BYTES:]
+        del content[-CHECKSUM_BYTES:]  # in place: a copy of the rest would cost as much as the checksum
         return content if checksum == _checksum(content) else None
 
     def _path(self, sha256: str) -> str:
         return os.path.join(self.folder, sha256[:2], sha256)
 
-    def write(self, sha256: str, content: bytes) -> None:
+    def write(self, sha256: str, content: bytes | bytearray) -> None:
         """Stores an image that belongs to the kept ones, whole or not at all; its sha256 has been compared before."""
         if sha256 not in self.kept:
             return
@@ -73,5 +75,5 @@ class DiskCache:
             warnings.warn(f"data.cache_dir={self.folder.parent} takes no more images: {error}", stacklevel=2)
 
 
-def _checksum(content: bytes) -> bytes:
+def _checksum(content: bytes | bytearray) -> bytes:
     return zlib.crc32(content).to_bytes(CHECKSUM_BYTES, "big")

@@ -13,7 +13,7 @@ class FetchAhead:
     made anew where they are asked for.
     """
 
-    def __init__(self, fetch: Callable[[int], bytes], num_threads: int, is_at_hand: Callable[[int], bool]):
+    def __init__(self, fetch: Callable[[int], bytearray], num_threads: int, is_at_hand: Callable[[int], bool]):
         """
         Args:
             num_threads: Rows that are waited for at once.
@@ -26,10 +26,10 @@ class FetchAhead:
     def _start(self) -> None:
         self._pid, self._threads, self._num_running = os.getpid(), None, 0
         self._under_way: set[int] = set()
-        self._arrived: dict[int, bytes | Exception] = {}
+        self._arrived: dict[int, bytearray | Exception] = {}
         self._wanted: SimpleQueue[int] = SimpleQueue()
         # A thread that found nothing more to do says so with None.
-        self._results: SimpleQueue[tuple[int, bytes | Exception] | None] = SimpleQueue()
+        self._results: SimpleQueue[tuple[int, bytearray | Exception] | None] = SimpleQueue()
 
     def __getstate__(self):
         return {"fetch": self.fetch, "num_threads": self.num_threads, "is_at_hand": self.is_at_hand}
@@ -57,7 +57,7 @@ class FetchAhead:
         self._num_running += 1
         self._threads.submit(self._work)
 
-    def take(self, row: int) -> bytes:
+    def take(self, row: int) -> bytearray:
         """Waits for a requested row and returns what was fetched, or raises what fetching it raised."""
         while row not in self._arrived:
             result = self._results.get()

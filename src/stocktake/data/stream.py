@@ -75,14 +75,14 @@ class ObjectImages(Dataset):
             "image_ids": [self.image_ids[row] for row in plan.rows],
         }
 
-    def _fetch(self, row: int) -> bytes:
+    def _fetch(self, row: int) -> bytearray:
         """Returns the image that the manifest describes, from the cache or else from the root."""
         sha256 = self.sha256[row]
         content = self.cache.read(sha256) if self.cache is not None else None
         if content is not None:
             return content
         for _ in range(NUM_TRIES):
-            content = self.root.read(self.keys[row])
+            content = self.root.read_writable(self.keys[row])
             if _is_intact(content, sha256):
                 if self.cache is not None:
                     self.cache.write(sha256, content)
@@ -106,7 +106,7 @@ class ObjectImages(Dataset):
         return image
 
 
-def _is_intact(content: bytes, sha256: str) -> bool:
+def _is_intact(content: bytearray, sha256: str) -> bool:
     return hashlib.sha256(content).hexdigest() == sha256
 
 

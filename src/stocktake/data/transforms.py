@@ -19,8 +19,10 @@ class UndecodableImage(ValueError):
     """Bytes that are no picture this project reads; the message says what they are instead."""
 
 
-def decode(content: bytes) -> Tensor:
+def decode(content: bytes | bytearray) -> Tensor:
     """Returns the picture upright, uint8, `image_CHW`, from JPEG, PNG, GIF or WebP bytes.
+
+    torch wants memory that it may write to: `bytes` are copied, a bytearray is not, and stays as it is.
 
     Raises:
         UndecodableImage: The bytes are not such a picture, or only a part of one.
@@ -28,11 +30,13 @@ def decode(content: bytes) -> Tensor:
     if not content:
         raise UndecodableImage("the file is empty")
     try:
-        # A copy, because torch wants memory that it may write to.
-        pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        writable = content if isinstance(content, bytearray) else bytearray(content)
+        pixels = torch.frombuffer(writable, dtype=torch.uint8)
         image_CHW = decode_image(pixels, ImageReadMode.RGB, apply_exif_orientation=True)
     except (RuntimeError, ValueError) as error:
-        raise UndecodableImage(f"{len(content)} bytes that start with {content[:4]!r}: {_reason(error)}") from None
+        raise UndecodableImage(
+            f"{len(content)} bytes that start with {bytes(content[:4])!r}: {_reason(error)}"
+        ) from None
     if image_CHW.ndim != 3:
         raise UndecodableImage("an animated picture; one frame is wanted")
     return image_CHW
