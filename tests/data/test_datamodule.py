@@ -29,6 +29,7 @@ def test_workers_change_nothing(synthetic_root):
         assert one["image_ids"] == other["image_ids"]
         assert torch.equal(one["images"], other["images"])
         assert torch.equal(one["counts"], other["counts"])
+        assert one["counts"].dtype == other["counts"].dtype == torch.int64
     assert not torch.equal(alone[0]["images"], alone[5]["images"])
 
 

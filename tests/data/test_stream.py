@@ -42,8 +42,7 @@ def test_a_batch_is_the_pictures_of_its_rows(root, rows, synthetic_root):
     images = ObjectImages(root, rows, Resize(48))
     batch = images[BatchPlan(0, [5, 0, 2], [])]
     assert batch["image_ids"] == [rows["image_id"][row].as_py() for row in (5, 0, 2)]
-    assert batch["counts"].tolist() == [rows["count"][row].as_py() for row in (5, 0, 2)]
-    assert batch["counts"].dtype == torch.int64
+    assert batch["counts"] == [rows["count"][row].as_py() for row in (5, 0, 2)]
     assert batch["images"].shape == (3, 3, 48, 48)
     assert batch["images"].dtype == torch.uint8
     assert num_images(batch) == 3

@@ -42,17 +42,20 @@ class DiskCache:
     def read(self, sha256: str) -> bytearray | None:
         """Returns an image as it was written; `None` where there is none or it was damaged on the disk."""
         try:
-            with open(self._path(sha256), "rb", buffering=0) as file:
-                content = bytearray(os.fstat(file.fileno()).st_size)
-                file.readinto(content)
+            descriptor = os.open(self._path(sha256), os.O_RDONLY)
         except FileNotFoundError:
             return None
+        try:
+            content = bytearray(os.fstat(descriptor).st_size)
+            os.readv(descriptor, [content])
+        finally:
+            os.close(descriptor)
         checksum = content[-CHECKSUM_BYTES:]
         del content[-CHECKSUM_BYTES:]  # in place: a copy of the rest would cost as much as the checksum
         return content if checksum == _checksum(content) else None
 
     def _path(self, sha256: str) -> str:
-        return os.path.join(self.folder, sha256[:2], sha256)
+        return f"{self.folder}/{sha256[:2]}/{sha256}"
 
     def write(self, sha256: str, content: bytes | bytearray) -> None:
         """Stores an image that belongs to the kept ones, whole or not at all; its sha256 has been compared before."""

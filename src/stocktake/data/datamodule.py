@@ -16,7 +16,7 @@ from stocktake.data.listing import read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
 from stocktake.data.sampler import ResumableSampler
 from stocktake.data.split import Split
-from stocktake.data.stream import ObjectImages
+from stocktake.data.stream import BatchLoader, ObjectImages
 from stocktake.data.synthetic import write_synthetic_source
 from stocktake.data.transforms import Augment, Resize
 from stocktake.data.workers import WorkerStart, worker_context
@@ -116,7 +116,7 @@ class BinDataModule(LightningDataModule):
             num_ranks=trainer.world_size if trainer else 1,
             num_workers=self.num_workers,
         )
-        return DataLoader(
+        return BatchLoader(
             ObjectImages(
                 self.root, rows, self.train_resize if shuffle else self.resize, augment, self.seed, cache=cache
             ),
