@@ -9,14 +9,13 @@ counts is the steady rate after the first batch of every worker. Two bounds: `me
 and the server sends as much meanwhile as it would to a loader, so that both pay for it; `mem_quiet` leaves it idle,
 as a full disk cache does. Some peers read objects that were repacked before, 200 images in each: that spares the
 server, which runs on the same cores, nearly all of its work, and may be faster than even the first bound; so they are
-compared apart from the peers on the same objects. Files of this disk, the server's and the caches', are in the page
-cache when a turn starts.
+compared apart from the peers on the same objects. All files, the server's and the caches', lie in memory (`--folder`):
+this measures loaders and not a disk, and some virtual machines give their page cache back within seconds.
 """
 
 import argparse
 import itertools
 import json
-import os
 import shutil
 import tarfile
 import tempfile
@@ -31,6 +30,7 @@ from local_s3 import local_s3
 
 BUCKET = "bench"
 BATCH_SIZE, IMAGE_SIZE_PX = 32, 224
+MEMORY = Path("/dev/shm")  # noqa: S108 - Linux keeps what lies there in memory; the folder inside is private
 IMAGES_PER_SHARD = 200  # 12 MB of bin images
 # What each candidate imports beyond the project's own packages.
 PEERS = {
@@ -368,14 +368,6 @@ def write_chunks(folder: Path) -> None:
     optimize(read_bytes, paths, str(folder / "chunks"), chunk_size=IMAGES_PER_SHARD, num_workers=1, verbose=False)
 
 
-def load_into_page_cache(folder: Path) -> None:
-    """Reads every file: some virtual machines give their page cache back within a minute, and this measures loaders,
-    not disks."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.read_bytes()
-
-
 def read_bytes(path: str) -> bytes:
     return Path(path).read_bytes()
 
@@ -390,6 +382,9 @@ def main() -> None:
         "--copies", type=int, default=8, help="keys under which each image lies, so that an epoch lasts"
     )
     parser.add_argument("--num-workers", type=int, default=2, help="processes of each DataLoader")
+    parser.add_argument(
+        "--folder", type=Path, default=MEMORY if MEMORY.is_dir() else None, help="where all files lie, a few GiB"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="a turn ends this long after its first batch")
     arguments = parser.parse_args()
     if arguments.worker:
@@ -399,7 +394,7 @@ def main() -> None:
         parser.error("--source is missing: name a folder of JPEG images")
     names = benchmarking.chosen(arguments.only, list(PEERS))
     benchmarking.require(["psutil", *(module for name in names for module in PEERS[name])])
-    with tempfile.TemporaryDirectory(prefix="bench-stream-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bench-stream-", dir=arguments.folder) as folder:
         results = run_turns(arguments, names, Path(folder))
     report(arguments, results)
 
@@ -426,8 +421,6 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
         for turn in range(arguments.repeats):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 server.reset_requests()
-                os.sync()  # what was written before is on the disk, and no turn pays for it
-                load_into_page_cache(folder)
                 result = benchmarking.run_worker(common | {"name": name, "seed": turn}, environment)
                 requests = server.requests()
                 num_requests = sum(requests.get(method, 0) for method in ("GET", "HEAD", "LIST"))
@@ -440,7 +433,7 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
 
 def report(arguments: argparse.Namespace, results: dict[str, list[dict]]) -> None:
     figures = {name: benchmarking.summary(turns) for name, turns in results.items()}
-    facts = benchmarking.circumstances(PACKAGES)
+    facts = benchmarking.circumstances(PACKAGES) | {"files": str(arguments.folder or tempfile.gettempdir())}
     rows = []
     for name, figure in figures.items():
         bound = "mem_quiet" if name in LOCAL else "mem"
