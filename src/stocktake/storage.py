@@ -180,12 +180,15 @@ class Folder:
             FileNotFoundError: There is no such object.
             StorageError: It could not be read within the retry budget.
         """
-        return bytes(self.read_writable(key))
+        return bytes(self._get(key))
 
     def read_writable(self, key: str) -> bytearray:
         """As `read`, into memory that may be written to, which spares a copy those who need such."""
+        return bytearray(self._get(key))
+
+    def _get(self, key: str) -> obstore.Bytes:
         try:
-            return bytearray(obstore.get(self.store, key).bytes())
+            return obstore.get(self.store, key).bytes()
         except (BaseError, FileNotFoundError) as error:  # obstore raises Python's own for an object that is not there
             raise self.explained(error, f"read {key}") from error
 

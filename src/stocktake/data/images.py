@@ -48,7 +48,8 @@ def check_image(content: bytes) -> ImageFacts:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow's plugins raise
         reason = str(error).splitlines()[0].removesuffix(" when reading image file")
         raise BadImage("image-undecodable", f"{len(content)} bytes: {reason}") from None
-    if content.rfind(END_OF_IMAGE) < content.rfind(START_OF_SCAN):  # Pillow doesn't mind, training's decoder does
+    last_end = max(0, content.rfind(END_OF_IMAGE))
+    if START_OF_SCAN in content[last_end:]:  # Pillow doesn't mind, training's decoder does
         raise BadImage("image-undecodable", f"{len(content)} bytes: cut off before the marker that ends a JPEG")
     if mode != "RGB":
         raise BadImage("image-colour", f"{mode} instead of red, green and blue")

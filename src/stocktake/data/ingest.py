@@ -61,7 +61,7 @@ class Ingest:
     counts: Sequence[int] | None = None
     known_bad: Iterable[str] = ()
     max_bad_fraction: float = 0.02
-    num_requests: int = 64
+    num_requests: int = 128
     progress: Progress = lambda _name, _length: lambda: None
     quarantine: Quarantine = field(default_factory=Quarantine, init=False)
     bins: dict[str, Bin] = field(default_factory=dict, init=False)

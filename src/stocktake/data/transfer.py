@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
+from stocktake.data.workers import take_long_turns
+
 
 def in_turn(
     items: Sequence[Any],
@@ -26,7 +28,7 @@ def in_turn(
             work(item)
             advance()
 
-    with ThreadPoolExecutor(num_at_once, "transfer") as threads:
+    with ThreadPoolExecutor(num_at_once, "transfer", take_long_turns) as threads:
         try:
             for turns in as_completed([threads.submit(take_turns) for _ in range(min(num_at_once, len(items)))]):
                 turns.result()

@@ -1,5 +1,6 @@
 """How the processes that fetch and decode are started, and how they end."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -34,12 +35,17 @@ class WorkerStart:
         os.environ.update(self.environment)
         # One thread is enough to wait for the network; more of them only get in the way of the decoding.
         os.environ.setdefault("TOKIO_WORKER_THREADS", "1")
-        # A thread that an image has come for waits its turn instead of interrupting the decoding each time.
-        if hasattr(os, "SCHED_BATCH"):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        take_long_turns()
         # What was imported stays: without this, Python's garbage collector goes through all of it again and again.
         gc.freeze()
         threading.Thread(target=_end_with_the_trainer, daemon=True).start()
+
+
+def take_long_turns() -> None:
+    """Makes this thread wait its turn when an image has come for it, instead of interrupting others' decoding."""
+    # Linux alone knows it, and some sandboxes forbid it; without, it is only slower.
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _end_with_the_trainer() -> None:
