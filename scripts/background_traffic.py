@@ -66,7 +66,11 @@ def main() -> None:
 
     def fetch() -> None:
         while True:
-            sizes.append(len(folder.read(wanted.get())))
+            try:
+                sizes.append(len(folder.read(wanted.get())))
+            except OSError as error:  # the bound would wait for it for ever
+                print(error, file=sys.stderr, flush=True)
+                os._exit(1)
 
     take_long_turns()  # as the loader's workers; threads take it over from the one that starts them
     for _ in range(setting["num_connections"]):

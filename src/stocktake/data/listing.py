@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from stocktake.storage import PUBLIC_BUCKETS, Folder, split_url
+from stocktake.s3 import PUBLIC_BUCKETS
+from stocktake.storage import Folder, split_url
 
 LIST_KEY = "file_list.json"
 

@@ -16,7 +16,8 @@ from stocktake.callbacks.run_config import RunConfig
 from stocktake.callbacks.spot import Interrupted
 from stocktake.config import build, build_all
 from stocktake.model.counter import CALIBRATION_KEY, BinCounter
-from stocktake.storage import Folder, StorageOptions, is_s3, let_fsspec_use_obstore, split_url
+from stocktake.s3 import let_fsspec_use_obstore
+from stocktake.storage import Folder, StorageOptions, is_s3, split_url
 from stocktake.workflows.checkpoints import read_checkpoint, start_from
 from stocktake.workflows.console import quieten
 from stocktake.workflows.credentials import wandb_key_source
