@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from importlib.metadata import Distribution, PackageNotFoundError
 
 import numpy
 import onnxruntime
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from untrained import CALIBRATION, COUNTS, HEADS, write_checkpoint
 
+import stocktake
 from stocktake.calibration import Calibration
 from stocktake.data.transforms import Resize, decode
 from stocktake.model.counter import CALIBRATION_KEY
@@ -110,6 +112,22 @@ def test_an_ensemble_answers_the_same_everywhere(compose, synthetic_root, tmp_pa
     model = json.loads((tmp_path / "all/model/model.json").read_text())
     assert model["head"] == "SoftmaxHead + SoftLabelHead + CornHead"
     assert model["weights_license"] == "none: trained from scratch"
+
+
+def test_a_source_that_is_not_installed_exports_and_says_its_version(compose, synthetic_root, tmp_path, monkeypatch):
+    found = Distribution.from_name
+
+    def only_others(name):  # as in a training container, where the code is a folder on PYTHONPATH
+        if name == "stocktake":
+            raise PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(Distribution, "from_name", only_others)
+    checkpoint = write_checkpoint(tmp_path, synthetic_root)
+    export(compose("export", f"checkpoint={checkpoint}", "num_checked=2"))
+    versions = json.loads((tmp_path / "model/model.json").read_text())["versions"]
+    assert versions["stocktake"] == stocktake.__version__
+    assert torch.__version__.startswith(versions["torch"])
 
 
 def test_eight_bits_say_what_they_cost(compose, synthetic_root, tmp_path):

@@ -3,7 +3,6 @@
 import json
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from stocktake.workflows.measured_certainty import measure_calibration
 from stocktake.workflows.measured_counts import measure, measure_majority
 from stocktake.workflows.measured_images import measure_images
 from stocktake.workflows.measured_slices import measure_slices
+from stocktake.workflows.packages import versions
 from stocktake.workflows.predicted_split import predict_split
 
 SLICED_BY = ("brightness", "sharpness", "strap_density", "num_products")
@@ -125,7 +125,7 @@ def _report(
     run = {
         "name": config["name"],
         "config": yaml.safe_dump(config, sort_keys=False),
-        "versions": {name: version(name) for name in ("stocktake", "torch", "pytorch-lightning", "timm")},
+        "versions": versions(("stocktake", "torch", "pytorch-lightning", "timm")),
         "hardware": describe(),
         "command": " ".join(["python", *sys.argv]),
     }

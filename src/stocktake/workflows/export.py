@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import numpy
@@ -32,6 +31,7 @@ from stocktake.storage import Folder, join_url, split_url
 from stocktake.workflows.checkpoints import CheckpointError, load_counter
 from stocktake.workflows.console import quieten
 from stocktake.workflows.model_card import model_card
+from stocktake.workflows.packages import versions
 from stocktake.workflows.provenance import commit, describe_networks, evaluation_of, read_place, run_dir_of
 from stocktake.workflows.quantisation import quantised
 
@@ -131,7 +131,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         "metrics": evaluation_of(counter, cfg.metrics, cfg.checkpoint, storage),
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in VERSIONS},
+        "versions": versions(VERSIONS),
     }
     output = Folder(cfg.output_dir or _output_dir(cfg.checkpoint), storage)
     write(output, graph_bytes, model)
