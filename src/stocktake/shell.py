@@ -1,0 +1,62 @@
+"""What a person is told to type: words that the shell and Hydra's grammar read back as the value they were made of."""
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+# Text that Hydra's grammar leaves alone; everything else is quoted.
+_BARE = re.compile(r"[A-Za-z0-9_./@+-]+|[a-z0-9]+://[A-Za-z0-9_./@+-]+")
+_NOT_TEXT = re.compile(
+    r"null|true|false|[+-]?[0-9][0-9_]*|[+-]?(inf|nan|[0-9_]*\.?[0-9_]*(e[+-]?[0-9_]+)?)", re.IGNORECASE
+)
+
+
+def override(key: str, value: Any) -> str:
+    """Returns `key=value` as one word of the shell whose value Hydra reads back unchanged.
+
+    Every message that tells a command goes through it, since folders hold spaces, brackets, commas and quotes:
+    `override("root", "my bins [1]")` is `'root="my bins [1]"'`, `override("side", "test")` is `side=test`.
+    Lists, dicts, numbers, booleans and None come in Hydra's own words: `override("limit", None)` is `limit=null`.
+    """
+    return shlex.quote(f"{key}={hydra_value(value)}")
+
+
+def command(script: str, values: Mapping[str, Any]) -> str:
+    """Returns a whole line to type: `command("scripts/evaluate.py", {"checkpoint": path})`."""
+    return " ".join(["python", shlex.quote(script), *(override(key, value) for key, value in values.items())])
+
+
+def typed_again(*words: str) -> str:
+    """Returns what this process was started with, to be typed again, and further words that replace those of their key.
+
+    Args:
+        words: `key=value` as Hydra reads it, not yet quoted for the shell.
+    """
+    keys = {word.partition("=")[0] for word in words}
+    kept = [word for word in sys.argv[1:] if word.partition("=")[0] not in keys]
+    return shlex.join(["python", sys.argv[0], *kept, *words])
+
+
+def hydra_value(value: Any) -> str:
+    """Returns a value in Hydra's grammar, without the shell's quotes."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(hydra_value, value)) + "]"
+    text = str(value)
+    return text if _BARE.fullmatch(text) and not _NOT_TEXT.fullmatch(text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    # Without its backslash ${ would begin an interpolation. Other backslashes count only before a quote.
+    text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
+    text = re.sub(r'(\\*)"', lambda found: found[1] * 2 + r"\"", text)
+    return '"' + re.sub(r"(\\+)\Z", lambda found: found[1] * 2, text) + '"'

@@ -1,0 +1,69 @@
+"""What is told to type goes through a real shell and Hydra's own parser, and comes back as it was."""
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from stocktake.shell import command, override, typed_again
+
+ODD = [
+    "my bins [1]",
+    "it's",
+    'a "b"',
+    "a,b=c",
+    "shelf A #3",
+    "null",
+    "1e3",
+    "0x1",
+    "é ü",
+    "${HOME}",
+    "a\\",
+    "{x: 1}",
+    "",
+]
+
+
+def read_by_hydra(word: str):
+    """Returns what a configuration holds after the word was parsed and looked up."""
+    parsed = OverridesParser.create().parse_override(word)
+    value = parsed.value()
+    value = value.text if isinstance(value, QuotedString) else value
+    return OmegaConf.create({"value": value}).value
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_a_word_to_type_survives_a_shell_and_hydra(value):
+    shell = subprocess.run(
+        ["bash", "-c", f"printf %s {override('root', value)}"], capture_output=True, text=True, check=True
+    )
+    assert read_by_hydra(shell.stdout) == value
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+def test_any_text_survives(value):
+    (word,) = shlex.split(override("root", value))
+    assert read_by_hydra(word) == value
+
+
+@given(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.lists(st.text("ab ,[]'\"\\")))
+def test_any_value_survives(value):
+    (word,) = shlex.split(override("key", value))
+    assert read_by_hydra(word) == value
+
+
+def test_plain_words_stay_plain():
+    line = command("scripts/evaluate.py", {"checkpoint": "runs/demo/1/checkpoints/best.ckpt", "side": "test"})
+    assert line == "python scripts/evaluate.py checkpoint=runs/demo/1/checkpoints/best.ckpt side=test"
+    assert override("root", "s3://bins/abid") == "root=s3://bins/abid"
+
+
+def test_what_was_typed_is_told_with_what_changes(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "experiment=demo", "run_dir=my runs", "resume=false"])
+    assert typed_again("resume=true") == "python train.py experiment=demo 'run_dir=my runs' resume=true"
