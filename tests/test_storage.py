@@ -1,9 +1,11 @@
 """One interface to a folder on the disk and to a bucket of a real S3 server."""
 
+import errno
 import pickle
 
 import pytest
 from local_s3 import Faults, local_s3
+from obstore.exceptions import GenericError
 
 from stocktake.storage import Folder, StorageError, StorageOptions, join_url, local_path, open_store, split_url
 
@@ -145,3 +147,34 @@ def test_an_objects_url_is_a_folder_and_a_name(url, parts):
 
 def test_urls_are_joined_with_one_slash():
     assert join_url("s3://bucket/a/", "b", "c.jpg") == "s3://bucket/a/b/c.jpg"
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for url in (tmp_path / "file", tmp_path / "file" / "below"):
+        folder = Folder(str(url))
+        for attempt in (folder.create, lambda folder=folder: folder.write("key", b"")):
+            with pytest.raises(NotADirectoryError, match=f"cannot be a folder, because {tmp_path}/file is a file"):
+                attempt()
+    with pytest.raises(NotADirectoryError, match="file is a file, not a folder"):
+        Folder(str(tmp_path / "file")).read("key")
+
+
+def test_a_full_disk_is_no_matter_of_permissions(tmp_path):
+    """/dev/full answers each write with the error of a full disk."""
+    try:
+        with open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            pytest.skip("no /dev/full here")
+        explained = Folder(str(tmp_path)).explained(
+            GenericError(f"Generic LocalFileSystem error: {error}"), "write key"
+        )
+    assert "the disk is full: make room" in str(explained)
+    assert "permissions" not in str(explained)
+
+
+def test_a_name_with_spaces_is_named_whole(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a folder/no picture\.jpg does not exist"):
+        Folder(str(tmp_path / "a folder")).read("no picture.jpg")

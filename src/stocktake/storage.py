@@ -1,17 +1,20 @@
 """Folders of objects, on disk or in S3, behind one interface (obstore), opened where they are used."""
 
+import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
-from stocktake.s3 import StorageError, StorageOptions, open_bucket
+from stocktake.s3 import StorageError, StorageOptions, are_expired, open_bucket
+
+Answer = TypeVar("Answer")
 
 # Threads that meet a folder for the first time open it once, not each for itself.
 _opening = threading.Lock()
@@ -43,15 +46,17 @@ def open_store(url: str | os.PathLike, options: StorageOptions | None = None) ->
 
     Raises:
         FileNotFoundError: There is no such local folder.
+        NotADirectoryError: It is a file.
         StorageError: There are no credentials for a bucket that is not public.
         ValueError: The URL's scheme is none of these.
     """
     url, options = os.fspath(url), options or StorageOptions()
-    scheme = urlsplit(url).scheme
     if is_s3(url):
         return open_bucket(url, options)
-    if scheme in ("", "file"):
+    if url.startswith("file://") or "://" not in url:
         path = local_path(url)
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(f"{path} is a file, not a folder.")
         if not path.is_dir():  # a mistyped folder is not made by reading from it
             raise FileNotFoundError(f"{path} does not exist.")
         return LocalStore(prefix=path)
@@ -84,9 +89,40 @@ class Folder:
         return self._pid == os.getpid()
 
     def create(self) -> None:
-        """Makes a local folder that is to be written to; a bucket must be there."""
-        if not is_s3(self.url):
-            local_path(self.url).mkdir(parents=True, exist_ok=True)
+        """Makes a local folder that is to be written to; a bucket must be there.
+
+        Raises:
+            NotADirectoryError: A file stands in its place, or in that of a folder above it.
+            StorageError: It could not be made.
+        """
+        if is_s3(self.url):
+            return
+        path = local_path(self.url)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            file = next(place for place in (path, *path.parents) if place.is_file())
+            raise NotADirectoryError(
+                f"{path} cannot be a folder, because {file} is a file. Type another folder, or move the file away."
+            ) from None
+        except OSError as error:
+            raise self.explained(error, "make the folder") from error
+
+    def _ask(self, attempt: str, request: Callable[[ObjectStore], Answer]) -> Answer:
+        """Sends a request, and once more with credentials searched for anew where they have expired."""
+        try:
+            store = self.store
+            try:
+                return request(store)
+            except BaseError as error:
+                if not are_expired(error):
+                    raise
+                with _opening:  # of many threads that are refused at once, one opens it anew
+                    if self._store is store:
+                        self._pid = None
+                return request(self.store)
+        except (BaseError, FileNotFoundError) as error:  # obstore raises Python's own for an object that is not there
+            raise self.explained(error, attempt) from error
 
     def read(self, key: str) -> bytes:
         """Returns the bytes of one object.
@@ -102,23 +138,18 @@ class Folder:
         return bytearray(self._get(key))
 
     def _get(self, key: str) -> obstore.Bytes:
-        try:
-            return obstore.get(self.store, key).bytes()
-        except (BaseError, FileNotFoundError) as error:  # obstore raises Python's own for an object that is not there
-            raise self.explained(error, f"read {key}") from error
+        return self._ask(f"read {key}", lambda store: obstore.get(store, key).bytes())
 
     def write(self, key: str, content: bytes) -> None:
         """Writes one object whole or not at all.
 
         Raises:
+            NotADirectoryError: The folder cannot be made, because it is a file.
             StorageError: It could not be written.
         """
         if not self._is_open:
             self.create()
-        try:
-            obstore.put(self.store, key, content)
-        except BaseError as error:
-            raise self.explained(error, f"write {key}") from error
+        self._ask(f"write {key}", lambda store: obstore.put(store, key, content))
 
     def remove(self, key: str) -> None:
         """Removes one object.
@@ -126,28 +157,36 @@ class Folder:
         Raises:
             StorageError: It could not be removed.
         """
+        self._ask(f"remove {key}", lambda store: obstore.delete(store, key))
+
+    def facts(self, key: str) -> dict[str, Any] | None:
+        """Returns what the store knows of one object (`size` in bytes, `last_modified`), `None` if there is none such.
+
+        Raises:
+            StorageError: It could not be asked.
+        """
         try:
-            obstore.delete(self.store, key)
-        except BaseError as error:
-            raise self.explained(error, f"remove {key}") from error
+            return self._ask(f"find {key}", lambda store: obstore.head(store, key))
+        except FileNotFoundError:
+            return None
 
     def size(self, key: str) -> int | None:
         """Returns the size of one object in bytes, `None` if there is no such object."""
-        try:
-            return obstore.head(self.store, key)["size"]
-        except FileNotFoundError:
-            return None
-        except BaseError as error:
-            raise self.explained(error, f"look for {key}") from error
+        facts = self.facts(key)
+        return facts and facts["size"]
 
     def exists(self, key: str) -> bool:
         return self.size(key) is not None
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yields the key and the size in bytes of every object under `prefix`, page by page."""
+        return ((facts["path"], facts["size"]) for facts in self.objects(prefix))
+
+    def objects(self, prefix: str = "") -> Iterator[dict[str, Any]]:
+        """Yields `path`, `size` in bytes and `last_modified` of every object under `prefix`, page by page."""
         try:
             for page in obstore.list(self.store, prefix or None):
-                yield from ((item["path"], item["size"]) for item in page)
+                yield from page
         except FileNotFoundError:
             return
         except BaseError as error:
@@ -156,13 +195,17 @@ class Folder:
     def explained(self, error: Exception, attempt: str) -> Exception:
         """Returns what to raise instead of obstore's error: what was tried where, and what to do."""
         if isinstance(error, FileNotFoundError):
-            return FileNotFoundError(f"{join_url(self.url, attempt.split()[-1])} does not exist.")
+            return FileNotFoundError(f"{join_url(self.url, attempt.partition(' ')[2])} does not exist.")
         cures = "check the path and its permissions"
+        if os.strerror(errno.ENOSPC) in str(error):
+            cures = "the disk is full: make room on it, then type the same again"
         if is_s3(self.url):
             cures = (
                 "check the bucket's name, region and permissions (storage.profile, storage.region, storage.anonymous), "
                 f"or wait and type the same again; it was tried for up to {self.options.retry_timeout_s:g} s "
                 f"(storage.retry_timeout_s) and at most {self.options.max_retries + 1} times (storage.max_retries)"
             )
+        if "InvalidCertificate" in str(error):
+            cures = "the server's certificate is not trusted; name a company's own with AWS_CA_BUNDLE=<file>.pem"
         reason = " ".join(str(error).split("\n\nDebug source")[0].split())
         return StorageError(f"Could not {attempt} in {self.url}: {reason[:500]}. Cure: {cures}.")

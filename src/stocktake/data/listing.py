@@ -8,10 +8,9 @@ import json
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
-from stocktake.s3 import PUBLIC_BUCKETS
-from stocktake.storage import Folder, split_url
+from stocktake.s3 import PUBLIC_BUCKETS, split_bucket
+from stocktake.storage import Folder, is_s3, split_url
 
 LIST_KEY = "file_list.json"
 
@@ -39,7 +38,7 @@ def read_listing(source: Folder, choice: str | None = None) -> list[tuple[str, i
             return _parse_file_list(Folder(folder, source.options).read(name), choice)
         except FileNotFoundError as error:
             raise ListError(f"list={choice}: {error}") from None
-    if urlsplit(source.url).netloc in PUBLIC_BUCKETS:
+    if is_s3(source.url) and split_bucket(source.url)[0] in PUBLIC_BUCKETS:
         return task_listing()
     try:
         content = source.read(LIST_KEY)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import BaseError
 
+from stocktake.s3 import split_bucket
 from stocktake.storage import Folder, StorageOptions, is_s3, local_path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")  # what is taken from a folder
@@ -42,7 +43,7 @@ class Places:
         if is_s3(place):
             if _is_picture(place):
                 return [place]
-            bucket, prefix = urlsplit(place).netloc, urlsplit(place).path.strip("/")
+            bucket, prefix = split_bucket(place)
             found = [f"s3://{bucket}/{key}" for key, _ in self._bucket(bucket).sizes(prefix) if _is_picture(key)]
         elif scheme not in ("", "file"):
             raise ValueError(f"{scheme}:// is no place to read from; use a path, file://, s3://, http:// or https://")
@@ -63,7 +64,7 @@ class Places:
             OSError: It could not be read; over the web also an HTTPException.
         """
         if is_s3(place):
-            return self._read_s3(urlsplit(place).netloc, urlsplit(place).path.strip("/"))
+            return self._read_s3(*split_bucket(place))
         if urlsplit(place).scheme in ("http", "https"):
             return self._read_web(place)
         path = local_path(place)
