@@ -8,9 +8,9 @@ import torch
 from untrained import COUNTS, write_checkpoint
 
 from stocktake.calibration import Calibration
+from stocktake.checkpoints import CheckpointError, load_counter, read_checkpoint, start_from
 from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import CALIBRATION_KEY
-from stocktake.workflows.checkpoints import CheckpointError, load_counter, read_checkpoint, start_from
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.evaluate import evaluate
 

@@ -15,11 +15,11 @@ from untrained import CALIBRATION, COUNTS, HEADS, write_checkpoint
 
 import stocktake
 from stocktake.calibration import Calibration
+from stocktake.checkpoints import CheckpointError, load_counter
 from stocktake.data.transforms import Resize, decode
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.serving.predictor import ModelFolderError, Predictor, decode_picture
 from stocktake.storage import Folder
-from stocktake.workflows.checkpoints import CheckpointError, load_counter
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.export import export, write
 from stocktake.workflows.predict import predict

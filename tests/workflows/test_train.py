@@ -14,9 +14,9 @@ import torch
 
 from stocktake.calibration import fit_temperature
 from stocktake.callbacks.run_config import OtherConfig
+from stocktake.checkpoints import load_counter
 from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import BinCounter
-from stocktake.workflows.checkpoints import load_counter
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 REPOSITORY = pathlib.Path(__file__).parents[2]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
+from stocktake.checkpoints import load_counter
 from stocktake.workflows import train as workflow
-from stocktake.workflows.checkpoints import load_counter
 from stocktake.workflows.evaluate import evaluate
 from stocktake.workflows.history import read_history
 from stocktake.workflows.train import EXIT_INTERRUPTED, train

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from stocktake.checkpoints import load_counter
 from stocktake.data.transforms import Resize, decode
 from stocktake.storage import StorageOptions
 from stocktake.workflows.answers import Answer
-from stocktake.workflows.checkpoints import load_counter
 from stocktake.workflows.places import READ_ERRORS
 
 NUM_READERS = 8  # threads that fetch and decode the next batch while the network sees this one

@@ -18,13 +18,13 @@ from rich.table import Table
 
 from stocktake.calibration import Calibration
 from stocktake.callbacks.run_config import CONFIG_KEY
+from stocktake.checkpoints import CheckpointError, load_counter
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.metrics import group_errors, summarise
 from stocktake.storage import Folder, StorageOptions, join_url
-from stocktake.workflows.checkpoints import CheckpointError, load_counter
 from stocktake.workflows.console import quieten
 from stocktake.workflows.evaluations import short_names
 from stocktake.workflows.predicted_split import predict_split

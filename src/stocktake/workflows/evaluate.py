@@ -13,6 +13,7 @@ import yaml
 from numpy import ndarray
 from omegaconf import DictConfig
 
+from stocktake.checkpoints import count_train_bins, load_counter
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.products import read_products
@@ -21,7 +22,6 @@ from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.storage import Folder, is_s3
 from stocktake.workflows.baselines import linear_baseline
-from stocktake.workflows.checkpoints import count_train_bins, load_counter
 from stocktake.workflows.console import quieten
 from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
+from stocktake.checkpoints import CheckpointError, load_counter
 from stocktake.config import build
 from stocktake.data.manifest import Manifest
 from stocktake.data.resize_graph import OPSET, resize_graph
@@ -28,7 +29,6 @@ from stocktake.model.ensemble import Ensemble
 from stocktake.model.network_graph import network_graph
 from stocktake.serving.predictor import CARD_NAME, FORMAT_VERSION, GRAPH_NAME, INPUT, MODEL_NAME, OUTPUT, decode_picture
 from stocktake.storage import Folder, join_url, split_url
-from stocktake.workflows.checkpoints import CheckpointError, load_counter
 from stocktake.workflows.console import quieten
 from stocktake.workflows.model_card import model_card
 from stocktake.workflows.packages import versions

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -14,11 +15,11 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from stocktake.callbacks.run_config import RunConfig
 from stocktake.callbacks.spot import Interrupted
+from stocktake.checkpoints import read_checkpoint, start_from
 from stocktake.config import build, build_all
 from stocktake.model.counter import CALIBRATION_KEY, BinCounter
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3, split_url
-from stocktake.workflows.checkpoints import read_checkpoint, start_from
 from stocktake.workflows.console import quieten
 from stocktake.workflows.credentials import wandb_key_source
 from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
@@ -60,7 +61,7 @@ def train(cfg: DictConfig) -> float:
     plain_config = OmegaConf.to_container(cfg, resolve=True)
     run_config = RunConfig(plain_config, MAY_DIFFER)
     if cfg.resume and (finished := _finished(run_dir)) is not None:
-        run_config.check(OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG_NAME)))
+        run_config.check(yaml.safe_load((run_dir / CONFIG_NAME).read_bytes()))
         value = finished[cfg.optimized_metric]
         print(f"The run in {run_dir} is finished ({cfg.optimized_metric} {value:.4f}).")
         print(f"To start anew, type run_name=<new>, or remove that folder first: rm -r {run_dir}")

@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 from pytorch_lightning import LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from stocktake.checkpoints import start_from
 from stocktake.config import build
 from stocktake.model.counter import BinCounter
 from stocktake.report.tuning import Finding, render_tuning
-from stocktake.workflows.checkpoints import start_from
 from stocktake.workflows.console import quieten
 from stocktake.workflows.train import settle
 

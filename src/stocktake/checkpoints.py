@@ -1,0 +1,206 @@
+"""A checkpoint rebuilds its model alone: the configuration that made it lies in it as plain values.
+
+What is in a checkpoint is data. The model is built by its name, out of a table, and nothing else in it is built at all.
+"""
+
+import difflib
+import io
+import sys
+import zipfile
+from collections.abc import Mapping
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from stocktake.calibration import Calibration
+from stocktake.callbacks.run_config import CONFIG_KEY
+from stocktake.data.datamodule import BinDataModule
+from stocktake.data.manifest import ManifestError
+from stocktake.model.counter import CALIBRATION_KEY, BinCounter
+from stocktake.model.ensemble import Ensemble
+from stocktake.model.registry import Classes, DescriptionError, check_arguments, model_from
+from stocktake.storage import Folder, StorageOptions, is_s3, join_url, local_path, split_url
+
+BEST_KEY = "checkpoints/best.ckpt"  # in a run's folder
+ZIP_START = b"PK"  # what torch.save writes is a zip file
+# Of the run's `data`, what is asked of a finished model.
+USED_OF_DATA = ("root", "batch_size", "image_size_px", "resize", "counts", "limit", "num_train_bins", "seed")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, broken, or not one of this project's."""
+
+
+def load_counter(
+    checkpoint: str, storage: StorageOptions | None = None
+) -> tuple[BinCounter | Ensemble, dict[str, Any]]:
+    """Returns the model of a checkpoint, in evaluation mode and with its calibration, and the configuration of its run.
+
+    Raises:
+        CheckpointError: As `read_checkpoint` and `counter_of` do.
+    """
+    state = read_checkpoint(checkpoint, storage)
+    return counter_of(state, checkpoint), state[CONFIG_KEY]
+
+
+def counter_of(state: dict[str, Any], checkpoint: str, own: Classes | None = None) -> BinCounter | Ensemble:
+    """Returns the model that a checkpoint describes: the one way from a file to an object.
+
+    Args:
+        state: What `read_checkpoint` gave.
+        checkpoint: Where it is from, for messages.
+        own: Models and heads besides this project's that it may name.
+
+    Raises:
+        CheckpointError: It describes a model that is none of this project's, or other weights than that has.
+    """
+    try:
+        model = model_from(state[CONFIG_KEY]["model"], own)
+        model.load_state_dict(state.get("state_dict"))
+        if CALIBRATION_KEY in state:
+            model.calibration = Calibration.from_dict(state[CALIBRATION_KEY])
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint={checkpoint} is refused: {_in_short(error, 500)}") from None
+    return model.eval()
+
+
+def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> dict[str, Any]:
+    """Returns what a checkpoint of train.py or ensemble.py holds: tensors, and a configuration of plain values.
+
+    Args:
+        checkpoint: Path or URL, also of the run's folder.
+
+    Raises:
+        CheckpointError: There is no such file, it is corrupt, or neither of them made it.
+    """
+    checkpoint = find_checkpoint(checkpoint, storage)
+    folder, name = split_url(checkpoint)
+    try:
+        content = Folder(folder, storage or StorageOptions()).read(name)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"checkpoint={checkpoint} does not exist{_there_instead(checkpoint)}. Type the path of a run's "
+            "checkpoints/best.ckpt, or of its folder."
+        ) from None
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen different ones for a broken file
+        raise CheckpointError(f"checkpoint={checkpoint} {_broken(content, error)}") from None
+    if not isinstance(state, dict) or CONFIG_KEY not in state:
+        raise CheckpointError(
+            f"checkpoint={checkpoint} holds no configuration of a run; it was not made by train.py. To start from mere "
+            f"weights, type train.py ... model.weights={checkpoint}"
+        )
+    try:
+        check_config(state[CONFIG_KEY])
+    except (DescriptionError, RecursionError) as error:
+        raise CheckpointError(f"checkpoint={checkpoint} is refused: {_in_short(error, 500)}") from None
+    return state
+
+
+def find_checkpoint(place: str, storage: StorageOptions | None = None) -> str:
+    """Returns the path or URL of a checkpoint, where it or its run's folder is named."""
+    place = place.rstrip("/") or place
+    if place.endswith(".ckpt"):
+        return place
+    folder = Folder(place, storage or StorageOptions())
+    inside = (key for key in (BEST_KEY, split_url(BEST_KEY)[1]) if folder.exists(key))
+    return next((join_url(place, key) for key in inside), place)
+
+
+def check_config(config: Any) -> None:
+    """
+    Raises:
+        DescriptionError: It is not a run's configuration of plain values, in which all interpolations are resolved.
+    """
+    _check_plain(config, "its configuration")
+    parts = {"name": str, "model": dict, "data": dict}
+    if odd := [key for key, kind in parts.items() if not isinstance(config, dict) or type(config.get(key)) is not kind]:
+        raise DescriptionError(f"its configuration has no {' or '.join(odd)} like that of a run.")
+    used = {key: value for key, value in config["data"].items() if key in USED_OF_DATA}
+    if missing := [key for key in ("root", "image_size_px", "resize", "counts") if key not in used]:
+        raise DescriptionError(f"its configuration lacks data.{missing[0]}.")
+    check_arguments(used, BinDataModule, "data")
+    for member in config.get("members") or []:
+        check_config(member)
+
+
+def _check_plain(value: Any, name: str) -> None:
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_plain(child, f"{name}.{key}" if name != "its configuration" else str(key))
+    elif not (value is None or type(value) in (str, int, float, bool)):
+        raise DescriptionError(f"{name} is a {type(value).__name__}, no plain value.")
+    elif isinstance(value, str) and "${" in value:
+        raise DescriptionError(f"{name}={value[:200]!r} is to be resolved, which is not done with what is in a file.")
+
+
+def _broken(content: bytes, error: Exception) -> str:
+    """Returns what is wrong with a file that torch does not read, without torch's advice to trust it nevertheless."""
+    if not content.startswith(ZIP_START):
+        return (
+            f"is no checkpoint ({len(content)} bytes, which do not begin like one). Type the path of a run's "
+            "checkpoints/best.ckpt, or of its folder."
+        )
+    if isinstance(error, UnpicklingError) and zipfile.is_zipfile(io.BytesIO(content)):
+        return (
+            "holds something else than tensors and plain values, which could run code when it is read. It is refused: "
+            "train.py writes no such file."
+        )
+    return f"is broken or cut off ({len(content)} bytes): {_in_short(error, 200)}"
+
+
+def _there_instead(checkpoint: str) -> str:
+    """Returns what is to be found where a local path ends, as a part of a sentence."""
+    if is_s3(checkpoint):
+        return ""
+    path = local_path(checkpoint)
+    nearest = next(parent for parent in path.parents if parent.is_dir())
+    wanted = path.relative_to(nearest).parts[0]
+    names = sorted(child.name + "/" * child.is_dir() for child in nearest.iterdir())
+    near = difflib.get_close_matches(wanted, names, 5, 0.3) or names[:5]
+    more = ", ..." if len(names) > len(near) else ""
+    return f": in {nearest} there is {', '.join(near) + more if near else 'nothing'}"
+
+
+def _in_short(error: Exception, length: int) -> str:
+    return " ".join((str(error) or type(error).__name__).split())[:length]
+
+
+def start_from(module: BinCounter, checkpoint: str, storage: StorageOptions | None = None) -> None:
+    """Gives a model the weights of a finished run, its head's among them.
+
+    Raises:
+        CheckpointError: It cannot be read, or it is of another backbone, head or other counts.
+    """
+    state = read_checkpoint(checkpoint, storage)
+    own = {f"{type(part).__module__}.{type(part).__qualname__}": type(part) for part in (module, module.head)}
+    finished, config = counter_of(state, checkpoint, own), state[CONFIG_KEY]
+    if isinstance(finished, Ensemble):
+        raise CheckpointError(f"checkpoint={checkpoint} is an ensemble. Type the checkpoint of one of its members.")
+    try:
+        if finished.counts != module.counts:
+            raise RuntimeError(f"it tells {finished.counts} apart, not {module.counts}")
+        module.load_state_dict(finished.state_dict())
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"checkpoint={checkpoint} does not fit this model ({_in_short(error, 200)}). It was trained with "
+            f"model.backbone={config['model']['backbone']} head={config['model']['head']['_target_'].split('.')[-1]} "
+            f"data.counts={config['data']['counts']}: type the same."
+        ) from None
+
+
+def count_train_bins(data: Mapping[str, Any], storage: StorageOptions | None = None) -> int | None:
+    """Returns on how many bins a run was trained, or None (and says why) where its dataset root is out of reach.
+
+    Args:
+        data: The part `data` of the run's configuration.
+    """
+    # A run from before num_train_bins was a key saw all bins.
+    chosen = {name: data.get(name) for name in ("root", "batch_size", "counts", "limit", "num_train_bins", "seed")}
+    try:
+        return BinDataModule(**chosen, num_workers=0, storage=storage).rows("train").num_rows
+    except (ManifestError, OSError) as error:
+        print(f"On how many bins it was trained is not known: {error}", file=sys.stderr)
+        return None
