@@ -15,6 +15,7 @@ def trainer():
     metrics = {"train/loss": torch.tensor(1.5), "valid/loss": torch.tensor(2.0), "valid/accuracy": torch.tensor(0.25)}
     return SimpleNamespace(
         global_step=12,
+        log_every_n_steps=4,
         estimated_stepping_batches=300,
         is_global_zero=True,
         sanity_checking=False,
@@ -42,3 +43,10 @@ def test_only_the_first_rank_speaks_and_only_where_there_is_no_terminal(trainer,
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     StepLines().on_train_batch_end(trainer, None)
     assert capsys.readouterr().out == ""
+
+
+def test_a_step_that_is_not_logged_is_told_without_asking_the_device(trainer, capsys):
+    trainer.log_every_n_steps = 10
+    trainer.callback_metrics["train/loss"] = torch.tensor(1.5, device="meta")  # to read it fails
+    StepLines().on_train_batch_end(trainer, None)
+    assert capsys.readouterr().out == "step=12/300\n"

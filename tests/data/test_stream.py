@@ -1,8 +1,11 @@
 """Images as they lie in a root, batch by batch."""
 
+import gc
 import hashlib
 import io
 import shutil
+import time
+import weakref
 
 import numpy
 import pytest
@@ -58,6 +61,46 @@ def test_what_was_looked_ahead_for_is_not_read_again(root, rows):
     for plan in (BatchPlan(0, [0, 1], [2, 3]), BatchPlan(0, [2, 3], [4, 5]), BatchPlan(0, [4, 5], [])):
         images[plan]
     assert sorted(root.reads) == sorted(rows["key"][row].as_py() for row in range(6))
+
+
+def test_an_epoch_that_is_cut_short_leaves_nothing_in_memory(synthetic_root, rows):
+    """As with trainer.limit_train_batches: what was looked ahead for is never asked for."""
+
+    class Content(bytearray):
+        """Bytes that can be watched."""
+
+    class WatchedFolder(Folder):
+        def read_writable(self, key):
+            content = Content(super().read_writable(key))
+            alive.add(content)
+            return content
+
+    alive = WeakValues()
+    images = ObjectImages(WatchedFolder(str(synthetic_root)), rows, Resize(32))
+    for epoch in range(6):
+        first = 8 * epoch
+        images[BatchPlan(epoch, list(range(first, first + 4)), list(range(first + 4, first + 8)))]
+        alive.wait_for(4)
+    assert len(alive) <= 4, "the rows that the last epoch looked ahead for"
+
+
+class WeakValues:
+    """How many of the objects that were added are still there."""
+
+    def __init__(self):
+        self.references = []
+
+    def add(self, value):
+        self.references.append(weakref.ref(value))
+
+    def __len__(self):
+        return sum(reference() is not None for reference in self.references)
+
+    def wait_for(self, number):
+        until_s = time.monotonic() + 5
+        while len(self) != number and time.monotonic() < until_s:
+            gc.collect()
+            time.sleep(0.01)
 
 
 def test_augmentation_depends_on_seed_epoch_and_image_alone(root, rows):

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from coral_pytorch.dataset import corn_label_from_logits
+from coral_pytorch.losses import corn_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -166,6 +167,17 @@ def test_corn_against_the_papers_equations(seed, highest):
     torch.testing.assert_close(CornHead().probabilities(logits_BJ), expected_BK, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("highest", [0, 2, 4])
+def test_corn_against_its_authors(highest):
+    torch.manual_seed(highest)
+    logits_BJ, classes_B = 3 * torch.randn(64, 4), torch.randint(highest + 1, (64,))
+    ours, theirs = logits_BJ.clone().requires_grad_(), logits_BJ.clone().requires_grad_()
+    loss, expected = CornHead().loss(ours, classes_B), corn_loss(theirs, classes_B, num_classes=5)
+    torch.testing.assert_close(loss, expected)
+    loss.backward(), expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 def test_corns_loss_and_p_count_are_of_one_model():
     """Asked one after the other, a count's questions multiply up to P(count): the sums of their logarithms agree."""
     torch.manual_seed(0)
@@ -210,6 +222,14 @@ def test_corn_with_one_count_has_nothing_to_ask():
 
 
 # Every head.
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_loss_waits_for_no_device(name):
+    """A tensor on `meta` has no values: whoever asks for one, or picks by a mask, fails where a GPU would wait."""
+    logits = torch.empty(8, HEADS[name].num_logits(5), device="meta", requires_grad=True)
+    HEADS[name].loss(logits, torch.empty(8, dtype=torch.int64, device="meta")).backward()
+    assert logits.grad.device.type == "meta"
 
 
 @pytest.mark.parametrize("name", HEADS)

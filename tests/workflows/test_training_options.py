@@ -149,7 +149,7 @@ def test_a_compiled_backbone_learns_the_same_under_the_same_names(trained, monke
     [
         ["trainer.accumulate_grad_batches=2"],
         [
-            "+callbacks.average._target_=pytorch_lightning.callbacks.EMAWeightAveraging",
+            "+callbacks.average._target_=stocktake.callbacks.weight_average.WeightAverage",
             "+callbacks.average.decay=0.6",
         ],
     ],

@@ -11,6 +11,8 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+ASK_EVERY_N_STEPS = 10  # steps of even 10 s leave a spot machine's two minutes time for a checkpoint
+
 
 class Interrupted(Exception):
     """Training was told to stop and has saved a checkpoint to go on from."""
@@ -88,6 +90,8 @@ class SpotCheckpoint(ModelCheckpoint):
         """Whether any rank got the signal; the same answer on all of them."""
         if trainer.world_size == 1:
             return self._is_told_to_stop
+        if trainer.training and trainer.global_step % ASK_EVERY_N_STEPS:
+            return False  # to ask the other ranks is to wait for all of them, and for the GPU's queue
         flag = torch.tensor(float(self._is_told_to_stop), device=trainer.strategy.root_device)
         return bool(trainer.strategy.reduce(flag, reduce_op="max") > 0)
 

@@ -4,11 +4,14 @@ import sys
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from stocktake.callbacks.unhurried import is_logged_step
+
 
 class StepLines(Callback):
     """Prints `step=12/300 train/loss=1.2` and `step=12/300 valid/accuracy=0.5` where no terminal shows a bar.
 
-    The first rank prints; SageMaker's metric definitions and the launcher's table read these lines.
+    The first rank prints; SageMaker's metric definitions and the launcher's table read these lines. A step's figures
+    stand in the lines of steps that are logged anyway: in each line they would make a GPU wait in each step.
     """
 
     def __init__(self, every_n_steps: int = 1):
@@ -26,19 +29,16 @@ class StepLines(Callback):
         is_step = trainer.global_step > self._last_step  # with accumulated gradients not every batch is one
         self._last_step = trainer.global_step
         if is_step and trainer.global_step % self.every_n_steps == 0:
-            self._tell(trainer, "train/")
+            self._tell(trainer, "train/" if is_logged_step(trainer) else None)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not trainer.sanity_checking:
             self._tell(trainer, "valid/")
 
-    def _tell(self, trainer: Trainer, prefix: str) -> None:
+    def _tell(self, trainer: Trainer, prefix: str | None) -> None:
         if not trainer.is_global_zero or sys.stdout.isatty():
             return
         total = trainer.estimated_stepping_batches
-        metrics = [
-            f"{name}={float(value):.6g}"
-            for name, value in sorted(trainer.callback_metrics.items())
-            if name.startswith(prefix)
-        ]
+        shown = [] if prefix is None else sorted(trainer.callback_metrics.items())
+        metrics = [f"{name}={float(value):.6g}" for name, value in shown if name.startswith(prefix)]
         print(" ".join([f"step={trainer.global_step}/{total:.0f}", *metrics]), flush=True)

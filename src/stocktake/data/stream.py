@@ -61,12 +61,19 @@ class ObjectImages(Dataset):
         self.keys: list[str] = rows["key"].to_pylist()
         self.counts: list[int] = rows["count"].to_pylist()
         self.sha256: list[str] = rows["sha256"].to_pylist()
-        self._fetched = FetchAhead(self._fetch, num_connections, self._is_cached)
+        self.num_connections = num_connections
+        self._epoch = None
+        self._fetched = self._start_fetching()
+
+    def _start_fetching(self) -> FetchAhead:
+        return FetchAhead(self._fetch, self.num_connections, self._is_cached)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, plan: BatchPlan) -> Batch:
+        if plan.epoch != self._epoch:  # one that was cut short has left rows that nobody will take
+            self._epoch, self._fetched = plan.epoch, self._start_fetching()
         self._fetched.request((*plan.rows, *plan.ahead))
         # Rows, columns, channels, as the decoder lays them out: the stack is a plain copy, into shared memory.
         images_BSSC = default_collate([self._image(row, plan.epoch).permute(1, 2, 0) for row in plan.rows])

@@ -73,7 +73,7 @@ class BinCounter(LightningModule):
         own = self.backbone.pretrained_cfg
         self.register_buffer("mean_C11", torch.tensor(mean or own["mean"]).view(-1, 1, 1) * 255)
         self.register_buffer("std_C11", torch.tensor(std or own["std"]).view(-1, 1, 1) * 255)
-        self.register_buffer("counts_K", torch.tensor(self.counts), persistent=False)
+        self._counts_K = torch.tensor(self.counts)  # no buffer, which an average of the weights would average
         self.valid_metrics, self.valid_loss = CountMetrics(self.counts), MeanMetric()
         # Rows of P(count) and the record's position among the counts, over all batches and ranks.
         self.valid_outcomes = CatMetric(nan_strategy="disable")
@@ -112,11 +112,13 @@ class BinCounter(LightningModule):
 
     def classes(self, counts_B: Tensor) -> Tensor:
         """Returns each count's position among the K counts."""
-        return torch.searchsorted(self.counts_K, counts_B)
+        if self._counts_K.device != counts_B.device:
+            self._counts_K = self._counts_K.to(counts_B.device)
+        return torch.searchsorted(self._counts_K, counts_B)
 
     def training_step(self, batch: dict[str, Any], _batch_index: int) -> Tensor:
         loss = self.head.loss(self(batch["images"]), self.classes(batch["counts"]))
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["counts"]))
+        self.log("train/loss", loss, batch_size=len(batch["counts"]))
         return loss
 
     def validation_step(self, batch: dict[str, Any], _batch_index: int) -> None:
@@ -129,7 +131,7 @@ class BinCounter(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of all ranks, and fits the calibration of the weights as they are now."""
-        outcomes = self.valid_outcomes.compute().double().cpu().numpy()
+        outcomes = self.valid_outcomes.compute().cpu().double().numpy()  # MPS has no float64
         probabilities_NK, classes_N = outcomes[:, :-1], outcomes[:, -1].astype(int)
         if not isfinite(probabilities_NK).all():
             raise ValueError(

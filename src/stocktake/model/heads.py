@@ -113,9 +113,11 @@ class CornHead:
         A count that is the k-th of K asks the first min(k, K - 1) questions, so a batch of high counts is a mean of
         more of them. `classes_B` are positions among the K counts, int64.
         """
-        from coral_pytorch.losses import corn_loss  # here, because P(count) does without it, and so do the other heads
-
-        return corn_loss(logits_BJ.float(), classes_B, num_classes=logits_BJ.shape[1] + 1)
+        positions_J = torch.arange(logits_BJ.shape[1], device=logits_BJ.device)
+        is_asked_BJ, is_more_BJ = classes_B[:, None] >= positions_J, classes_B[:, None] > positions_J
+        loss_BJ = functional.binary_cross_entropy_with_logits(logits_BJ.float(), is_more_BJ.float(), reduction="none")
+        # As a product: to pick the questions that are asked, a GPU would have to say first how many they are.
+        return (loss_BJ * is_asked_BJ).sum() / is_asked_BJ.sum()
 
     def probabilities(self, logits_BJ: Tensor) -> Tensor:
         """Returns P(count), `probabilities_BK`; every row sums to 1."""

@@ -32,4 +32,4 @@ def predict_split(
         callbacks=[RichProgressBar()],
     )
     batches = trainer.predict(model, datamodule.loader(split))
-    return torch.cat([batch[part] for batch in batches]).double().numpy()
+    return torch.cat([batch[part] for batch in batches]).cpu().double().numpy()  # MPS has no float64
