@@ -18,6 +18,7 @@ from local_s3 import local_s3
 from stocktake.rehearsal.faults import fault_plan
 from stocktake.rehearsal.runner import LocalRunner
 from stocktake.rehearsal.server import RehearsalServer
+from stocktake.rehearsal.signature import SessionKey
 
 SEND = ("-m", "hydra/launcher=sagemaker", "hydra.launcher.poll_s=0.2", "compute.requirements=null")
 ROLE = "compute.role_arn=arn:aws:iam::123456789012:role/Stocktake"
@@ -31,7 +32,8 @@ class Aws:
         for name, value in s3.environment().items():
             monkeypatch.setenv(name, value)
         self.runner = stack.enter_context(LocalRunner(folder / "jobs", grace_s=10, upload_interval_s=0.1))
-        self.server = stack.enter_context(RehearsalServer(self.runner))
+        keys = (s3.environment()[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
+        self.server = stack.enter_context(RehearsalServer(self.runner, key=SessionKey(*keys)))
         self.account = stack.enter_context(Account())
         self.environment = s3.environment() | self.account.environment() | {"AWS_REGION": "us-east-1"}
         self.environment["AWS_ENDPOINT_URL_S3"] = s3.environment()["AWS_ENDPOINT_URL"]

@@ -1,6 +1,5 @@
 """A job's log through CloudWatch's interface, as boto3 reads it."""
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -19,8 +18,7 @@ class Folders:
 @pytest.fixture
 def logs(tmp_path):
     with RehearsalServer(Folders(tmp_path)) as server:
-        keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
-        yield boto3.client("logs", "us-east-1", endpoint_url=server.url, **keys)
+        yield server.client("logs")
 
 
 def test_whole_lines_come_once_each_with_their_host(logs, tmp_path):
@@ -53,3 +51,29 @@ def test_what_is_not_there_is_refused_as_cloudwatch_does(logs):
         logs.get_log_events(logGroupName="g", logStreamName="demo/algo-1")
     with pytest.raises(ClientError, match="is not rehearsed"):
         logs.describe_log_groups()
+
+
+@pytest.mark.parametrize("job", ["..", "../demo", "/etc", "", "demo-", "a.b"])
+def test_no_name_leads_to_another_folder(logs, tmp_path, job):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "algo-1.log").write_text("of nobody's job\n")
+    with pytest.raises(ClientError):
+        logs.get_log_events(logGroupName="g", logStreamName=f"{job}/algo-1")
+    with pytest.raises(ClientError):
+        logs.describe_log_streams(logGroupName="g", logStreamNamePrefix=f"{job}/algo-1")
+
+
+@pytest.mark.parametrize("host", ["../../logs/algo-1", "..", "*", "algo-1/../algo-1", ""])
+def test_no_hosts_name_leads_to_another_file(logs, tmp_path, host):
+    for folder in ("demo/logs", "logs"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "algo-1.log").write_text("seen\n")
+    with pytest.raises(ClientError):
+        logs.get_log_events(logGroupName="g", logStreamName=f"demo/{host}")
+
+
+def test_a_token_of_ones_own_is_refused(logs, tmp_path):
+    (tmp_path / "demo" / "logs").mkdir(parents=True)
+    (tmp_path / "demo" / "logs" / "algo-1.log").write_text("seen\n")
+    with pytest.raises(ClientError, match="InvalidParameterException"):
+        logs.get_log_events(logGroupName="g", logStreamName="demo/algo-1", nextToken="f/-1")

@@ -10,7 +10,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
 import psutil
 import pytest
 
@@ -101,16 +100,7 @@ def rehearsal(folder: Path, script: str, **settings):
         LocalRunner(folder / "jobs", **settings) as runner,
         RehearsalServer(runner) as server,
     ):
-        yield (
-            boto3.client(
-                "sagemaker",
-                "us-east-1",
-                endpoint_url=server.url,
-                aws_access_key_id="x",
-                aws_secret_access_key="x",
-            ),
-            server.jobs,
-        )
+        yield server.client("sagemaker"), server.jobs
     left = [p for p in psutil.process_iter() if str(folder) in environment_of(p).get(BASE_VARIABLE, "")]
     assert left == [], "nothing runs on after a rehearsal"
 

@@ -8,7 +8,6 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -44,9 +43,7 @@ def server(runner):
 
 @pytest.fixture
 def client(server):
-    return boto3.client(
-        "sagemaker", "us-east-1", endpoint_url=server.url, aws_access_key_id="x", aws_secret_access_key="x"
-    )
+    return server.client("sagemaker")
 
 
 def request(name: str, **values) -> dict:
@@ -182,8 +179,8 @@ def test_what_is_not_rehearsed_says_so(client):
 def test_awss_own_command_line_creates_describes_lists_and_stops(server, tmp_path):
     def aws(*words: str) -> subprocess.CompletedProcess:
         environment = os.environ | {
-            "AWS_ACCESS_KEY_ID": "x",
-            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_ACCESS_KEY_ID": server.key.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": server.key.secret_access_key,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_PAGER": "",
         }

@@ -4,7 +4,6 @@ import json
 import shutil
 import tarfile
 
-import boto3
 import pytest
 
 from stocktake.cloud import container
@@ -77,8 +76,7 @@ def play(folder, faults, fails_at: int = 0) -> tuple[dict, list]:
         LocalRunner(folder / "jobs", faults, folder / "s3", grace_s=20, upload_interval_s=0.2) as runner,
         RehearsalServer(runner) as server,
     ):
-        keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
-        client = boto3.client("sagemaker", "us-east-1", endpoint_url=server.url, **keys)
+        client = server.client("sagemaker")
         client.create_training_job(**request)
         job = server.jobs.get("demo")
         assert job.ended.wait(240)

@@ -47,8 +47,6 @@ class RehearsalLauncher(SageMakerLauncher):
 
     @contextmanager
     def _service(self, plans: Sequence[Plan]) -> Iterator[Any]:
-        import boto3
-
         from stocktake.cloud.jobs import Jobs
         from stocktake.rehearsal.runner import LocalRunner
         from stocktake.rehearsal.server import RehearsalServer
@@ -58,7 +56,6 @@ class RehearsalLauncher(SageMakerLauncher):
         options, folder = self.options, Path(self.options.folder, plans[0].name)
         if folder.exists():
             raise ValueError(f"{folder} is there already: type another hydra.launcher.job_name, or rm -r {folder}")
-        session = boto3.Session("rehearsal", "rehearsal", region_name="us-east-1")
         with (
             LocalRunner(
                 folder,
@@ -69,8 +66,7 @@ class RehearsalLauncher(SageMakerLauncher):
             ) as runner,
             RehearsalServer(runner) as server,
         ):
-            clients = [session.client(name, endpoint_url=server.url) for name in ("sagemaker", "logs")]
-            yield Jobs(*clients, opener(folder / "s3"))
+            yield Jobs(server.client("sagemaker"), server.client("logs"), opener(folder / "s3"))
             write_summaries(folder, server.jobs.all())
 
     def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:

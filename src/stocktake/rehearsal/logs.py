@@ -1,11 +1,14 @@
 """The part of CloudWatch Logs' interface that tells a training job's log: DescribeLogStreams and GetLogEvents."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from stocktake.cloud.checks import RequestError, check_request
 from stocktake.rehearsal.jobs import RequestRefused
 
 TARGET_PREFIX = "Logs_20140328."
+HOST = re.compile(r"algo-[0-9]{1,4}")
 MAX_PAGE_BYTES = 1_000_000  # as CloudWatch gives at most one MiB in a page
 
 
@@ -33,16 +36,21 @@ class LogStreams:
 
     def _streams(self, request: Mapping) -> dict:
         job, _, host = request.get("logStreamNamePrefix", "").partition("/")
+        _refuse_other_places(job)
         names = sorted(path.stem for path in self.log_folder(job).glob("*.log"))
         return {"logStreams": [{"logStreamName": f"{job}/{name}"} for name in names if name.startswith(host)]}
 
     def _events(self, request: Mapping) -> dict:
         """Gives whole lines from the byte that the token names; their time is that of the last one written."""
-        job, _, host = request["logStreamName"].partition("/")
+        job, _, host = request.get("logStreamName", "").partition("/")
+        _refuse_other_places(job, host)
         path = self.log_folder(job) / f"{host}.log"
         if not path.is_file():
             raise RequestRefused("ResourceNotFoundException", "The specified log stream does not exist.")
-        position = int(request.get("nextToken", "f/0").removeprefix("f/"))
+        token = request.get("nextToken", "f/0")
+        if not re.fullmatch(r"f/[0-9]{1,18}", token):
+            raise RequestRefused("InvalidParameterException", f"nextToken={token!r} is none that this server gave.")
+        position = int(token.removeprefix("f/"))
         with path.open("rb") as file:
             file.seek(position)
             content = file.read(MAX_PAGE_BYTES)
@@ -54,3 +62,13 @@ class LogStreams:
             "nextForwardToken": f"f/{position + end}",
             "nextBackwardToken": f"b/{position}",
         }
+
+
+def _refuse_other_places(job: str, host: str = "algo-1") -> None:
+    """Refuses names with which a path would lead elsewhere; what a job may be called, AWS's own model says."""
+    try:
+        check_request("DescribeTrainingJob", {"TrainingJobName": job})
+    except RequestError as error:
+        raise RequestRefused("InvalidParameterException", str(error)) from error
+    if not HOST.fullmatch(host):
+        raise RequestRefused("ResourceNotFoundException", "The specified log stream does not exist.")

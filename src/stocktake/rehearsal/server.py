@@ -2,7 +2,7 @@
 
 The protocol is AWS JSON 1.1: every call is a POST to / whose header X-Amz-Target names the operation; times are
 seconds since 1970; an error is a status of 400 and a body with `__type` and `message`. The texts of the errors are
-AWS's own where they are publicly known. Signatures are not looked at.
+AWS's own where they are publicly known. What is not signed with the server's key is refused.
 """
 
 import json
@@ -11,13 +11,15 @@ import uuid
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from stocktake.cloud.checks import RequestError, check_request
 from stocktake.rehearsal import logs
-from stocktake.rehearsal.jobs import Job, JobStore, RequestRefused
+from stocktake.rehearsal.jobs import REGION, Job, JobStore, RequestRefused
+from stocktake.rehearsal.signature import SessionKey
 
 TARGET_PREFIX = "SageMaker."
+MAX_BODY_BYTES = 2**20  # read before anybody knows who asks
 
 
 class Runner(Protocol):
@@ -38,12 +40,14 @@ class RehearsalServer:
 
     Args:
         port: 0 takes a free one; `url` tells which.
+        key: What requests have to be signed with; by default a new one.
     """
 
-    def __init__(self, runner: Runner, jobs: JobStore | None = None, port: int = 0):
+    def __init__(self, runner: Runner, jobs: JobStore | None = None, port: int = 0, key: SessionKey | None = None):
         self.runner = runner
         self.jobs = jobs or JobStore()
         self.logs = logs.LogStreams(runner.log_folder)
+        self.key = key or SessionKey()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -56,6 +60,19 @@ class RehearsalServer:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+    def client(self, service: str, **options: Any) -> Any:
+        """Returns boto3's client of `sagemaker` or `logs` with this server's key."""
+        import boto3
+
+        return boto3.client(
+            service,
+            REGION,
+            endpoint_url=self.url,
+            aws_access_key_id=self.key.access_key_id,
+            aws_secret_access_key=self.key.secret_access_key,
+            **options,
+        )
 
     def answer(self, operation: str, request: Mapping) -> dict:
         """Returns the response body of one call.
@@ -124,17 +141,25 @@ def _handler(server: RehearsalServer) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             target = self.headers.get("X-Amz-Target", "")
-            service, prefix = server, TARGET_PREFIX
+            service, prefix, name = server, TARGET_PREFIX, "sagemaker"
             if target.startswith(logs.TARGET_PREFIX):
-                service, prefix = server.logs, logs.TARGET_PREFIX
+                service, prefix, name = server.logs, logs.TARGET_PREFIX, "logs"
             try:
+                body = self._body()
+                server.key.check(self.headers, body, name)
                 self._reply(200, service.answer(target.removeprefix(prefix), json.loads(body or b"{}")))
-            except json.JSONDecodeError as error:
+            except ValueError as error:  # no JSON, no length, no time
                 self._reply(400, {"__type": "SerializationException", "message": str(error)})
             except RequestRefused as error:
                 self._reply(400, {"__type": error.code, "message": str(error)})
+
+        def _body(self) -> bytes:
+            size = int(self.headers.get("Content-Length", 0))
+            if not 0 <= size <= MAX_BODY_BYTES:
+                self.close_connection = True
+                raise RequestRefused("RequestEntityTooLargeException", f"{size} bytes; at most {MAX_BODY_BYTES}.")
+            return self.rfile.read(size)
 
         def _reply(self, status: int, body: Mapping) -> None:
             content = json.dumps(body).encode()

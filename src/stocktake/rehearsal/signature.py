@@ -1,0 +1,82 @@
+"""The key of one rehearsal, and whether a request was signed with it, as AWS's own services look (Signature Version 4).
+
+A CreateTrainingJob names a command that is then run here, and every user of this machine can reach the server's port:
+only who was given the key, which is made anew for each rehearsal and kept in memory, is answered.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from stocktake.rehearsal.jobs import REGION, RequestRefused
+
+AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/,]+)/(?P<day>\d{8})/(?P<region>[^/,]+)/(?P<service>[^/,]+)/aws4_request, "
+    r"SignedHeaders=(?P<headers>[a-z0-9;-]+), Signature=(?P<signature>[0-9a-f]{64})"
+)
+MAX_AGE = timedelta(minutes=15)
+
+
+def _access_key_id() -> str:
+    return "AKIA" + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(16))
+
+
+@dataclass(frozen=True)
+class SessionKey:
+    """An access key that is good for one server."""
+
+    access_key_id: str = field(default_factory=_access_key_id)
+    secret_access_key: str = field(default_factory=secrets.token_urlsafe, repr=False)
+
+    def check(self, headers: Mapping[str, str], body: bytes, service: str) -> None:
+        """Lets a POST to / pass that was signed with this key, for this service and region, in the last minutes.
+
+        Args:
+            headers: Those of the request.
+            service: `sagemaker` or `logs`, after the operation that it asks for.
+
+        Raises:
+            RequestRefused: In AWS's words.
+        """
+        if not headers.get("Authorization"):
+            raise RequestRefused("MissingAuthenticationTokenException", "Missing Authentication Token")
+        found = AUTHORIZATION.fullmatch(headers["Authorization"])
+        signed = found["headers"].split(";") if found else []
+        if not found or not {"host", "x-amz-date", "x-amz-target"} <= set(signed):
+            raise RequestRefused("IncompleteSignatureException", "The Authorization header signs too little.")
+        if not hmac.compare_digest(found["key"], self.access_key_id):
+            raise RequestRefused(
+                "UnrecognizedClientException", "The security token included in the request is invalid."
+            )
+        if (found["region"], found["service"]) != (REGION, service):
+            raise RequestRefused(
+                "InvalidSignatureException", f"Credential should be scoped to {REGION} and to {service}."
+            )
+        values = {name: headers.get(name, "") for name in signed}
+        if not hmac.compare_digest(found["signature"], self._signature(values, body, service)):
+            raise RequestRefused(
+                "InvalidSignatureException",
+                "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+                "Access Key and signing method.",
+            )
+        signed_at = datetime.strptime(values["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        if abs(datetime.now(UTC) - signed_at) > MAX_AGE:
+            raise RequestRefused("InvalidSignatureException", f"Signature expired: {values['x-amz-date']}.")
+
+    def _signature(self, signed_headers: Mapping[str, str], body: bytes, service: str) -> str:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        content = signed_headers.get("x-amz-content-sha256")
+        if content is not None and content != hashlib.sha256(body).hexdigest():
+            return ""  # botocore would take the header's word for it
+        request = AWSRequest("POST", f"http://{signed_headers['host']}/", signed_headers, body)
+        request.context["timestamp"] = signed_headers["x-amz-date"]
+        auth = SigV4Auth(Credentials(self.access_key_id, self.secret_access_key), service, REGION)
+        return auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
