@@ -29,13 +29,13 @@ from statistics import median
 import benchmarking
 from measured_server import free_port, running
 
+from stocktake.images import read_pixels
 from stocktake.serving.predictor import (
     FORMAT_VERSION,
     GRAPH_NAME,
     MODEL_NAME,
     Answer,
     Predictor,
-    decode_picture,
     num_cores,
 )
 
@@ -203,7 +203,7 @@ def count_in_process(setting: dict) -> dict[str, float]:
     num_workers = setting["num_workers"]
 
     def count(picture: bytes) -> None:
-        predictor.probabilities(decode_picture(picture))
+        predictor.probabilities(read_pixels(picture))
         os.write(traffic.stdin.fileno(), b"x")
 
     def count_for_some_time(worker: int) -> tuple[int, float]:

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from stocktake.serving.predictor import ModelFolderError, PictureError, Predictor
+from stocktake.images import UndecodableImage
+from stocktake.serving.predictor import ModelFolderError, Predictor
 
 CALIBRATION = {"temperature": 1.0, "coverage": 0.9, "threshold": 0.25, "counts": [2, 3, 5], "num_images": 40}
 
@@ -80,7 +81,7 @@ def test_a_count_that_the_model_does_not_know_is_named(folder):
     predictor = Predictor.open(str(folder))
     with pytest.raises(ValueError, match=r"expected_count=4 .*\[2, 3, 5\]"):
         predictor.predict(picture(1, 1, 1), expected_count=4)
-    with pytest.raises(PictureError, match="empty"):
+    with pytest.raises(UndecodableImage, match="empty"):
         predictor.predict(b"")
 
 

@@ -17,8 +17,9 @@ import stocktake
 from stocktake.calibration import Calibration
 from stocktake.checkpoints import CheckpointError, load_counter
 from stocktake.data.transforms import Resize, decode
+from stocktake.images import read_pixels
 from stocktake.model.counter import CALIBRATION_KEY
-from stocktake.serving.predictor import ModelFolderError, Predictor, decode_picture
+from stocktake.serving.predictor import ModelFolderError, Predictor
 from stocktake.storage import Folder
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.export import export, write
@@ -54,7 +55,7 @@ def assert_all_agree(compose, checkpoint, model, paths, tolerance):
     session = onnxruntime.InferenceSession(str(model / "model.onnx"))
     images = ",".join(map(str, paths))
     ways = [
-        [session.run(["probabilities"], {"pixels": decode_picture(content)})[0] for content in contents],
+        [session.run(["probabilities"], {"pixels": read_pixels(content)})[0] for content in contents],
         [list(predictor.predict(content).probabilities.values()) for content in contents],
     ]
     for counted_by in (f"exported={model}", f"checkpoint={checkpoint}"):

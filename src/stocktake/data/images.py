@@ -1,15 +1,14 @@
 """Whether the bytes of an image are fit to be learnt from, and the facts that the manifest keeps of it."""
 
 import hashlib
-import io
 from dataclasses import dataclass
 
 import numpy
 from PIL import Image
 
-SMALLEST_SIDE_PX = 64  # below it items cannot be told apart; the smallest real bin image is 234 px
+from stocktake.images import UndecodableImage, check_end, damaged, open_image
 
-START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"  # markers of ITU-T T.81, table B.1
+SMALLEST_SIDE_PX = 64  # below it items cannot be told apart; the smallest real bin image is 234 px
 
 
 class BadImage(ValueError):
@@ -36,21 +35,23 @@ def check_image(content: bytes) -> ImageFacts:
     in two thirds of the time (libjpeg's scaled decoding).
 
     Raises:
-        BadImage: With the reason `image-undecodable`, `image-colour` (not three channels) or `image-size`.
+        BadImage: With the reason of the `UndecodableImage` that it is everywhere, `image-colour` (not three channels)
+            or `image-size` (too small to learn from).
     """
-    if not content:
-        raise BadImage("image-undecodable", "the file is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+        with open_image(content) as image:
+            if image.format not in ("JPEG", "MPO"):
+                raise BadImage("image-undecodable", f"{len(content)} bytes: {image.format} instead of JPEG")
             mode, (width, height) = image.mode, image.size
             image.draft("L", (1, 1))
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow's plugins raise
-        reason = str(error).splitlines()[0].removesuffix(" when reading image file")
-        raise BadImage("image-undecodable", f"{len(content)} bytes: {reason}") from None
-    last_end = max(0, content.rfind(END_OF_IMAGE))
-    if START_OF_SCAN in content[last_end:]:  # Pillow doesn't mind, training's decoder does
-        raise BadImage("image-undecodable", f"{len(content)} bytes: cut off before the marker that ends a JPEG")
+            check_end(content, image)
+    except UndecodableImage as error:
+        raise BadImage(error.reason, error.error) from None
+    except BadImage:
+        raise
+    except Exception as error:  # Pillow's parsers raise nearly anything
+        raise BadImage("image-undecodable", damaged(content, error).error) from None
     if mode != "RGB":
         raise BadImage("image-colour", f"{mode} instead of red, green and blue")
     if min(width, height) < SMALLEST_SIDE_PX:

@@ -8,43 +8,32 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from stocktake.images import UndecodableImage, is_plain_jpeg, read_pixels
 from stocktake.seeding import derive_seed
 
-
-class UndecodableImage(ValueError):
-    """Bytes that are no picture this project reads; the message says what they are instead."""
+__all__ = ["Augment", "Resize", "UndecodableImage", "decode"]
 
 
 def decode(content: bytes | bytearray) -> Tensor:
     """Returns the picture upright, uint8, `image_CHW`, from JPEG, PNG, GIF or WebP bytes.
 
-    torch wants memory that it may write to: `bytes` are copied, a bytearray is not, and stays as it is.
+    A plain JPEG, as which bins come, is decoded without Pillow, to the same pixels and in less time. torch wants memory
+    that it may write to: `bytes` are copied, a bytearray is not, and stays as it is.
 
     Raises:
-        UndecodableImage: The bytes are not such a picture, or only a part of one.
+        UndecodableImage: The bytes are not such a picture, only a part of one, or over a limit.
     """
-    if not content:
-        raise UndecodableImage("the file is empty")
-    try:
+    if is_plain_jpeg(content):
         writable = content if isinstance(content, bytearray) else bytearray(content)
-        pixels = torch.frombuffer(writable, dtype=torch.uint8)
-        image_CHW = decode_image(pixels, ImageReadMode.RGB, apply_exif_orientation=True)
-    except (RuntimeError, ValueError) as error:
-        raise UndecodableImage(
-            f"{len(content)} bytes that start with {bytes(content[:4])!r}: {_reason(error)}"
-        ) from None
-    if image_CHW.ndim != 3:
-        raise UndecodableImage("an animated picture; one frame is wanted")
-    return image_CHW
-
-
-def _reason(error: Exception) -> str:
-    """Returns what torchvision says of a picture, without the place in its source where it says so."""
-    return str(error).splitlines()[0].split(".cpp:", 1)[-1].lstrip("0123456789, ")[:200]
+        try:
+            return decode_jpeg(torch.frombuffer(writable, dtype=torch.uint8), ImageReadMode.RGB)
+        except RuntimeError:
+            pass  # damaged: what is said of it below is said everywhere
+    return torch.from_numpy(read_pixels(content).copy()).permute(2, 0, 1)
 
 
 class Resize:

@@ -11,12 +11,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from stocktake.images import UndecodableImage
 from stocktake.serving.bodies import Question, read_question
 from stocktake.serving.documents import invocation_refusals, invocation_request, refusals
 from stocktake.serving.observing import FACTS, Figures, LogLine, Observer
 from stocktake.serving.page import add_page
 from stocktake.serving.pool import Pool
-from stocktake.serving.predictor import Answer, PictureError, Predictor
+from stocktake.serving.predictor import Answer, Predictor
 from stocktake.serving.refusal import Refused
 from stocktake.serving.stored import StoredPictures
 
@@ -38,7 +39,7 @@ class Service:
         predictor = self.predictor if self.pool.num_inside > 1 else self.alone
         try:
             answer = await self.pool.run(self._predict, predictor, question)
-        except (Refused, PictureError):
+        except (Refused, UndecodableImage):
             raise
         except Exception:
             self.has_answered = False  # /ping asks the model again
@@ -105,9 +106,8 @@ def create_app(
         figures.refused.labels(refused.reason).inc()
         return refused.response()
 
-    async def refuse_picture(request: Request, error: PictureError) -> JSONResponse:
-        what, _, cure = str(error).rpartition(". ")
-        return await refuse(request, Refused(422, "picture", f"{what}.", cure))
+    async def refuse_picture(request: Request, error: UndecodableImage) -> JSONResponse:
+        return await refuse(request, Refused(422, "picture", error.error, error.cure))
 
     async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
         cure = "GET / is a page for people, POST /invocations counts, GET /openapi.json describes it all."
@@ -119,7 +119,7 @@ def create_app(
         ).response()
 
     handlers: dict[type[Exception], Callable] = {
-        **{Refused: refuse, PictureError: refuse_picture, HTTPException: refuse_route, Exception: fail}
+        **{Refused: refuse, UndecodableImage: refuse_picture, HTTPException: refuse_route, Exception: fail}
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

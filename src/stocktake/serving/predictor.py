@@ -17,10 +17,8 @@ import onnxruntime
 from numpy import ndarray
 
 from stocktake.calibration import Calibration, conformal_sets, mismatch_score
-from stocktake.serving.pictures import PictureError, decode_picture
+from stocktake.images import read_pixels
 from stocktake.storage import is_s3, local_path
-
-__all__ = ["Answer", "ModelFolderError", "PictureError", "Predictor", "decode_picture"]
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
@@ -95,7 +93,7 @@ class Predictor:
             expected_count: What the record says, to be told how far the photo bears it out.
 
         Raises:
-            PictureError: The bytes are no picture to count in.
+            UndecodableImage: The bytes are no picture to count in.
             ValueError: The model does not know `expected_count`.
         """
         start = time.perf_counter()
@@ -104,7 +102,7 @@ class Predictor:
                 f"expected_count={expected_count!r} is none of the counts that this model tells apart: {self.counts}. "
                 "Leave it out to have the picture counted alone."
             )
-        probabilities_K = self.probabilities(decode_picture(picture))
+        probabilities_K = self.probabilities(read_pixels(picture))
         in_set_K = conformal_sets(probabilities_K[None], self.calibration.threshold)[0]
         conformal_set = [count for count, is_in in zip(self.counts, in_set_K, strict=True) if is_in]
         count = self.counts[int(probabilities_K.argmax())]

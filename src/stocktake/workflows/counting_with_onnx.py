@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from stocktake.serving.predictor import Predictor, decode_picture
+from stocktake.images import read_pixels
+from stocktake.serving.predictor import Predictor
 from stocktake.workflows.answers import Answer
 from stocktake.workflows.places import READ_ERRORS
 
@@ -23,7 +24,7 @@ class OnnxCounting:
             if isinstance(place, Answer):
                 return place
             try:
-                pixels_HW3 = decode_picture(read(place))
+                pixels_HW3 = read_pixels(read(place))
             except READ_ERRORS as error:
                 return Answer.unread(place, error)
             return Answer.of(place, self.counts, self.predictor.probabilities(pixels_HW3).tolist())

@@ -24,10 +24,11 @@ from stocktake.config import build
 from stocktake.data.manifest import Manifest
 from stocktake.data.resize_graph import OPSET, resize_graph
 from stocktake.data.transforms import Resize, decode
+from stocktake.images import read_pixels
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.network_graph import network_graph
-from stocktake.serving.predictor import CARD_NAME, FORMAT_VERSION, GRAPH_NAME, INPUT, MODEL_NAME, OUTPUT, decode_picture
+from stocktake.serving.predictor import CARD_NAME, FORMAT_VERSION, GRAPH_NAME, INPUT, MODEL_NAME, OUTPUT
 from stocktake.storage import Folder, join_url, split_url
 from stocktake.workflows.console import quieten
 from stocktake.workflows.model_card import model_card
@@ -56,7 +57,7 @@ class Checked:
         """Returns how far ONNX Runtime, given the same files, is from that."""
         session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
         found_NK = numpy.stack(
-            [session.run([OUTPUT], {INPUT: decode_picture(content)})[0] for content in _tracked(self.contents, "ONNX")]
+            [session.run([OUTPUT], {INPUT: read_pixels(content)})[0] for content in _tracked(self.contents, "ONNX")]
         )
         return {
             "num_images": len(self.contents),

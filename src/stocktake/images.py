@@ -1,0 +1,199 @@
+"""What an image may be, and the one way from its bytes to pixels: for prepare, training, predict and the server alike.
+
+Needs Pillow and numpy, and no torch. The limits are checked on the header, before anything is decoded, so that a small
+file cannot fill the memory: once decoded, an image has up to 150 MB, and the exported graph takes up to 350 MB beside
+it (measured at 224 px, 16,384 x 3,000).
+"""
+
+import io
+import warnings
+
+import numpy
+from numpy import ndarray
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
+MAX_BYTES = 32 * 2**20
+MAX_PIXELS = 50_000_000  # a phone's largest photos
+MAX_SIDE_PX = 16_384  # what WebP can hold; the exported graph weighs side x S numbers of 8 bytes
+MAX_ASPECT = 50  # of the longer side to the shorter; a panorama has 10
+MAX_SCANS = 100  # of a progressive JPEG, which has 10; each costs time for the whole image, and few bytes
+
+DEEP_MODES = ("I;16", "I;16B", "I")  # as which Pillow opens grey PNG of 16 bits, and nothing else of FORMATS
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {  # what brings an orientation (EXIF 2.32, table 6) upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Markers of ITU-T T.81, table B.1.
+START_OF_IMAGE, START_OF_SCAN, END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+BASELINE, PROGRESSIVE, SCAN = 0xC0, 0xC2, 0xDA
+# What may stand before the scan of a plain JPEG beside its frame: JFIF's APP0, tables of Huffman and quantisation, the
+# interval of restarts, comments. EXIF, Adobe's colours and a phone's second image have segments of their own.
+PLAIN_SEGMENTS = frozenset((0xE0, 0xC4, 0xDB, 0xDD, 0xFE))
+
+# This module's own limit, checked right after, says the same in its own words.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class UndecodableImage(ValueError):
+    """Bytes that are no image this project reads; the message says what they are, and what to send instead.
+
+    Attributes:
+        reason: A short fixed word: `image-undecodable`, `image-animated` or `image-size`.
+        error: What is wrong.
+        cure: What to send instead.
+    """
+
+    def __init__(self, error: str, cure: str = "", reason: str = "image-undecodable"):
+        super().__init__(f"{error} {cure}".rstrip())
+        self.error, self.cure, self.reason = error, cure, reason
+
+
+def read_pixels(content: bytes | bytearray) -> ndarray:
+    """Returns the image upright, uint8, H x W x 3 (red, green, blue), from JPEG, PNG, GIF or WebP bytes.
+
+    16 bits a channel become 8 by their upper half, grey becomes three equal channels, transparency is left out.
+
+    Raises:
+        UndecodableImage: The bytes are empty, cut off, no such image, an animation, or over a limit.
+    """
+    try:
+        with open_image(content) as image:
+            image.load()
+            check_end(content, image)
+            return numpy.asarray(_in_colours(_upright(image)))
+    except UndecodableImage:
+        raise
+    except Exception as error:  # Pillow's parsers raise nearly anything: struct.error, IndexError, MemoryError
+        raise damaged(content, error) from None
+
+
+def open_image(content: bytes | bytearray) -> Image.Image:
+    """Returns the image with nothing but its header read, within every limit.
+
+    Raises:
+        UndecodableImage: The bytes are empty, no such image, an animation, or over a limit.
+    """
+    if not content:
+        raise UndecodableImage(
+            "The picture is empty: 0 bytes came.", "Send the bytes of a JPEG, PNG, GIF or WebP file."
+        )
+    if len(content) > MAX_BYTES:
+        raise _too_large(f"The picture has {len(content)} bytes, more than the {MAX_BYTES} that are read.")
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        _check_size(*image.size)
+        _check_frames(image, content)
+    except Image.UnidentifiedImageError:
+        raise UndecodableImage(
+            f"The {len(content)} bytes that start with {bytes(content[:4])!r} are no picture that is read here.",
+            "Send a JPEG, PNG, GIF or WebP file.",
+        ) from None
+    except Image.DecompressionBombError:
+        raise _too_large(f"The picture has more than the {MAX_PIXELS} pixels that are read.") from None
+    except UndecodableImage:
+        raise
+    except Exception as error:
+        raise damaged(content, error) from None
+    return image
+
+
+def check_end(content: bytes | bytearray, image: Image.Image) -> None:
+    """Checks that a JPEG, once read, does not break off in its last scan: Pillow fills up what is missing in silence.
+
+    Raises:
+        UndecodableImage: It does.
+    """
+    if image.format in ("JPEG", "MPO") and START_OF_SCAN in content[max(0, content.rfind(END_OF_IMAGE)) :]:
+        raise damaged(content, "cut off before the marker that ends a JPEG")
+
+
+def is_plain_jpeg(content: bytes | bytearray) -> bool:
+    """Returns whether the bytes are a JPEG that any decoder takes for the same: three channels of 8 bits, and no EXIF.
+
+    Most images of a dataset are, so training decodes these without Pillow; it has to be told within microseconds.
+    """
+    if not (content.startswith(START_OF_IMAGE) and content.endswith(END_OF_IMAGE) and len(content) <= MAX_BYTES):
+        return False
+    place, frame, is_progressive = 2, None, False
+    try:
+        while content[place] == 0xFF:
+            marker, length = content[place + 1], content[place + 2] << 8 | content[place + 3]
+            if marker in (BASELINE, PROGRESSIVE) and frame is None:
+                frame, is_progressive = content[place + 4 : place + 2 + length], marker == PROGRESSIVE
+            elif marker == SCAN:
+                break
+            elif marker not in PLAIN_SEGMENTS:
+                return False
+            place += 2 + length
+        else:
+            return False
+    except IndexError:
+        return False
+    # Depth, height, width, number of channels; then each channel's number, sampling and table (ITU-T T.81, B.2.2).
+    if frame is None or len(frame) != 15 or frame[0] != 8 or frame[5] != 3 or frame[6::3] != b"\1\2\3":
+        return False
+    height, width = frame[1] << 8 | frame[2], frame[3] << 8 | frame[4]
+    has_few_scans = not is_progressive or content.count(START_OF_SCAN) <= MAX_SCANS
+    return has_few_scans and _size_reason(width, height) is None
+
+
+def damaged(content: bytes | bytearray, reason: object) -> UndecodableImage:
+    """Returns the error of bytes that begin as an image and do not go on as one."""
+    return UndecodableImage(
+        f"The {len(content)} bytes that start with {bytes(content[:4])!r} are damaged or cut off: "
+        f"{' '.join(str(reason).split())[:200] or type(reason).__name__}.",
+        "Send the picture once more, whole.",
+    )
+
+
+def _check_size(width: int, height: int) -> None:
+    if (reason := _size_reason(width, height)) is not None:
+        raise _too_large(f"The picture has {width} x {height} pixels, {reason}.")
+
+
+def _size_reason(width: int, height: int) -> str | None:
+    if min(width, height) < 1:
+        return "none at all"
+    if max(width, height) > MAX_SIDE_PX:
+        return f"more than the {MAX_SIDE_PX} a side that are read"
+    if width * height > MAX_PIXELS:
+        return f"more than the {MAX_PIXELS} that are read"
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        return f"one side more than {MAX_ASPECT} times the other"
+    return None
+
+
+def _too_large(error: str) -> UndecodableImage:
+    return UndecodableImage(error, "Send another or a smaller one.", "image-size")
+
+
+def _check_frames(image: Image.Image, content: bytes | bytearray) -> None:
+    # A phone's MPO is a JPEG with a second one behind it (depth, brightness), no animation: the first is the photo.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise UndecodableImage("The picture is animated.", "Send a single frame.", "image-animated")
+    if image.info.get("progressive") and content.count(START_OF_SCAN) > MAX_SCANS:
+        raise _too_large(f"The picture is a JPEG of more than the {MAX_SCANS} scans that are read.")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # what is written beside the pixels may be damaged; the pixels are not
+        orientation = None
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
+def _in_colours(image: Image.Image) -> Image.Image:
+    if image.mode in DEEP_MODES:
+        image = Image.fromarray((numpy.asarray(image).astype(numpy.uint16) >> 8).astype(numpy.uint8))
+    elif image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # else Pillow warns of a palette with transparency
+    return image if image.mode == "RGB" else image.convert("RGB")
