@@ -1,8 +1,10 @@
 """Brightness, sharpness and strap density: against scipy, Pillow, drawn pictures and real bins at two sizes."""
 
 import io
+import json
 import os
 import pathlib
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -10,7 +12,14 @@ import scipy.ndimage
 from PIL import Image, ImageDraw, ImageFilter
 
 from stocktake import image_statistics
-from stocktake.image_statistics import REFERENCE_PX, laplacian, measure_image
+from stocktake.image_statistics import (
+    REFERENCE_PX,
+    ImageStatistics,
+    TrainingImages,
+    laplacian,
+    measure_image,
+    unlike_training,
+)
 
 
 def textured(height: int = 200, width: int = 220) -> numpy.ndarray:
@@ -138,3 +147,82 @@ def test_a_photo_and_its_small_copy_say_the_same(abid_root):
         large, small = ([getattr(statistics, name) for statistics in column] for column in zip(*measured, strict=True))
         assert numpy.corrcoef(large, small)[0, 1] > 0.95, name
         assert numpy.mean(large) == pytest.approx(numpy.mean(small), rel=0.15), name
+
+
+# What a model has seen.
+
+
+def images(**ranges) -> list[ImageStatistics]:
+    """Eleven pictures, from the least to the greatest of each range."""
+    usual = {"brightness": (80, 140), "sharpness": (100, 600), "strap_density": (0.05, 0.15)}
+    usual |= {"width_px": (300, 500), "height_px": (300, 500)}
+    columns = {name: numpy.linspace(*limits, 11) for name, limits in (usual | ranges).items()}
+    return [ImageStatistics(**{name: float(values[row]) for name, values in columns.items()}) for row in range(11)]
+
+
+def one(**values) -> ImageStatistics:
+    return replace(images()[5], **values)
+
+
+def test_training_images_are_counted_in_bars():
+    training = TrainingImages.of(images(), are_drawn=False)
+    bars = training.histograms["brightness"]
+    assert (bars["edges"][0], bars["edges"][-1], len(bars["edges"])) == (80, 140, 21)
+    assert sum(bars["num_images"]) == training.num_images == 11
+    assert TrainingImages.from_dict(json.loads(json.dumps(training.to_dict()))) == training
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [
+        ({}, None),
+        ({"brightness": 145}, None),  # within a tenth of the histogram's width
+        ({"brightness": 147}, "This picture is brighter than all of the 11 training images"),
+        ({"brightness": 3, "sharpness": 2}, "This picture is darker and more blurred than all of the 11"),
+        ({"brightness": 3, "sharpness": 2, "strap_density": 0.4}, "is darker, more blurred and with more threads"),
+        ({"width_px": 4000, "height_px": 3000}, None),  # the network sees all in one size
+    ],
+)
+def test_a_photo_unlike_the_training_photos_is_told(picture, said):
+    told = unlike_training(one(**picture), TrainingImages.of(images(), are_drawn=False))
+    assert told is None if said is None else said in told
+
+
+def test_a_model_of_drawings_says_so_of_a_photo():
+    drawn = TrainingImages.of(images(width_px=(144, 144), height_px=(112, 112)), are_drawn=True)
+    assert unlike_training(one(width_px=144, height_px=112), drawn) is None
+    said = "This model has only ever seen drawn bins, and this picture is wider and higher than all of them: "
+    assert unlike_training(one(), drawn).startswith(said)
+    assert unlike_training(one(), TrainingImages(are_drawn=True)).startswith(
+        "This model has only ever seen drawn bins:"
+    )
+    assert unlike_training(one(), TrainingImages(are_drawn=False)) is None
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        None,
+        {},
+        {"are_drawn": True, "num_images": 3, "histograms": {"brightness": {"edges": ["a"]}}},
+        {"are_drawn": True, "num_images": 3, "histograms": {"__class__": {"edges": [1, 2]}}},
+        {"are_drawn": True, "num_images": 3, "histograms": {"brightness": {"edges": [1, float("nan")]}}},
+        {"are_drawn": True, "num_images": 3, "histograms": {"brightness": {"edges": [2]}}},
+        {"are_drawn": True, "num_images": 3, "histograms": []},
+    ],
+)
+def test_what_is_no_description_of_training_images_is_refused(plain):
+    with pytest.raises(ValueError, match="export again"):
+        TrainingImages.from_dict(plain)
+
+
+def test_real_bins_are_unlike_drawn_ones_and_like_each_other(abid_root, synthetic_source):
+    def measured(folder, number):
+        files = sorted(folder.glob("bin-images/*.jpg"))[:number]
+        return [measure_image(numpy.asarray(Image.open(path).convert("RGB"))) for path in files]
+
+    real, drawn = measured(abid_root, 400), measured(synthetic_source, 60)
+    of_drawn, of_real = TrainingImages.of(drawn[:40], True), TrainingImages.of(real[:200], False)
+    assert all(unlike_training(image, of_drawn) for image in real)
+    assert not any(unlike_training(image, of_drawn) for image in drawn[:40])
+    assert sum(unlike_training(image, of_real) is not None for image in real[200:]) <= 10, "one in twenty at most"

@@ -6,7 +6,9 @@ are measured on the luma of the picture at REFERENCE_PX, so that a large photo a
 Axes: H height, W width, C 3 channels (red, green, blue).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy
 from numpy import ndarray
@@ -14,6 +16,8 @@ from numpy import ndarray
 LUMA_C = numpy.array([0.299, 0.587, 0.114])  # ITU-R BT.601, which JPEG uses (ITU-T T.871, section 7)
 REFERENCE_PX = 224
 THREAD_PX = 9  # a thread of the net is straight for so long, and letters and wrinkles are not
+NUM_BARS = 20  # of a histogram
+MARGIN = 0.1  # share of a histogram's width by which a picture may lie outside it and still be like the others
 THREAD_CONTRAST = 2.0  # of 255; 1 and 3 rank real bins nearly the same (correlation 0.98 and more)
 
 
@@ -36,6 +40,93 @@ class ImageStatistics:
     strap_density: float
     width_px: int
     height_px: int
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """What the pictures that a model learned from are like; kept beside it, to tell what it has never seen.
+
+    Attributes:
+        are_drawn: They are drawings, not photos.
+        num_images: So many of them were measured.
+        histograms: For each of HISTOGRAMS `edges`, NUM_BARS + 1 rising numbers from the least to the greatest value,
+            and `num_images` between each two; empty where none was measured.
+    """
+
+    are_drawn: bool
+    num_images: int = 0
+    histograms: Mapping[str, Mapping[str, Sequence[float]]] | None = None
+
+    @classmethod
+    def of(cls, measured: Sequence[ImageStatistics], are_drawn: bool) -> Self:
+        histograms = {}
+        for name in HISTOGRAMS if measured else ():
+            num_images, edges = numpy.histogram([getattr(image, name) for image in measured], NUM_BARS)
+            histograms[name] = {"edges": edges.tolist(), "num_images": num_images.tolist()}
+        return cls(are_drawn, len(measured), histograms)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON knows them."""
+        return asdict(self) | {"histograms": dict(self.histograms or {})}
+
+    @classmethod
+    def from_dict(cls, plain: Any) -> Self:
+        """Returns what `to_dict` gave, read back.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            training = cls(bool(plain["are_drawn"]), int(plain["num_images"]), plain["histograms"])
+            edges = [bars["edges"] for bars in training.histograms.values()]
+            is_ours = training.histograms.keys() <= HISTOGRAMS.keys() and numpy.isfinite(edges).all()
+            is_ours &= all(len(bars["edges"]) == NUM_BARS + 1 for bars in training.histograms.values())
+        except (AttributeError, KeyError, TypeError, ValueError):
+            is_ours = False
+        if not is_ours:
+            raise ValueError("What the training images are like is not told as this project does: export again.")
+        return training
+
+
+# What is compared with the training images; and what a picture is beside them if it has less, or more, of it.
+HISTOGRAMS = {
+    "brightness": ("darker", "brighter"),
+    "sharpness": ("more blurred", "sharper"),
+    "strap_density": ("with fewer threads of a net", "with more threads of a net"),
+    "width_px": ("narrower", "wider"),
+    "height_px": ("lower", "higher"),
+}
+PHOTOS_DIFFER_BY = ("brightness", "sharpness", "strap_density")  # the network sees photos of any size in one
+
+
+def unlike_training(image: ImageStatistics, training: TrainingImages) -> str | None:
+    """Returns one sentence that says in what a picture is unlike all that the model has seen; None if it is like them.
+
+    A picture that is like them may still show something else: this warns, and vouches for nothing.
+    """
+    found = []
+    for name, (less, more) in HISTOGRAMS.items():
+        if name not in (training.histograms or {}) or not (training.are_drawn or name in PHOTOS_DIFFER_BY):
+            continue
+        low, *_, high = training.histograms[name]["edges"]
+        margin, value = MARGIN * (high - low), getattr(image, name)
+        if not low - margin <= value <= high + margin:
+            found.append(less if value < low else more)
+    if training.are_drawn:
+        if training.histograms and not found:
+            return None
+        unlike = f", and this picture is {_listed(found)} than all of them" if found else ""
+        return f"This model has only ever seen drawn bins{unlike}: what it says of a photo means nothing."
+    if not found:
+        return None
+    return (
+        f"This picture is {_listed(found)} than all of the {training.num_images:,} training images that were measured: "
+        "what the model says of it may mean little."
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def measure_image(pixels_HWC: ndarray) -> ImageStatistics:

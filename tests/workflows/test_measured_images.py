@@ -6,12 +6,13 @@ import numpy
 import pytest
 from PIL import Image
 
+from stocktake.data.datamodule import SyntheticBinDataModule
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import UndecodableImage
 from stocktake.image_statistics import measure_image
 from stocktake.storage import Folder
 from stocktake.workflows import measured_images
-from stocktake.workflows.measured_images import measure_images
+from stocktake.workflows.measured_images import are_drawn, measure_images, measure_training_images
 
 
 def test_rows_are_measured_in_their_order(synthetic_root, monkeypatch, capsys):
@@ -36,3 +37,23 @@ def test_a_file_that_is_no_picture_any_more_is_told(tmp_path, synthetic_root):
     path.write_bytes(b"no picture")
     with pytest.raises(UndecodableImage, match=f"{path.name}.*10 bytes"):
         measure_images(Folder(str(tmp_path)), rows)
+
+
+def test_training_pictures_are_measured_all_over_the_split(synthetic_root, monkeypatch):
+    monkeypatch.setattr(measured_images, "NUM_SAMPLED", 10)
+    root = Folder(str(synthetic_root))
+    rows = Manifest.read(root).side("train")
+    training = measure_training_images(root, rows, are_drawn=True)
+    assert (training.num_images, training.are_drawn) == (10, True)
+    first_and_last = measure_images(root, rows.take([0, rows.num_rows - 1]))["brightness"].to_pylist()
+    low, *_, high = training.histograms["brightness"]["edges"]
+    assert low <= min(first_and_last)
+    assert max(first_and_last) <= high
+
+
+def test_bins_that_the_data_module_drew_are_known(synthetic_root, tmp_path):
+    module = SyntheticBinDataModule(str(tmp_path / "drawn"), 8, batch_size=4, num_workers=0)
+    module.prepare_data()
+    assert are_drawn(module.manifest, module.root)
+    root = Folder(str(synthetic_root))  # collected from a source elsewhere
+    assert not are_drawn(Manifest.read(root), root)
