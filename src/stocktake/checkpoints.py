@@ -4,18 +4,21 @@ What is in a checkpoint is data. The model is built by its name, out of a table,
 """
 
 import difflib
+import hashlib
 import io
 import sys
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from stocktake.calibration import Calibration
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.data.datamodule import BinDataModule
+from stocktake.data.identity import DATA_KEY, DataIdentity, IdentityError
 from stocktake.data.manifest import ManifestError
 from stocktake.model.counter import CALIBRATION_KEY, BinCounter
 from stocktake.model.ensemble import Ensemble
@@ -23,6 +26,7 @@ from stocktake.model.registry import Classes, DescriptionError, check_arguments,
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url, local_path, split_url
 
 BEST_KEY = "checkpoints/best.ckpt"  # in a run's folder
+SHA256_KEY = "stocktake_sha256"  # of the file, beside what it holds
 ZIP_START = b"PK"  # what torch.save writes is a zip file
 # Of the run's `data`, what is asked of a finished model.
 USED_OF_DATA = ("root", "batch_size", "image_size_px", "resize", "counts", "limit", "num_train_bins", "seed")
@@ -30,6 +34,36 @@ USED_OF_DATA = ("root", "batch_size", "image_size_px", "resize", "counts", "limi
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, broken, or not one of this project's."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A finished model and what its file says of its making.
+
+    Attributes:
+        place: Path or URL of the file.
+        sha256: Of the file.
+        model: In evaluation mode and with its calibration.
+        config: Of the run that made it, plain values.
+        data: What it was trained on; `None` in files from before this was kept.
+    """
+
+    place: str
+    sha256: str
+    model: BinCounter | Ensemble
+    config: dict[str, Any]
+    data: DataIdentity | None
+
+    @classmethod
+    def open(cls, place: str, storage: StorageOptions | None = None) -> Self:
+        """Reads a checkpoint, or that of the run's folder that `place` names.
+
+        Raises:
+            CheckpointError: As `read_checkpoint` and `counter_of` do.
+        """
+        place = find_checkpoint(place, storage)
+        state = read_checkpoint(place, storage)
+        return cls(place, state[SHA256_KEY], counter_of(state, place), state[CONFIG_KEY], identity_of(state, place))
 
 
 def load_counter(
@@ -40,8 +74,20 @@ def load_counter(
     Raises:
         CheckpointError: As `read_checkpoint` and `counter_of` do.
     """
-    state = read_checkpoint(checkpoint, storage)
-    return counter_of(state, checkpoint), state[CONFIG_KEY]
+    opened = Checkpoint.open(checkpoint, storage)
+    return opened.model, opened.config
+
+
+def identity_of(state: dict[str, Any], checkpoint: str) -> DataIdentity | None:
+    """Returns what the model of a checkpoint was trained on, `None` in files from before this was kept.
+
+    Raises:
+        CheckpointError: The file says something that this project does not write.
+    """
+    try:
+        return DataIdentity.from_state(state[DATA_KEY]) if DATA_KEY in state else None
+    except IdentityError as error:
+        raise CheckpointError(f"checkpoint={checkpoint} is refused: {error}") from None
 
 
 def counter_of(state: dict[str, Any], checkpoint: str, own: Classes | None = None) -> BinCounter | Ensemble:
@@ -66,7 +112,9 @@ def counter_of(state: dict[str, Any], checkpoint: str, own: Classes | None = Non
 
 
 def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> dict[str, Any]:
-    """Returns what a checkpoint of train.py or ensemble.py holds: tensors, and a configuration of plain values.
+    """Returns what a checkpoint of train.py or ensemble.py holds, and its checksum as `SHA256_KEY`.
+
+    All of it is tensors and plain values.
 
     Args:
         checkpoint: Path or URL, also of the run's folder.
@@ -96,7 +144,7 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
         check_config(state[CONFIG_KEY])
     except (DescriptionError, RecursionError) as error:
         raise CheckpointError(f"checkpoint={checkpoint} is refused: {_in_short(error, 500)}") from None
-    return state
+    return state | {SHA256_KEY: hashlib.sha256(content).hexdigest()}
 
 
 def find_checkpoint(place: str, storage: StorageOptions | None = None) -> str:

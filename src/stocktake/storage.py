@@ -3,7 +3,7 @@
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,6 +150,19 @@ class Folder:
         if not self._is_open:
             self.create()
         self._ask(f"write {key}", lambda store: obstore.put(store, key, content))
+
+    def write_together(self, files: Mapping[str, bytes]) -> None:
+        """Writes objects of which the last means that all are there: the old one of that name goes before all others.
+
+        Raises:
+            StorageError: They could not be written.
+        """
+        self.create()
+        *_, last = files
+        if self.exists(last):
+            self.remove(last)
+        for key, content in files.items():
+            self.write(key, content)
 
     def remove(self, key: str) -> None:
         """Removes one object.

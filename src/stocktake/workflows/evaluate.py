@@ -1,5 +1,6 @@
 """scripts/evaluate.py: how well a checkpoint counts the bins of a split, with intervals, baselines and a report."""
 
+import io
 import json
 import sys
 from datetime import UTC, datetime
@@ -13,16 +14,17 @@ import yaml
 from numpy import ndarray
 from omegaconf import DictConfig
 
-from stocktake.checkpoints import count_train_bins, load_counter
+from stocktake.checkpoints import Checkpoint, count_train_bins
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.products import read_products
 from stocktake.data.records import Product
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
-from stocktake.storage import Folder, is_s3
+from stocktake.storage import Folder, is_s3, join_url
 from stocktake.workflows.baselines import linear_baseline
 from stocktake.workflows.console import quieten
+from stocktake.workflows.evaluations import METRICS_KEY, PREDICTIONS_KEY
 from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history
 from stocktake.workflows.measured_certainty import measure_calibration
@@ -31,7 +33,10 @@ from stocktake.workflows.measured_images import measure_images
 from stocktake.workflows.measured_slices import measure_slices
 from stocktake.workflows.packages import versions
 from stocktake.workflows.predicted_split import predict_split
+from stocktake.workflows.replacing import require_replaceable
 
+REPORT_KEY = "report.html"
+MADE_OF = ("checkpoint_sha256", "manifest_sha256", "num_images")  # what an evaluation is, whatever it is called
 SLICED_BY = ("brightness", "sharpness", "strap_density", "num_products")
 
 
@@ -39,7 +44,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Writes metrics.json, predictions.parquet and report.html; returns (and prints, as one line of JSON) the gist."""
     quieten()
     storage = build(cfg.storage)
-    model, config = load_counter(cfg.checkpoint, storage)
+    checkpoint = Checkpoint.open(cfg.checkpoint, storage)
+    model, config = checkpoint.model, checkpoint.config
     model.flip_tta = cfg.flip_tta
     kept = config["data"]
     data = {name: kept[name] for name in ("image_size_px", "resize", "counts")} | {
@@ -53,18 +59,25 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         data |= {"num_train_bins": kept.get("num_train_bins"), "seed": kept["seed"]}
     datamodule = BinDataModule(**data)
     rows = datamodule.rows(cfg.side)
+    about = {
+        "checkpoint": checkpoint.place,
+        "checkpoint_sha256": checkpoint.sha256,
+        "root": datamodule.root.url,
+        "split": cfg.side,
+        "num_images": rows.num_rows,
+        "manifest_sha256": datamodule.manifest.sha256,
+    }
+    place = cfg.output_dir or str(_output_dir(checkpoint.place, cfg.side))
+    output = Folder(place, storage)
+    require_replaceable(output, METRICS_KEY, {name: about[name] for name in MADE_OF}, cfg.overwrite)
     probabilities_NK = predict_split(model, datamodule, cfg.side, cfg.accelerator, cfg.precision)
     counts_K = numpy.array(model.counts)
     recorded_N = numpy.searchsorted(counts_K, rows["count"].to_numpy())
     groups = rows["group"].to_pylist()
     metrics = {
-        "checkpoint": cfg.checkpoint,
-        "root": datamodule.root.url,
-        "split": cfg.side,
-        "num_images": rows.num_rows,
+        **about,
         "num_blocks": len(set(groups)),
         "num_train_bins": count_train_bins(kept, storage),
-        "manifest_sha256": datamodule.manifest.sha256,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "counts": model.counts,
         **measure(recorded_N, probabilities_NK, groups, counts_K),
@@ -80,16 +93,15 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     sliced_by = {name: predictions[name].to_numpy().astype(float) for name in SLICED_BY}  # a null becomes NaN
     metrics["slices"] = measure_slices(sliced_by, recorded_N, probabilities_NK, groups, counts_K)
 
-    output = Path(cfg.output_dir) if cfg.output_dir else _output_dir(cfg.checkpoint, cfg.side)
-    output.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(predictions, output / "predictions.parquet")
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    report = _report(metrics, predictions, rows, datamodule.root, config, _run_dir(cfg.checkpoint))
-    (output / "report.html").write_text(report, encoding="utf-8")
+    table = io.BytesIO()
+    pyarrow.parquet.write_table(predictions, table)
+    report = _report(metrics, predictions, rows, datamodule.root, config, _run_dir(checkpoint.place))
+    content = {PREDICTIONS_KEY: table.getvalue(), REPORT_KEY: report.encode()}
+    output.write_together(content | {METRICS_KEY: (json.dumps(metrics, indent=2) + "\n").encode()})
 
     gist = {f"test/{name}": metrics[f"test/{name}"]["value"] for name in ("accuracy", "rmse", "rmse_mean")}
     gist |= {name: metrics[name]["test/accuracy"]["value"] for name in metrics if name.endswith("_baseline")}
-    gist |= {"num_images": rows.num_rows, "report": str(output / "report.html")}
+    gist |= {"num_images": rows.num_rows, "report": join_url(place, REPORT_KEY)}
     print(json.dumps(gist))
     return gist
 
