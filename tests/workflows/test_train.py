@@ -170,7 +170,7 @@ def test_two_ranks_take_the_step_of_one(configured, synthetic_root, tmp_path):
     two = tmp_path / "two"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
     process = subprocess.Popen(
-        [*torchrun, *words, f"data.root={synthetic_root}", "trainer.devices=2"],
+        [*torchrun, *words, f"data.root={synthetic_root}"],
         cwd=REPOSITORY,
         env=os.environ | {"RUN_DIR": str(two)},
         start_new_session=True,  # so that its ranks can be ended with it

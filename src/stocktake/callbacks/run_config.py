@@ -34,17 +34,28 @@ class RunConfig(Callback):
         Raises:
             OtherConfig: It differs in what is learnt; the message names the keys.
         """
-        before, now = _flat(before), _flat(self.config)
+        before, now = self._what_is_learnt(before), self.what_is_learnt()
         differing = [
             f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not any(f"{key}.".startswith(f"{k}.") for k in self.may_differ)
+            if before.get(key) != now.get(key)
         ]
         if differing:
             raise OtherConfig(
                 "This run folder holds a run of another configuration: " + "; ".join(differing) + ". "
                 "Type the old words to go on with it, or run_name=<new> to start another run beside it."
             )
+
+    def what_is_learnt(self) -> dict[str, Any]:
+        """Returns the values that decide what is learnt, under their dotted keys."""
+        return self._what_is_learnt(self.config)
+
+    def _what_is_learnt(self, config: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in _flat(config).items()
+            if not any(f"{key}.".startswith(f"{may_differ}.") for may_differ in self.may_differ)
+        }
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,28 +1,35 @@
 """train.py: builds what the configuration names, fits it, and keeps what a person needs to judge the run."""
 
+import hashlib
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning import LightningDataModule, Trainer, seed_everything
+from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 
+from stocktake.agreement import Agreement, code_sha256, refuse_idle_ranks
 from stocktake.callbacks.run_config import RunConfig
+from stocktake.callbacks.run_data import RunData
 from stocktake.callbacks.spot import Interrupted
 from stocktake.checkpoints import read_checkpoint, start_from
 from stocktake.config import build, build_all
+from stocktake.data.datamodule import BinDataModule
+from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.model.counter import CALIBRATION_KEY, BinCounter
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3, split_url
 from stocktake.workflows.console import quieten
-from stocktake.workflows.credentials import wandb_key_source
 from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
+from stocktake.workflows.wandb_run import finished_wandb, prepare_wandb
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
 METRICS_NAME = "metrics.json"
@@ -56,10 +63,19 @@ def train(cfg: DictConfig) -> float:
         SystemExit: With `EXIT_INTERRUPTED` after a SIGTERM, once the checkpoint to go on from is saved.
     """
     quieten()
+    with Agreement.from_environment() as agreement, finished_wandb():
+        return _train(cfg, agreement)
+
+
+def _train(cfg: DictConfig, agreement: Agreement) -> float:
     run_dir = Path(cfg.run_dir)
     settle(cfg)
+    if wandb := cfg.logger.get("wandb"):
+        prepare_wandb(wandb, run_dir, cfg.resume)
     plain_config = OmegaConf.to_container(cfg, resolve=True)
     run_config = RunConfig(plain_config, MAY_DIFFER)
+    agreement.agree("configuration", run_config.what_is_learnt(), "Start every rank with the same overrides.")
+    agreement.agree("code", {"stocktake": code_sha256()[:16]}, "Give every host the same code.")
     if cfg.resume and (finished := _finished(run_dir)) is not None:
         run_config.check(yaml.safe_load((run_dir / CONFIG_NAME).read_bytes()))
         value = finished[cfg.optimized_metric]
@@ -71,18 +87,22 @@ def train(cfg: DictConfig) -> float:
     torch.set_float32_matmul_precision("high")
     if is_s3(cfg.checkpoint_dir):
         let_fsspec_use_obstore(cfg.checkpoint_dir, build(cfg.storage))
-    datamodule: LightningDataModule = build(cfg.data)
+    datamodule: BinDataModule = build(cfg.data)
     module: BinCounter = build(cfg.model)
-    callbacks = [*build_all(cfg.callbacks), run_config]
+    storage: StorageOptions = build(cfg.storage)
+    earlier = _seen_before(cfg.get("checkpoint"), storage)
+    run_data = RunData(DATA_KEY, partial(_identify, datamodule, earlier), agreement)
+    callbacks = [*build_all(cfg.callbacks), run_config, run_data]
     loggers = build_all(cfg.logger)
     trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers)
+    refuse_idle_ranks(trainer.world_size)
     for logger in loggers:
         logger.log_hyperparams(plain_config)
     (run_dir / INTERRUPTED_NAME).unlink(missing_ok=True)
 
     try:
         with tempfile.TemporaryDirectory() as folder:
-            checkpoint = _newest_checkpoint(cfg, Path(folder)) if cfg.resume else None
+            checkpoint = _newest_checkpoint(cfg, Path(folder), agreement) if cfg.resume else None
             if checkpoint is None:  # else what began the run stays beside it
                 _write_config(run_dir, cfg)
                 if finished := cfg.get("checkpoint"):
@@ -100,7 +120,7 @@ def train(cfg: DictConfig) -> float:
     return _write_metrics(run_dir, trainer, cfg.optimized_metric, build(cfg.storage))
 
 
-def _say_where_it_starts(trainer: Trainer, module: BinCounter, datamodule: LightningDataModule, metric: str) -> None:
+def _say_where_it_starts(trainer: Trainer, module: BinCounter, datamodule: BinDataModule, metric: str) -> None:
     """Validates once before the first step; the figures are the log's first."""
     trainer.validate(module, datamodule, verbose=False)
     rank_zero_info(f"Starts from {metric} {trainer.callback_metrics[metric]:.4f}")
@@ -120,28 +140,52 @@ def settle(cfg: DictConfig) -> None:
         cfg.model.channels_last = suitable_channels_last(cfg.model.channels_last)
         if (best := cfg.callbacks.get("best")) and best.mode == "auto":
             best.mode = "min" if cfg.optimized_metric.split("/")[-1] in ERRORS else "max"
-        if (wandb := cfg.logger.get("wandb")) and wandb.offline == "auto":
-            wandb.offline = wandb_key_source() is None
 
 
-def _newest_checkpoint(cfg: DictConfig, folder: Path) -> Path | None:
-    """Returns a local copy, in `folder`, of the newest whole checkpoint to go on from, if there is one.
+def _newest_checkpoint(cfg: DictConfig, folder: Path, agreement: Agreement) -> Path | None:
+    """Returns a local copy, in `folder`, of the newest whole checkpoint that all ranks have, if there is one.
 
     Lightning would find it in a local folder, but not on S3, and would take a half-written one.
     """
     checkpoints = Folder(cfg.checkpoint_dir, build(cfg.storage))
     keys = sorted((key for key, _ in checkpoints.sizes() if key.startswith("step-")), reverse=True)
+    whole = []
     for key in keys:
         path = folder / key
-        path.write_bytes(checkpoints.read(key))
+        content = checkpoints.read(key)
+        path.write_bytes(content)
         try:
             torch.load(path, map_location="meta", weights_only=True)
         except Exception as error:  # torch raises a dozen different ones for a broken file
             reason = (str(error) or type(error).__name__).splitlines()[0]
             print(f"{key} is not whole ({reason}); trying the one before it.", file=sys.stderr)
         else:
-            return path
-    return None
+            whole.append((key, hashlib.sha256(content).hexdigest()))
+            if agreement.num_ranks == 1:
+                break  # the others need not be read
+    newest = agreement.newest_common(whole)
+    return None if newest is None else folder / newest
+
+
+def _seen_before(checkpoint: str | None, storage: StorageOptions) -> DataIdentity | None:
+    """Returns what the model that a fine-tuning begins with was trained on, as far as its checkpoint says so."""
+    state = read_checkpoint(checkpoint, storage).get(DATA_KEY) if checkpoint else None
+    return None if state is None else DataIdentity.from_state(state)
+
+
+def _identify(datamodule: BinDataModule, earlier: DataIdentity | None) -> DataIdentity:
+    """Returns what this run is trained on, and tells which bins of the other splits the model has seen already."""
+    identity = DataIdentity.of(datamodule.manifest, datamodule.rows("train"))
+    if earlier is None:
+        return identity
+    for split in ("valid", "test"):
+        rows = datamodule.manifest.table.filter(pyarrow.compute.equal(datamodule.manifest.table["split"], split))
+        if num_seen := earlier.num_seen(datamodule.manifest, rows):
+            rank_zero_info(
+                f"Leak: the model that this run begins with was trained on {num_seen} of the {rows.num_rows} {split} "
+                f"bins, so figures on {split} will be too good. Use the data.root that it was trained on."
+            )
+    return identity.including(earlier)
 
 
 def _finished(run_dir: Path) -> dict[str, Any] | None:

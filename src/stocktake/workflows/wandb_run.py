@@ -1,0 +1,72 @@
+"""One W&B run for each training: the same one after an interruption, a new one for each job of a sweep."""
+
+import contextlib
+import os
+import secrets
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, open_dict
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from stocktake.storage import Folder
+from stocktake.workflows.credentials import wandb_key_source
+
+ID_NAME = "wandb-run-id"
+SERVER = "https://api.wandb.ai"
+TIMEOUT_S = 5  # W&B itself tries for 90 s, and then ends the training
+
+
+def prepare_wandb(node: DictConfig, run_dir: Path, is_resumed: bool) -> None:
+    """Settles the logger's `offline: auto`, and its run's id, which lies in the run folder from its first start on."""
+    with open_dict(node):
+        if node.get("offline") == "auto":
+            node.offline = not _is_reachable() if wandb_key_source() else True
+        if node.get("id") is None and rank_zero_only.rank == 0:
+            node.id = _run_id(run_dir, is_resumed)
+
+
+def _run_id(run_dir: Path, is_resumed: bool) -> str:
+    path = run_dir / ID_NAME
+    if is_resumed and path.is_file():
+        return path.read_text().strip()
+    # A constant WANDB_RUN_ID in the environment would make one run of all of a sweep's, and is not looked at.
+    run_id = secrets.token_hex(4)
+    Folder(str(run_dir)).write(ID_NAME, f"{run_id}\n".encode())
+    return run_id
+
+
+def _is_reachable() -> bool:
+    """Whether W&B's server answers anything at all; where not, says so."""
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+        return False
+    server = os.environ.get("WANDB_BASE_URL", SERVER)
+    try:
+        with urllib.request.urlopen(f"{server}/healthz", timeout=TIMEOUT_S):  # noqa: S310 (the user's own setting)
+            return True
+    except urllib.error.HTTPError:
+        return True  # an answer, be it a refusal
+    except (OSError, ValueError) as error:
+        if rank_zero_only.rank == 0:
+            reason = getattr(error, "reason", error)
+            print(
+                f"W&B's server {server} cannot be reached ({reason}): this run is logged offline; "
+                "`wandb sync` sends it later.",
+                file=sys.stderr,
+            )
+        return False
+
+
+@contextlib.contextmanager
+def finished_wandb() -> Iterator[None]:
+    """Closes the W&B run that was begun within, so that the next training of this process has its own."""
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code=exit_code)
