@@ -35,12 +35,15 @@ def prepared(run_dir, is_resumed: bool):
     return node.id
 
 
-def test_a_resumed_run_keeps_its_id_and_a_new_one_in_its_folder_does_not(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_RUN_ID", "constant")  # would merge all trials of a tuning job
+def test_a_resumed_run_keeps_its_id_and_a_new_one_in_its_folder_does_not(tmp_path):
     first = prepared(tmp_path, False)
-    assert first != "constant"
     assert prepared(tmp_path, True) == first
     assert prepared(tmp_path, False) != first
+
+
+def test_a_launchers_name_for_the_run_is_left_to_wandb(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "job-7")
+    assert prepared(tmp_path, False) is None
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ def prepare_wandb(node: DictConfig, run_dir: Path, is_resumed: bool) -> None:
     with open_dict(node):
         if node.get("offline") == "auto":
             node.offline = not _is_reachable() if wandb_key_source() else True
-        if node.get("id") is None and rank_zero_only.rank == 0:
+        # The launcher names each job's run; W&B takes that name from the environment.
+        if node.get("id") is None and rank_zero_only.rank == 0 and "WANDB_RUN_ID" not in os.environ:
             node.id = _run_id(run_dir, is_resumed)
 
 
@@ -33,7 +34,6 @@ def _run_id(run_dir: Path, is_resumed: bool) -> str:
     path = run_dir / ID_NAME
     if is_resumed and path.is_file():
         return path.read_text().strip()
-    # A constant WANDB_RUN_ID in the environment would make one run of all of a sweep's, and is not looked at.
     run_id = secrets.token_hex(4)
     Folder(str(run_dir)).write(ID_NAME, f"{run_id}\n".encode())
     return run_id
