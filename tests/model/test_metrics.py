@@ -2,6 +2,7 @@
 
 import numpy
 import pytest
+import scipy.stats
 import torch
 from sklearn import metrics as sklearn_metrics
 
@@ -12,6 +13,7 @@ from stocktake.model.metrics import (
     confusion_matrix,
     group_errors,
     percentile_interval,
+    share_interval,
     summarise,
 )
 
@@ -153,3 +155,16 @@ def test_mixed_precision_does_not_round_the_expected_count():
     with torch.autocast("cpu", torch.bfloat16):
         metric.update(torch.from_numpy(probabilities), torch.from_numpy(recorded))
     assert metric.compute()["rmse_mean"] == pytest.approx(oracle(probabilities, recorded)["rmse_mean"], rel=1e-5)
+
+
+@pytest.mark.parametrize("num_groups", [1, 2, 7, 40, 804])
+@pytest.mark.parametrize("none_or_all", [0, 1])
+def test_of_none_and_of_all_the_interval_is_exact(none_or_all, num_groups):
+    exact = scipy.stats.binomtest(none_or_all * num_groups, num_groups).proportion_ci(method="exact")
+    assert share_interval(none_or_all, num_groups) == pytest.approx((exact.low, exact.high))
+
+
+@pytest.mark.parametrize(("hits", "num_groups"), [(1, 2), (3, 7), (39, 40)])
+def test_of_some_the_interval_is_wilsons(hits, num_groups):
+    wilson = scipy.stats.binomtest(hits, num_groups).proportion_ci(method="wilson")
+    assert share_interval(hits / num_groups, num_groups) == pytest.approx((wilson.low, wilson.high))

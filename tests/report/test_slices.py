@@ -60,6 +60,11 @@ def test_a_slice_that_is_worse_by_chance_does_not_hide_one_that_is_clearly_worse
     assert "this sharp: 3–198" in words(slices)
 
 
+def test_a_handful_of_bins_makes_no_headline(slices):
+    slices["num_products"][0] = part(1, 1, 0.0, 0.9, num_images=7)
+    assert "this sharp: 3–198" in words(slices)
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

@@ -10,6 +10,7 @@ import obstore
 import pyarrow
 import pyarrow.parquet
 import pytest
+import scipy.stats
 from sklearn.metrics import accuracy_score, mean_absolute_error, root_mean_squared_error
 
 from stocktake.data.manifest import SCHEMA, Manifest
@@ -169,6 +170,24 @@ def test_a_single_block_has_differences_without_intervals(compared, tmp_path):
         assert estimate["value"] is not None and estimate["low"] is estimate["high"] is None
     assert comparison["comparisons"][0]["p_value"] == 1
     assert "nan" not in page.lower() and "None" not in page
+
+
+def test_two_models_that_agree_on_every_bin_may_differ_on_others(compared, tmp_path):
+    places = [write(tmp_path / name, said(0.5, 1)) for name in "ab"]
+    comparison, page, _ = compared(places)
+    differences = comparison["comparisons"][0]["differences"]
+    exact = scipy.stats.binomtest(0, NUM_BLOCKS).proportion_ci(method="exact")
+    assert differences["accuracy"] == pytest.approx({"value": 0, "low": -exact.high, "high": exact.high})
+    assert differences["rmse"] == {"value": 0, "low": None, "high": None}
+    assert "nan" not in page.lower()
+
+
+def test_a_model_that_was_always_right_may_err_yet(compared, tmp_path):
+    places = [write(tmp_path / "a", said(0.5, 1)), write(tmp_path / "b", numpy.eye(3)[RECORDED])]
+    accuracy = compared(places)[0]["recipes"][1]["measures"]["accuracy"]
+    exact = scipy.stats.binomtest(NUM_BLOCKS, NUM_BLOCKS).proportion_ci(method="exact")
+    assert accuracy.pop("runs") == [1]
+    assert accuracy == pytest.approx({"value": 1, "low": exact.low, "high": 1})
 
 
 def test_an_evaluation_without_calibration_has_no_calibration_error(compared, tmp_path):

@@ -95,3 +95,15 @@ def test_an_interval_holds_its_value_though_every_draw_lies_above():
     assert low == pytest.approx(2 * 0.015 - 0.0393, abs=1e-3)
     assert high == 0.015
     assert basic_interval(1.0, [0.9, 1.0, 1.2]) == (pytest.approx(0.81, abs=0.01), pytest.approx(1.095, abs=0.01))
+
+
+@pytest.mark.parametrize("num_blocks", [7, 200])
+def test_sets_that_always_held_the_record_may_miss_it_yet(num_blocks):
+    recorded_N = numpy.arange(num_blocks) % 2
+    sure_NK = numpy.where(numpy.eye(2)[recorded_N] == 1, 0.9, 0.1)
+    calibration = Calibration(temperature=1.0, coverage=0.9, threshold=0.3, counts=[1, 2], num_images=50)
+    measured = measure_calibration(calibration, recorded_N, sure_NK, [str(row) for row in range(num_blocks)])
+    exact = scipy.stats.binomtest(num_blocks, num_blocks).proportion_ci(method="exact")
+    estimate = measured["set_coverage"]
+    assert (estimate["value"], estimate["high"]) == (1, 1)
+    assert estimate["low"] == pytest.approx(exact.low)

@@ -163,3 +163,19 @@ def percentile_interval(samples: ndarray) -> tuple[ndarray, ndarray]:
         warnings.simplefilter("ignore", RuntimeWarning)  # a count that no sample predicts has no percentile
         low, high = numpy.nanpercentile(samples, [2.5, 97.5], axis=0)
     return low, high
+
+
+def share_interval(share: float, num_groups: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a share that is the same in all of so many groups, where resampling shows nothing.
+
+    Of none, or of all: what Clopper & Pearson 1934, The use of confidence or fiducial limits illustrated in the case
+    of the binomial, say exactly. Between: Wilson 1927, Probable inference, the law of succession, and statistical
+    inference. Images of one group are alike, so a group is one trial, however many images it has.
+    """
+    if share in (0, 1):
+        margin = 1 - 0.025 ** (1 / num_groups)
+        return (0.0, margin) if share == 0 else (1 - margin, 1.0)
+    square = 1.959963984540054**2 / num_groups  # of the normal distribution's 97.5th percentile
+    centre = (share + square / 2) / (1 + square)
+    half = numpy.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
+    return float(centre - half), float(centre + half)

@@ -13,6 +13,7 @@ NO_PRODUCTS = (
     "By the number of distinct products the bins could not be cut, because no record of theirs is known: "
     "run scripts/prepare.py again, with a source that has the records."
 )
+FEWEST_BINS = 30  # that a sentence speaks of
 NONE_STANDS_OUT = "No slice is clearly worse: the interval of each reaches into that of the other bins."
 
 
@@ -83,7 +84,8 @@ class Slice:
 
     @property
     def is_clearly_worse(self) -> bool:
-        return bool(self.accuracy.interval and self.rest.interval) and self.accuracy.high < self.rest.low
+        is_known = bool(self.accuracy.interval and self.rest.interval) and self.num_bins >= FEWEST_BINS
+        return is_known and self.accuracy.high < self.rest.low
 
 
 def describe_slices(

@@ -14,11 +14,13 @@ from stocktake.calibration import (
     reliability,
     risk_coverage,
 )
+from stocktake.model.metrics import share_interval
 from stocktake.seeding import generator
 
 NUM_RESAMPLES = 500
 NUM_COVERAGES = 100_000
 NUM_CURVE_POINTS = 100
+SHARES = ("set_coverage",)
 
 
 def measure_calibration(
@@ -51,7 +53,10 @@ def measure_calibration(
     shown = numpy.unique(numpy.linspace(0, len(coverage_N) - 1, NUM_CURVE_POINTS).round().astype(int))
     return {
         **{key: value for key, value in calibration.to_dict().items() if key != "counts"},
-        **{name: _estimate(value, [draw[name] for draw in draws]) for name, value in measured.items()},
+        **{
+            name: _estimate(value, [draw[name] for draw in draws], len(set(groups)) if name in SHARES else None)
+            for name, value in measured.items()
+        },
         "ece_by_chance": _calibration_error_by_chance(tempered_NK),
         "set_coverage_by_chance": _set_coverage_by_chance(calibration, len(recorded_N)),
         "reliability": {
@@ -119,9 +124,12 @@ def basic_interval(value: float, drawn: Sequence[float]) -> tuple[float, float]:
     return float(numpy.minimum(value, 2 * value - high)), float(numpy.maximum(value, 2 * value - low))  # NaN stays
 
 
-def _estimate(value: float, drawn: Sequence[float]) -> dict[str, float]:
+def _estimate(value: float, drawn: Sequence[float], num_groups: int | None) -> dict[str, float]:
+    """Returns a value with its interval; `num_groups` of a share of images, which ends at 1 and is never certain."""
     low, high = basic_interval(value, drawn)
-    return {"value": value, "low": max(0.0, low), "high": high}
+    if num_groups and low == high:
+        low, high = share_interval(value, num_groups)
+    return {"value": value, "low": max(0.0, low), "high": min(1.0, high) if num_groups else high}
 
 
 def _plain(bins: dict[str, ndarray]) -> dict[str, list[float | None]]:

@@ -11,22 +11,24 @@ import numpy
 from numpy import ndarray
 
 from stocktake.calibration import apply_temperature, expected_calibration_error
-from stocktake.model.metrics import bootstrap_samples, group_errors, percentile_interval, summarise
+from stocktake.model.metrics import bootstrap_samples, group_errors, percentile_interval, share_interval, summarise
 from stocktake.model.significance import holm, sign_flip_test
 from stocktake.workflows.evaluations import Evaluation
 from stocktake.workflows.measured_certainty import basic_interval, resampled_rows
 
 SUMMARISED = ("accuracy", "within_one", "mae", "rmse", "rmse_mean")
+SHARES = ("accuracy", "within_one")
 CALIBRATION_ERROR = "calibration_error"
 MEASURES = (*SUMMARISED, CALIBRATION_ERROR)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run's figures, each with what it would be on S other samples of the blocks; NaN where it is unknown."""
+    """One run's figures, each with what it would be on S other samples of the G blocks; NaN where it is unknown."""
 
     values: dict[str, float]
     samples: dict[str, ndarray]
+    num_groups: int
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> "Measured":
@@ -49,7 +51,7 @@ class Measured:
                     for rows in resampled_rows(evaluation.groups)
                 ]
                 samples[CALIBRATION_ERROR] = numpy.array(drawn)
-        return cls(values, samples)
+        return cls(values, samples, len(errors[0]))
 
     @classmethod
     def mean(cls, runs: Sequence["Measured"]) -> "Measured":
@@ -57,25 +59,38 @@ class Measured:
         return cls(
             {name: float(numpy.mean([run.values[name] for run in runs])) for name in MEASURES},
             {name: numpy.mean([run.samples[name] for run in runs], axis=0) for name in MEASURES},
+            runs[0].num_groups,
         )
 
     def minus(self, other: "Measured") -> "Measured":
         return Measured(
             {name: value - other.values[name] for name, value in self.values.items()},
             {name: values - other.samples[name] for name, values in self.samples.items()},
+            self.num_groups,
         )
 
-    def estimates(self, least: float = 0.0) -> dict[str, dict[str, float | None]]:
-        """Returns every figure with its 95 % interval, no end of it below `least`, in the form of metrics.json."""
+    def estimates(self, is_difference: bool = False) -> dict[str, dict[str, float | None]]:
+        """Returns every figure with its 95 % interval, in the form of metrics.json; only a difference is below 0."""
         estimates = {}
         for name, value in self.values.items():
             # Resampling pushes the calibration error up, see basic_interval.
             is_pushed = name == CALIBRATION_ERROR
             drawn = self.samples[name]
             low, high = basic_interval(value, drawn) if is_pushed else percentile_interval(drawn)
-            numbers = {"value": value, "low": numpy.maximum(least, low), "high": high}
+            if low == high:
+                low, high = self._left_open(name, is_difference)
+            numbers = {"value": value, "low": low if is_difference else numpy.maximum(0.0, low), "high": high}
             estimates[name] = {key: None if numpy.isnan(number) else float(number) for key, number in numbers.items()}
         return estimates
+
+    def _left_open(self, name: str, is_difference: bool) -> tuple[float, float]:
+        """Returns the interval where all blocks are alike and resampling shows nothing: NaN but for a share."""
+        if name not in SHARES:
+            return numpy.nan, numpy.nan
+        if not is_difference:
+            return share_interval(self.values[name], self.num_groups)
+        _, margin = share_interval(0, self.num_groups)  # of blocks in which the two differ otherwise
+        return self.values[name] - margin, self.values[name] + margin
 
 
 def measure_comparison(
@@ -109,7 +124,7 @@ def measure_comparison(
         "comparisons": [
             {
                 "name": name,
-                "differences": means[name].minus(means[baseline]).estimates(least=-numpy.inf),
+                "differences": means[name].minus(means[baseline]).estimates(is_difference=True),
                 "bins": _sides(hits[baseline], hits[name]),
                 "p_value": p_value,
                 "p_value_holm": p_value_holm,

@@ -6,9 +6,10 @@ from typing import Any
 import numpy
 from numpy import ndarray
 
-from stocktake.model.metrics import SCALARS, bootstrap, group_errors, summarise
+from stocktake.model.metrics import SCALARS, bootstrap, group_errors, share_interval, summarise
 
 PER_COUNT = ("precision", "recall", "f1")
+MEANS = ("macro_precision", "macro_recall", "macro_f1")
 
 
 def measure(recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str], counts_K: ndarray) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def measure(recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str
     """
     confusion_GKK, squared_error_G = group_errors(recorded_N, probabilities_NK, groups, counts_K)
     values = summarise(confusion_GKK.sum(0), squared_error_G.sum(), counts_K)
-    spans = bootstrap(confusion_GKK, squared_error_G, counts_K)
+    spans = interval_of_all_alike(values, confusion_GKK, bootstrap(confusion_GKK, squared_error_G, counts_K), counts_K)
 
     def estimate(name: str, *position: int) -> dict[str, float | None]:
         low, high = spans[name]
@@ -37,6 +38,45 @@ def measure(recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str
         },
         "confusion_matrix": confusion_KK.tolist(),
     }
+
+
+def interval_of_all_alike(
+    values: dict[str, ndarray], confusion_GKK: ndarray, spans: dict[str, tuple[ndarray, ndarray]], counts_K: ndarray
+) -> dict[str, tuple[ndarray, ndarray]]:
+    """Returns the intervals, those without a width replaced by what so few groups leave open.
+
+    Where all groups are alike (all exact, or none), every sample is like the next: the bootstrap has nothing to draw
+    from, and its interval would end at the value itself.
+
+    Args:
+        values: What `summarise` says of all groups together.
+        confusion_GKK: Of each of G groups.
+        spans: The bootstrap's interval of each.
+        counts_K: The K counts.
+    """
+    predicted_GK, recorded_GK = confusion_GKK.sum(1) > 0, confusion_GKK.sum(2) > 0
+    fewest = min(num for num in recorded_GK.sum(0) if num)  # of a count that occurs
+    num_groups = {
+        **dict.fromkeys(("accuracy", "within_one"), len(confusion_GKK)),
+        **dict.fromkeys(MEANS, fewest),
+        "precision": predicted_GK.sum(0),
+        "recall": recorded_GK.sum(0),
+        "f1": (predicted_GK | recorded_GK).sum(0),
+    }
+    widened = dict(spans)
+    for name, num in num_groups.items():
+        low, high = (numpy.array(end, dtype=float) for end in spans[name])
+        for at in zip(*numpy.nonzero(low == high), strict=True) if low.ndim else [()] * bool(low == high):
+            if name not in MEANS or values[name] in (0, 1):  # a mean may be a constant, as the recall of one answer
+                low[at], high[at] = share_interval(float(values[name][at]), int(numpy.asarray(num)[at]))
+        widened[name] = low, high
+    # Of errors that were not seen, no more than the exact counts leave room for, each as large as the counts allow.
+    room, farthest = 1 - widened["accuracy"][0], counts_K.max() - counts_K.min()
+    for name, largest in (("mae", room * farthest), ("rmse", numpy.sqrt(room) * farthest)):
+        low, high = spans[name]
+        if low == high == 0:
+            widened[name] = low, numpy.asarray(largest)
+    return widened
 
 
 def measure_majority(recorded_N: ndarray, groups: Sequence[str], counts_K: ndarray) -> dict[str, Any]:
