@@ -3,9 +3,11 @@
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 
+import numpy
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -113,6 +115,49 @@ def test_a_graph_that_cannot_be_run_is_told(folder):
     (folder / "model.onnx").write_bytes(b"no graph")
     change(folder, sha256=hashlib.sha256(b"no graph").hexdigest())
     with pytest.raises(ModelFolderError, match="cannot be run by ONNX Runtime"):
+        Predictor.open(str(folder))
+
+
+def reading_a_file(tensor):
+    """Lets a tensor take its numbers from the working directory's file `secret`."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": "secret", "offset": "0", "length": "20"}.items():
+        tensor.external_data.add(key=key, value=value)
+
+
+@pytest.mark.parametrize("spelt", ["as written", "value first", "a longer length"])
+@pytest.mark.parametrize("where", ["initializer", "constant"])
+def test_a_graph_that_reads_another_file_is_refused(model_folder, tmp_path, monkeypatch, where, spelt):
+    (tmp_path / "secret").write_bytes(numpy.arange(5, dtype=numpy.float32).tobytes())
+    monkeypatch.chdir(tmp_path)
+    model = onnx.load(model_folder / "model.onnx")
+    centres = next(tensor for tensor in model.graph.initializer if tensor.name == "centres")
+    if where == "constant":
+        model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["centres"], value=centres))
+        model.graph.initializer.remove(centres)
+        centres = model.graph.node[0].attribute[0].t
+    reading_a_file(centres)
+    graph = model.SerializeToString()
+    key, value = b"\x0a\x08location", b"\x12\x06secret"
+    assert key + value in graph
+    if spelt == "value first":
+        graph = graph.replace(key + value, value + key)
+    elif spelt == "a longer length":  # 8 in two bytes, and one character less of the file's name in their place
+        (tmp_path / "secret").rename(tmp_path / "secre")
+        graph = graph.replace(key + value, b"\x0a\x88\x00location\x12\x05secre")
+    copied = tmp_path / "model"
+    shutil.copytree(model_folder, copied)
+    (copied / "model.onnx").write_bytes(graph)
+    change(copied, sha256=hashlib.sha256(graph).hexdigest())
+    with pytest.raises(ModelFolderError, match=r"model\.onnx names other files to read its tensors from"):
+        Predictor.open(str(copied))
+
+
+def test_a_graph_in_another_format_is_refused(folder):
+    (folder / "model.onnx").write_bytes(b"\x20\0\0\0ORTM" + bytes(100))
+    change(folder, sha256=hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest())
+    with pytest.raises(ModelFolderError, match=r"cannot be run by ONNX Runtime .*INVALID_PROTOBUF"):
         Predictor.open(str(folder))
 
 

@@ -7,6 +7,7 @@ float32 K, tempered) and `model.json`, which names its counts, its calibration a
 import hashlib
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from stocktake.storage import is_s3, local_path
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
 INPUT, OUTPUT = "pixels", "probabilities"
+# The key under which a tensor names its file (TensorProto.external_data in onnx.proto), behind its length. A tensor's
+# numbers hold these bytes by chance once in a hundred thousand million models.
+EXTERNAL_DATA = re.compile(rb"[\x08\x00]location")
 REQUIRED = ("format_version", "version", "counts", "calibration", "sha256")
 
 
@@ -181,11 +185,17 @@ def _session(folder: Path, model: dict[str, Any], num_threads: int | None) -> on
         raise ModelFolderError(f"{path} cannot be read ({error.strerror}). {cure}") from None
     if hashlib.sha256(graph).hexdigest() != model["sha256"]:
         raise ModelFolderError(f"{path} ({len(graph)} bytes) is not the file that {MODEL_NAME} describes. {cure}")
+    if EXTERNAL_DATA.search(graph):
+        raise ModelFolderError(
+            f"{path} names other files to read its tensors from, which could be any on this machine. It is refused: "
+            "scripts/export.py writes one file that holds them all."
+        )
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or num_cores()
     # Threads that wait in a loop would take the cores from other pictures that are counted at the same time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # not whatever its first bytes say
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no base class but this
