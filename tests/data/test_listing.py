@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from stocktake.data.listing import ListError, by_id, read_listing, task_listing
+from stocktake.data.listing import ListError, by_id, check_counts, narrowed, read_listing, task_listing
 from stocktake.storage import Folder
 
 
@@ -49,9 +49,50 @@ def test_a_named_list_that_is_not_there(source, tmp_path):
 
 
 def test_all_takes_every_image_and_leaves_the_count_to_its_record(source):
-    for name in ("00002.jpg", "00001.jpg", "readme.txt"):
+    for name in ("00002.jpg", "00001.jpg"):
         source.write(f"bin-images/{name}", b"x")
     assert read_listing(source, "all") == [("00001", None), ("00002", None)]
+
+
+def test_all_tells_what_it_passes_over(source):
+    for name in ("1.jpg", "2.JPG", "3.jpeg", "4.png", "5.png", "below/6.jpg", "readme"):
+        source.write(f"bin-images/{name}", b"x")
+    with pytest.warns(UserWarning, match="passed over") as told:
+        assert read_listing(source, "all") == [("1", None)]
+    text = str(told[0].message)
+    for part in ("2 .png", "1 .JPG", "1 .jpeg", "1 in folders below it", "1 without a suffix", "<id>.jpg"):
+        assert part in text
+
+
+def test_ids_may_be_any_names(source):
+    source.write("file_list.json", b'{"2": ["metadata/IMG 1.2.json", "\xc3\xbc.json"]}')
+    assert read_listing(source) == [("IMG 1.2", 2), ("ü", 2)]
+
+
+def test_a_list_is_narrowed_to_counts_and_then_to_a_limit():
+    listing = [("1", 1), ("2", 2), ("3", None), ("4", 3), ("5", 2)]
+    assert narrowed(listing) == listing
+    assert narrowed(listing, [2]) == [("2", 2), ("3", None), ("5", 2)]
+    assert narrowed(listing, [2], 2) == [("2", 2), ("3", None)]
+
+
+@pytest.mark.parametrize("limit", [0, -50, "abc", 2.0, True])
+def test_a_limit_is_a_whole_number_from_1(limit):
+    with pytest.raises(ListError, match=f"limit={limit!r} must be a whole number, at least 1"):
+        narrowed([("1", 1)], limit=limit)
+
+
+@pytest.mark.parametrize("counts", [[], 3, "3", [1, 1], [1.0], [-1], [True], ["1"], [None], {1: 2}, [2**31]])
+def test_counts_are_different_whole_numbers(counts):
+    with pytest.raises(ListError, match=r"^data\.counts=.*must be a list of different whole numbers from 0 on"):
+        check_counts(counts, "data.counts")
+
+
+def test_counts_that_no_listed_bin_has_are_told():
+    with pytest.raises(ListError, match=r"counts=\[7\]: none of the 3 listed bins.*\{1: 2, 4: 1\}"):
+        narrowed([("1", 1), ("2", 1), ("3", 4)], [7])
+    with pytest.raises(ListError, match="names no bin"):
+        narrowed([])
 
 
 def test_a_source_without_anything_names_what_to_type(source):
@@ -67,7 +108,18 @@ def test_a_source_without_anything_names_what_to_type(source):
         b"",
         b"[]",
         b'{"one": ["00001.json"]}',
-        b'{"1": ["metadata/name.json"]}',
+        b'{"1": [""]}',
+        b'{"1": ["a\\n.json"]}',
+        b'{"1": ["00001.json"], "2": ["00002.json"], "1": ["00003.json"]}',
+        b'{"-1": ["00001.json"]}',
+        b'{" 1": ["00001.json"]}',
+        b'{"+1": ["00001.json"]}',
+        b'{"1_0": ["00001.json"]}',
+        b'{"01": ["00001.json"]}',
+        '{"\u0663": ["00001.json"]}'.encode(),
+        b'{"1.0": ["00001.json"]}',
+        b'{"99999999999": ["00001.json"]}',
+        b"[" * 100_000,
         b'{"1": [17]}',
         b'{"1": 17}',
         b'{"1": "00001"}',
@@ -82,3 +134,10 @@ def test_what_is_no_list_is_said_with_its_place(source, content):
 
 def test_an_id_under_two_counts_is_seen():
     assert by_id([("00001", 1), ("00002", 2), ("00001", 3)]) == {"00001": {1, 3}, "00002": {2}}
+
+
+def test_a_count_that_stands_there_twice_is_named(source):
+    """Python's json keeps the last of two lists of one name: 13 of 27 bins were lost."""
+    source.write("file_list.json", b'{"1": ["00001.json"], "2": ["00002.json"], "1": ["00003.json"]}')
+    with pytest.raises(ListError, match=r"'1' stands there twice: make one list"):
+        read_listing(source)

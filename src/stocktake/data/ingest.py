@@ -1,8 +1,9 @@
 """Source bucket -> dataset root: fetch, check, split, write; and say what was left out and why.
 
 Two passes: first the records, which decide label and side; then the images of the bins that are used. Only so many
-requests are under way at once, so memory does not grow with the images. What lies in the root already is checked there
-and not fetched again, but for records, which are small; the manifest is written last, so a root without is unfinished.
+requests are under way at once, so memory does not grow with the images. What lies in the root already, from the same
+source and no older than its image there, is checked and not fetched again, but for records, which are small; the
+manifest is written last, so a root without is unfinished.
 """
 
 from collections import Counter
@@ -10,36 +11,26 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow
-
+from stocktake.data.collected import Bin, manifest_of
 from stocktake.data.duplicates import near_pairs, repeated
-from stocktake.data.images import BadImage, ImageFacts, check_image
-from stocktake.data.listing import by_id
-from stocktake.data.manifest import SCHEMA, Manifest, ManifestError
+from stocktake.data.images import BadImage, check_image
+from stocktake.data.listing import by_id, check_counts
+from stocktake.data.manifest import Manifest
+from stocktake.data.present import UNFINISHED_KEY, Present, PresentImage, note_source
 from stocktake.data.products import GatheredProducts
 from stocktake.data.quarantine import Quarantine
-from stocktake.data.records import InvalidRecord, parse_record
-from stocktake.data.split import GUARD, SIDES, Split, crossing_pairs, set_pairs_aside, set_twins_aside
+from stocktake.data.records import LARGEST_QUANTITY, InvalidRecord, parse_record
+from stocktake.data.split import GUARD, Split, set_pairs_aside, set_twins_aside
 from stocktake.data.transfer import in_turn
 from stocktake.storage import Folder
 
+MAX_REQUESTS = 4096  # each has a thread of its own
 # Called with the name of the pass and its length; what it returns is called after every bin.
 Progress = Callable[[str, int], Callable[[], None]]
 
 
-@dataclass(slots=True)  # there may be half a million
-class Bin:
-    """What is known of one bin on its way into the dataset."""
-
-    image_id: str
-    count: int
-    label_source: str
-    contents: str | None = None
-    num_products: int | None = None
-    facts: ImageFacts | None = None
-
-    def key(self, side: str) -> str:
-        return "" if side == GUARD else f"data/{side}/{self.count}/{self.image_id}.jpg"
+class IngestError(ValueError):
+    """What was asked for cannot be collected; the message names the key and what to type."""
 
 
 @dataclass
@@ -52,6 +43,12 @@ class Ingest:
         known_bad: Ids that a person looked at and found useless.
         max_bad_fraction: Of the listed bins, how many may be left out before this fails.
         num_requests: Requests under way at once.
+        remove_leftovers: Remove images of an earlier split or list, which have no row in the new manifest.
+        leftovers: The keys of such images, once it has run.
+
+    Raises:
+        ListError: `counts` is no list of different counts.
+        IngestError: Another value is out of its range.
     """
 
     source: Folder
@@ -62,10 +59,29 @@ class Ingest:
     known_bad: Iterable[str] = ()
     max_bad_fraction: float = 0.02
     num_requests: int = 128
+    remove_leftovers: bool = False
     progress: Progress = lambda _name, _length: lambda: None
     quarantine: Quarantine = field(default_factory=Quarantine, init=False)
     bins: dict[str, Bin] = field(default_factory=dict, init=False)
     num_guards: dict[str, int] = field(default_factory=dict, init=False)
+    leftovers: list[str] = field(default_factory=list, init=False)
+    other_counts: set[int] = field(default_factory=set, init=False)
+
+    def __post_init__(self):
+        if self.counts is not None:
+            check_counts(self.counts)
+        if isinstance(self.known_bad, str) or not isinstance(self.known_bad, Iterable):
+            raise IngestError(f"known_bad={self.known_bad!r} must be a list of ids, such as known_bad='[\"101047\"]'.")
+        self.known_bad = frozenset(self.known_bad)
+        if numbers := [image_id for image_id in self.known_bad if not isinstance(image_id, str)]:
+            raise IngestError(
+                f"known_bad={numbers} are no strings, and image ids are (242 and 00242 are two bins); quote each: "
+                "known_bad='[\"101047\"]'."
+            )
+        if type(self.num_requests) is not int or not 1 <= self.num_requests <= MAX_REQUESTS:
+            raise IngestError(f"num_requests={self.num_requests!r} must be a whole number from 1 to {MAX_REQUESTS}.")
+        if not isinstance(self.max_bad_fraction, int | float) or not 0 <= self.max_bad_fraction <= 1:
+            raise IngestError(f"max_bad_fraction={self.max_bad_fraction!r} must be a number from 0 to 1, such as 0.02.")
 
     def run(self) -> Manifest:
         """Collects, splits and writes.
@@ -74,36 +90,43 @@ class Ingest:
             The manifest that now lies in the root.
 
         Raises:
+            IngestError: A listed count is none, or no bin is left.
+            SplitError: The rule cannot group an id.
+            OtherSource: The root holds images of an unfinished run that collected from another source.
             TooManyBad: More than `max_bad_fraction` of the bins had to be left out; `quarantine.jsonl` says which.
             StorageError: Source or root could not be reached within the retry budget.
         """
         self.root.create()
+        chosen = self._choose()
         with GatheredProducts() as products:
-            self._each("records", self._choose(), lambda listed: self._take_record(*listed, products))
+            self._each("records", chosen, lambda listed: self._take_record(*listed, products))
             sides = self._sides_by_record()
             used = [image_id for image_id, side in sides.items() if side != GUARD]
-            present = self._present() if used else {}
-            self._each("images", used, lambda image_id: self._take_image(image_id, sides[image_id], present))
+            present = Present.read(self.root, self.source)
+            note_source(self.root, self.source, present)
+            self._each("images", used, lambda image_id: self._take_image(image_id, sides[image_id], present.reusable))
             sides = self._sides_by_picture(sides)
 
             self.quarantine.write(self.root)
             self.quarantine.check(self.root, len(self.listing), self.max_bad_fraction)
+            self._refuse_nothing()
             products.write(self.root, self.bins)
-        manifest = Manifest(self._table(sides), self._origin(sides))
+        manifest = manifest_of(self.bins, sides, self.split, self._origin())
         manifest.write(self.root)
+        self.root.remove(UNFINISHED_KEY)
+        self.leftovers = present.left_over(manifest.table["key"].to_pylist())
+        if self.remove_leftovers:
+            self._each("removals", self.leftovers, self.root.remove)
         return manifest
 
     def _choose(self) -> list[tuple[str, int | None]]:
         """Returns the listed bins that are neither known to be bad nor listed under two counts."""
-        known_bad = set(self.known_bad)
-        if numbers := [image_id for image_id in known_bad if not isinstance(image_id, str)]:
-            raise ValueError(
-                f"known_bad={numbers} are numbers and image ids are strings (242 and 00242 are two bins); "
-                "quote each: known_bad='[\"101047\"]'"
-            )
         chosen = []
         for image_id, claims in sorted(by_id(self.listing).items()):
-            if image_id in known_bad:
+            self.split.group(image_id)  # an id that it cannot group is refused before anything is fetched
+            if wrong := [count for count in claims if count is not None and not _is_count(count)]:
+                raise IngestError(f"The list names {image_id} under {wrong}: counts are whole numbers from 0 on.")
+            if image_id in self.known_bad:
                 self._leave_out(image_id, "known-bad", "it stands in the list of known bad ids")
             elif len(claims) > 1:
                 self._leave_out(image_id, "list-contradiction", f"the list names it under {sorted(map(str, claims))}")
@@ -163,19 +186,7 @@ class Ingest:
             )
             products.add(image_id, record.products)
 
-    def _present(self) -> dict[str, str | None]:
-        """Returns the images that lie in the root from the same source, each with its sha256 if a manifest tells it."""
-        keys = [key for key, _ in self.root.sizes("data")]
-        try:
-            earlier = Manifest.read(self.root)
-        except ManifestError:
-            return dict.fromkeys(keys)
-        if earlier.origin["source"] != self.source.url:
-            return {}
-        known = dict(zip(earlier.table["key"].to_pylist(), earlier.table["sha256"].to_pylist(), strict=True))
-        return {key: known.get(key) for key in keys}
-
-    def _take_image(self, image_id: str, side: str, present: dict[str, str | None]) -> None:
+    def _take_image(self, image_id: str, side: str, present: dict[str, PresentImage]) -> None:
         key = self.bins[image_id].key(side)
         if key in present and self._is_sound(image_id, key, present[key]):
             return
@@ -190,53 +201,39 @@ class Ingest:
         else:
             self.root.write(key, content)
 
-    def _is_sound(self, image_id: str, key: str, sha256: str | None) -> bool:
-        """Takes the facts of an image in the root; False if it was damaged there, so that it is fetched anew."""
+    def _is_sound(self, image_id: str, key: str, present: PresentImage) -> bool:
+        """Takes the facts of an image in the root; False if it is damaged there, or the source has another by now."""
+        at_source = self.source.facts(f"bin-images/{image_id}.jpg")
+        if at_source is None or present.is_older(at_source):
+            return False
         try:
             facts = check_image(_read(self.root, key) or b"")
         except BadImage:
             return False
         self.bins[image_id].facts = facts
-        return sha256 in (None, facts.sha256)
+        return present.sha256 in (None, facts.sha256)
 
     def _is_wanted(self, count: int) -> bool:
-        return self.counts is None or count in self.counts
+        if self.counts is None or count in self.counts:
+            return True
+        self.other_counts.add(count)
+        return False
+
+    def _refuse_nothing(self) -> None:
+        if not self.bins:
+            others = f"; the records hold {sorted(self.other_counts)}" if self.other_counts else ""
+            raise IngestError(f"No bin is left of {len(self.listing):,} listed ones with counts={self.counts}{others}.")
+
+    def _origin(self) -> dict[str, Any]:
+        return {"source": self.source.url, "num_guards": self.num_guards, "num_quarantined": len(self.quarantine)}
 
     def _leave_out(self, image_id: str, reason: str, detail: str) -> None:
         self.quarantine.add(image_id, reason, detail)
         self.bins.pop(image_id, None)
 
-    def _table(self, sides: dict[str, str]) -> pyarrow.Table:
-        bins = [self.bins[image_id] for image_id in sorted(self.bins)]
-        values = {
-            "image_id": lambda item: item.image_id,
-            "key": lambda item: item.key(sides[item.image_id]),
-            "count": lambda item: item.count,
-            "split": lambda item: sides[item.image_id],
-            "group": lambda item: self.split.group(item.image_id),
-            "label_source": lambda item: item.label_source,
-            "num_products": lambda item: item.num_products,
-        }
-        # One column after the other, so that no more than one is in memory as Python objects.
-        columns = []
-        for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True):
-            value = values.get(name, lambda item, name=name: item.facts and getattr(item.facts, name))
-            columns.append(pyarrow.array(map(value, bins), kind))
-        return pyarrow.Table.from_arrays(columns, schema=SCHEMA)
 
-    def _origin(self, sides: dict[str, str]) -> dict[str, Any]:
-        kept = {image_id: side for image_id, side in sides.items() if image_id in self.bins}
-        sizes = Counter(kept.values())
-        return {
-            "source": self.source.url,
-            "split": {"rule": self.split.rule, "block": self.split.block, "seed": self.split.seed}
-            | {"fractions": dict(self.split.fractions)},
-            "num_images": {side: sizes[side] for side in (*SIDES, GUARD)},
-            "num_guards": self.num_guards,
-            "num_quarantined": len(self.quarantine),
-            # Bins that are independent of their neighbours (block=1) have no pairs that could cross.
-            "num_crossing_pairs": crossing_pairs(kept) if self.split.block > 1 else 0,
-        }
+def _is_count(count: object) -> bool:
+    return type(count) is int and 0 <= count <= LARGEST_QUANTITY
 
 
 def _count_guards(sides: dict[str, str]) -> int:

@@ -1,6 +1,7 @@
 """What was left out of a dataset and why: `quarantine.jsonl`, one JSON object a line, in the order of the ids."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ class Quarantine:
 
     def add(self, image_id: str, reason: str, detail: str) -> None:
         """Notes a bin; `reason` is a short fixed word."""
+        detail = re.sub(r" object at 0x[0-9a-f]+", "", detail)  # two runs of the same give the same bytes
         self.rows[image_id] = {"image_id": image_id, "reason": reason, "detail": detail}
 
     def write(self, root: Folder) -> None:

@@ -1,8 +1,9 @@
 """scripts/prepare.py: from a source to a dataset root."""
 
 import time
+import warnings
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -10,30 +11,34 @@ from rich.text import Text
 
 from stocktake.config import build
 from stocktake.data.ingest import Ingest
-from stocktake.data.listing import read_listing
+from stocktake.data.listing import narrowed, read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
 from stocktake.data.products import RECORDS_KEY
 from stocktake.data.quarantine import QUARANTINE_KEY
-from stocktake.storage import Folder, join_url
+from stocktake.data.split import SIDES
+from stocktake.shell import typed_again
+from stocktake.storage import Folder, is_s3, join_url, local_path
 
 NUM_SAMPLES = 20  # images whose size a forecast asks for
 
 
 def prepare(cfg: DictConfig) -> Manifest | None:
     """Runs what conf/prepare.yaml describes; returns the manifest, or `None` for a dry run."""
+    words = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     console = Console()
-    storage = build(cfg.storage)
-    source, root = Folder(cfg.source, storage), Folder(cfg.root, storage)
-    listing = read_listing(source, cfg.list)
-    if cfg.counts is not None:
-        listing = [(image_id, count) for image_id, count in listing if count is None or count in cfg.counts]
-    listing = listing[: cfg.limit]
-    split = build(cfg.split)
-    if cfg.dry_run:
-        console.print(_forecast(source, root, listing))
-        return None
-
-    started = time.monotonic()
+    storage, split = build(cfg.storage), build(cfg.split)
+    source, root = Folder(str(words["source"]), storage), Folder(str(words["root"]), storage)
+    if not is_s3(source.url) and not local_path(source.url).is_dir():
+        raise FileNotFoundError(
+            f"source={words['source']} is no folder. Type one that holds bin-images/ and metadata/, or s3://aft-vbi-pds."
+        )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        listing = read_listing(source, None if words["list"] is None else str(words["list"]))
+    for warning in told:
+        _say(console, f"Note: {warning.message}")
+    # The list is narrowed here, too, so that the limit is one of bins that are wanted.
+    listing = narrowed(listing, words["counts"], words["limit"])
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -41,27 +46,31 @@ def prepare(cfg: DictConfig) -> Manifest | None:
         RateColumn(),
         TimeRemainingColumn(),
         console=console,
+        disable=words["dry_run"],
     ) as bars:
 
         def progress(name: str, length: int):
             task = bars.add_task(name, total=length)
             return lambda: bars.advance(task)
 
-        manifest = Ingest(
-            source,
-            root,
-            listing,
-            split,
-            counts=cfg.counts,
-            known_bad=cfg.known_bad,
-            max_bad_fraction=cfg.max_bad_fraction,
-            num_requests=cfg.num_requests,
-            progress=progress,
-        ).run()
+        options = ("counts", "known_bad", "max_bad_fraction", "num_requests", "remove_leftovers")
+        ingest = Ingest(source, root, listing, split, progress=progress, **{name: words[name] for name in options})
+        if words["dry_run"]:
+            _say(console, _forecast(source, root, listing))
+            return None
+        started = time.monotonic()
+        manifest = ingest.run()
     console.print(_summary(manifest, root))
+    for line in _notes(manifest, ingest):
+        _say(console, line)
     seconds, written = time.monotonic() - started, join_url(root.url, MANIFEST_KEY)
-    console.print(f"{seconds:.0f} s. Wrote {written}, {RECORDS_KEY} and {QUARANTINE_KEY}.")
+    _say(console, f"{seconds:.0f} s. Wrote {written}, {RECORDS_KEY} and {QUARANTINE_KEY}.")
     return manifest
+
+
+def _say(console: Console, line: str) -> None:
+    """Prints what may hold a user's words as it is: brackets are no markup, and a path is not broken into lines."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):
@@ -88,7 +97,7 @@ def _forecast(source: Folder, root: Folder, listing: list[tuple[str, int | None]
 
 
 def _summary(manifest: Manifest, root: Folder) -> Table:
-    table = Table(title=f"Bins in {root.url}", title_justify="left")
+    table = Table(title=Text(f"Bins in {root.url}"), title_justify="left")
     counts = sorted(set(manifest.table["count"].to_pylist()))
     for heading in ("split", "bins", "share", *(f"count {count}" for count in counts)):
         table.add_column(heading, justify="left" if heading == "split" else "right")
@@ -104,3 +113,29 @@ def _summary(manifest: Manifest, root: Folder) -> Table:
     )
     table.caption_justify = "left"
     return table
+
+
+def _notes(manifest: Manifest, ingest: Ingest) -> list[str]:
+    """Says what a training on this root would miss, and what lies there unused."""
+    notes = []
+    sizes, rule = manifest.origin["num_images"], manifest.origin["split"]["rule"]
+    per_count = dict.fromkeys(ingest.counts or manifest.table["count"].unique().to_pylist(), 0)
+    for side, count in zip(manifest.table["split"].to_pylist(), manifest.table["count"].to_pylist(), strict=True):
+        per_count[count] += side == "train"
+    if rule != "none":  # else it is a test set from outside
+        if empty := [side for side in SIDES if not sizes[side]]:
+            notes.append(f"Note: there is no bin in {', '.join(empty)}. More bins, or another split.fractions, help.")
+        if sizes["train"] and (unseen := [count for count in sorted(per_count) if not per_count[count]]):
+            notes.append(
+                f"Note: no bin with {', '.join(map(str, unseen))} items is in train, so a model cannot learn to tell "
+                "them. Collect more bins, or type counts without these."
+            )
+    if ingest.leftovers and ingest.remove_leftovers:
+        notes.append(f"Removed {len(ingest.leftovers):,} images of an earlier split or list.")
+    elif ingest.leftovers:
+        notes.append(
+            f"Note: {len(ingest.leftovers):,} images in {join_url(ingest.root.url, 'data')} have no row in the "
+            "manifest: an earlier split or list left them, and nothing reads them. This removes them:\n"
+            f"  {typed_again('remove_leftovers=true')}"
+        )
+    return notes

@@ -1,0 +1,104 @@
+"""What lies in a dataset root before it is collected into: which images may stay, and what is left over."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from stocktake.data.manifest import Manifest, ManifestError
+from stocktake.shell import override
+from stocktake.storage import Folder, is_s3, local_path
+
+# Written before the first image and removed after the manifest: says what an interrupted run was collecting.
+UNFINISHED_KEY = "unfinished.json"
+IMAGE_KEY = re.compile(r"data/(train|valid|test)/\d+/[^/]+\.jpg")
+
+
+class OtherSource(ValueError):
+    """A root that holds images of another source."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresentImage:
+    """An image in the root; `sha256` as an earlier manifest has it, if one does."""
+
+    size: int
+    last_modified: datetime
+    sha256: str | None
+
+    def is_older(self, at_source: Mapping[str, Any]) -> bool:
+        """Says whether the source's image is another one by now: its size differs, or it was written later."""
+        return at_source["size"] != self.size or at_source["last_modified"] > self.last_modified
+
+
+@dataclass(frozen=True)
+class Present:
+    """The images in a root, by their keys.
+
+    Attributes:
+        reusable: Those that came from the source which is collected from now.
+        keys: All of them.
+    """
+
+    reusable: dict[str, PresentImage]
+    keys: frozenset[str]
+
+    @classmethod
+    def read(cls, root: Folder, source: Folder) -> "Present":
+        """Looks into the root.
+
+        Raises:
+            OtherSource: It holds images of an unfinished run that collected from another source.
+        """
+        found = {facts["path"]: facts for facts in root.objects("data") if IMAGE_KEY.fullmatch(facts["path"])}
+        keys = frozenset(found)
+        try:
+            earlier = Manifest.read(root)
+        except ManifestError:
+            earlier = None
+        began_with = _read_note(root)
+        if earlier is None and found and began_with not in (None, _place(source)):
+            remove = ["aws", "s3", "rm", "--recursive", root.url] if is_s3(root.url) else ["rm", "-r", root.url]
+            raise OtherSource(
+                f"{root.url} holds {len(found):,} images of an unfinished run that collected from {began_with}, and "
+                f"they are not mixed with those of {_place(source)}. Finish it with {override('source', began_with)}, "
+                f"type another root, or remove this one:\n  {shlex.join(remove)}"
+            )
+        if earlier is None:
+            known = {}
+        elif _place(Folder(str(earlier.origin.get("source")))) == _place(source):
+            known = dict(zip(earlier.table["key"].to_pylist(), earlier.table["sha256"].to_pylist(), strict=True))
+        else:
+            return cls({}, keys)
+        # What no manifest names is of this source only if the run that was interrupted said so.
+        reusable = {
+            key: PresentImage(facts["size"], facts["last_modified"], known.get(key))
+            for key, facts in found.items()
+            if key in known or began_with == _place(source)
+        }
+        return cls(reusable, keys)
+
+    def left_over(self, keys: Iterable[str]) -> list[str]:
+        """Returns the images that lay there before and have no row in the new manifest, whose keys these are."""
+        return sorted(self.keys.difference(keys))
+
+
+def note_source(root: Folder, source: Folder, present: Present) -> None:
+    """Notes in the root where its images come from until the manifest says so; nowhere, if others lie among them."""
+    is_pure = present.keys == present.reusable.keys()
+    root.write(UNFINISHED_KEY, json.dumps({"source": _place(source) if is_pure else None}).encode())
+
+
+def _read_note(root: Folder) -> str | None:
+    try:
+        return json.loads(root.read(UNFINISHED_KEY))["source"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _place(folder: Folder) -> str:
+    """Returns one spelling of a folder's URL."""
+    return folder.url.rstrip("/") if is_s3(folder.url) else str(local_path(folder.url))
