@@ -6,17 +6,18 @@ logs and starts in no time. The slow tests run the real one, on two hosts.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
 
-from stocktake.cloud import container
+from stocktake.cloud import container, container_output
+from stocktake.cloud.container_supervisor import WAITS
 
 FAKE_TORCHRUN = """
 import os, pathlib, signal, subprocess, sys
@@ -29,6 +30,13 @@ with (logs / "stderr.log").open("w") as log:
     child = subprocess.Popen([sys.executable, *words], env=environment, stderr=log)
 signal.signal(signal.SIGTERM, lambda *_: child.terminate())
 sys.exit(1 if child.wait() else 0)
+"""
+# Of a machine whose driver is too old: PyTorch warns, counts no GPU, and would train on the CPU.
+FAKE_TORCH = """
+class cuda:
+    device_count = lambda: 0
+def ones(*size, device):
+    raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
 """
 WORDS = [
     "experiment=demo",
@@ -51,7 +59,7 @@ told = {"words": sys.argv[1:], "rank": os.environ["RANK"], "cwd": os.getcwd()}
 """
 FAILS = "def train():\n    raise ValueError('no such backbone: resnet5')\ntrain()\n"
 LOSES_PEER = "raise RuntimeError('[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711')\n"
-WAITS = """
+WAITS_FOR_SIGTERM = """
 import os, pathlib, signal, sys, time
 run = pathlib.Path(os.environ["RUN_DIR"])
 def stop(*_):
@@ -71,6 +79,7 @@ def make_host(
     words=WORDS,
     fake_torchrun: bool = True,
     export: str | None = None,
+    instance_type: str = "ml.c5.xlarge",
 ) -> Path:
     """Lays out a base folder as SageMaker does before it starts the container."""
     for folder in (
@@ -86,6 +95,7 @@ def make_host(
     config = {
         "resourceconfig": {
             "current_host": current,
+            "current_instance_type": instance_type,
             "hosts": list(hosts),
             "network_interface_name": interface,
         },
@@ -100,7 +110,7 @@ def make_host(
     if export is not None:
         files["scripts/export.py"] = export
     if fake_torchrun:
-        files |= {"src/torch/__init__.py": "", "src/torch/distributed/__init__.py": ""}
+        files |= {"src/torch/__init__.py": FAKE_TORCH, "src/torch/distributed/__init__.py": ""}
         files["src/torch/distributed/run.py"] = FAKE_TORCHRUN
     packed = base.parent / f"{base.name}-code"
     for name, text in files.items():
@@ -122,9 +132,8 @@ def start():
 
     yield start
     for process in started:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+        process.kill()
+        process.wait()
         process.stdout.close()
 
 
@@ -163,9 +172,28 @@ def test_the_first_host_alone_keeps_the_model(tmp_path, start):
         base = make_host(tmp_path / current, COMPLETES, hosts=hosts, current=current)
         assert start(base).wait(20) == 0
         assert [path.name for path in (base / "model").iterdir()] == model
-        assert json.loads((base / "output/data/metrics.json").read_text())["rank"] == rank
-        assert [path.name for path in (base / "output/data").iterdir()] == ["metrics.json"]
+        published = "metrics.json" if current == "algo-1" else "hosts/algo-10/metrics.json"
+        assert files_below(base / "output/data") == [published]
+        assert json.loads((base / "output/data" / published).read_text())["rank"] == rank
         assert (base / "checkpoints/run/checkpoints/best.ckpt").exists()
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_after_a_resume_no_host_publishes_what_it_was_restored_with(tmp_path, start):
+    published = {}
+    for current in ("algo-1", "algo-2"):
+        base = make_host(tmp_path / current, COMPLETES, ["algo-1", "algo-2"], current)
+        run = base / "checkpoints" / "run"  # as SageMaker restores it on every host
+        (run / "csv").mkdir(parents=True)
+        (run / "config.yaml").write_text("of the first attempt")
+        (run / "csv" / "metrics.csv").write_text("of the first attempt")
+        assert start(base).wait(20) == 0
+        published[current] = set(files_below(base / "output/data"))
+    assert published["algo-1"] == {"config.yaml", "csv/metrics.csv", "metrics.json"}
+    assert published["algo-2"] == {"hosts/algo-2/metrics.json"}
 
 
 def test_the_first_host_exports_what_it_keeps(tmp_path, start):
@@ -183,12 +211,42 @@ text = pathlib.Path(words["checkpoint"]).read_text()
         assert written == expected
 
 
-def test_a_failed_export_is_told_and_fails_no_job(tmp_path, start, capfd):
+def test_a_failed_export_fails_the_job_and_loses_no_weights(tmp_path, start):
     base = make_host(tmp_path / "ml", COMPLETES, export="import sys\nsys.exit(3)\n")
-    assert start(base).wait(20) == 0
-    assert not (base / "output/failure").exists()
+    assert start(base).wait(20) == 1
+    assert "The training is complete, but the export of its model ended with exit code 3" in failure(base)
+    assert "STOCKTAKE_EXPORT" in failure(base)
+    assert (base / "output/data/best.ckpt").read_text() == "best", "of a failed job SageMaker keeps no model"
+
+
+def test_who_wants_no_exported_model_gets_none(tmp_path, start):
+    base = make_host(tmp_path / "ml", COMPLETES, export="import sys\nsys.exit(3)\n")
+    assert start(base, STOCKTAKE_EXPORT="false").wait(20) == 0
     assert [path.name for path in (base / "model").iterdir()] == ["best.ckpt"]
-    assert "The export ended with exit code 3" in capfd.readouterr().err
+
+
+def test_a_job_without_an_exported_model_says_so(tmp_path, start):
+    process = start(make_host(tmp_path / "ml", COMPLETES))
+    assert process.wait(20) == 0
+    assert "No exported model: there is no scripts/export.py.\n" in process.stdout.read()
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "code"),
+    [([], {}, 1), (["trainer.accelerator=cpu"], {}, 0), ([], {"CUDA_VISIBLE_DEVICES": ""}, 0)],
+)
+def test_a_gpu_that_cannot_be_used_ends_the_job_before_it_trains(tmp_path, start, words, environment, code):
+    base = make_host(tmp_path / "ml", COMPLETES, words=words, instance_type="ml.g5.xlarge")
+    assert start(base, **environment).wait(20) == code
+    assert (base / "checkpoints/run/metrics.json").exists() is (code == 0)
+    if code:
+        told = failure(base)
+        assert told.startswith("PyTorch cannot use the GPU of this ml.g5.xlarge: RuntimeError: The NVIDIA driver")
+        assert "trainer.accelerator=cpu" in told
+
+
+def test_an_instance_without_a_gpu_is_not_asked_for_one(tmp_path, start):
+    assert start(make_host(tmp_path / "ml", COMPLETES, instance_type="ml.c5.xlarge")).wait(20) == 0
 
 
 def test_a_user_error_is_written_for_sagemaker(tmp_path, start):
@@ -199,15 +257,15 @@ def test_a_user_error_is_written_for_sagemaker(tmp_path, start):
 
 
 def test_of_a_long_error_the_end_is_kept(tmp_path):
-    container.write_failure(tmp_path, "a" * 5000 + "the reason")
-    assert len(failure(tmp_path)) == container.MAX_FAILURE_CHARACTERS
+    container_output.write_failure(tmp_path, "a" * 5000 + "the reason")
+    assert len(failure(tmp_path)) == container_output.MAX_FAILURE_CHARACTERS
     assert failure(tmp_path).endswith("the reason")
 
 
 def test_frames_of_installed_packages_leave_room_for_the_users_own(tmp_path):
     installed = '  File "/x/site-packages/hydra/main.py", line 9, in main\n    return go(\n           ^^^\n'
     own = '  File "/code/train.py", line 3, in main\n    spoil()\n'
-    container.write_failure(
+    container_output.write_failure(
         tmp_path, f"Traceback (most recent call last):\n{installed * 50}{own}{installed}KeyError: 1"
     )
     assert failure(tmp_path) == f"Traceback (most recent call last):\n{own}KeyError: 1"
@@ -219,14 +277,27 @@ def test_a_message_without_a_traceback_is_the_reason(tmp_path, start):
     assert (base / "output" / "failure").read_text() == "data.root=nowhere does not exist"
 
 
-def test_an_interruption_is_no_failure(tmp_path, start):
-    base = make_host(tmp_path / "ml", WAITS)
+def test_an_interruption_is_no_failure_and_no_end(tmp_path, start):
+    base = make_host(tmp_path / "ml", WAITS_FOR_SIGTERM)
     process = start(base)
     assert process.stdout.readline() == "waiting\n"
-    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == WAITS + "\n"
+    # Ended by itself it could count as failed, or as complete: SageMaker ends it.
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    assert not (base / "output/failure").exists()
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == container.INTERRUPTED
-    assert time.monotonic() - began < 5
+
+
+def test_a_signal_after_the_last_step_is_an_interruption_too(tmp_path, start):
+    export = 'import time\nprint("exporting", flush=True)\ntime.sleep(60)\n'
+    base = make_host(tmp_path / "ml", COMPLETES, export=export)
+    process = start(base)
+    assert process.stdout.readline() == "exporting\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == WAITS + "\n", "neither failed nor completed without its model"
     assert not (base / "output/failure").exists()
 
 
@@ -243,7 +314,7 @@ def test_a_host_that_lost_its_peer_waits_for_its_own_end(tmp_path, start):
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == container.INTERRUPTED
+    assert process.stdout.readline() == WAITS + "\n"
     assert not (base / "output/failure").exists()
 
 
@@ -256,7 +327,7 @@ def test_the_users_traceback_is_chosen_before_its_echoes(tmp_path):
     for rank, text in enumerate((LOSES_PEER, "KeyError: 'b'", LOSES_PEER)):
         (tmp_path / str(rank)).mkdir()
         (tmp_path / str(rank) / "stderr.log").write_text(f"a warning\nTraceback (most recent call last):\n{text}")
-    assert container.last_tracebacks(tmp_path)[0] == "Traceback (most recent call last):\nKeyError: 'b'"
+    assert container_output.last_tracebacks(tmp_path)[0] == "Traceback (most recent call last):\nKeyError: 'b'"
 
 
 def test_what_goes_wrong_before_the_training_is_told_too(tmp_path, start):
@@ -285,14 +356,16 @@ def test_the_key_of_wandb_comes_from_its_secret(tmp_path, monkeypatch):
 
 
 def test_it_runs_without_any_package(tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(Path(container.__file__).parent)!r}); import container"
+    for path in container.SOURCES:  # as they are uploaded
+        shutil.copy(path, tmp_path)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import container"
     code += "; print([name for name in sys.modules if name.split('.')[0] in ('stocktake', 'boto3', 'torch')])"
     assert subprocess.check_output([sys.executable, "-I", "-S", "-c", code], text=True).strip() == "[]"
 
 
 @pytest.mark.slow
 def test_the_real_torchrun_meets_on_two_hosts_and_passes_sigterm_on(tmp_path, start):
-    script = WAITS.replace(
+    script = WAITS_FOR_SIGTERM.replace(
         'print("waiting", flush=True)',
         'print("waiting", os.environ["RANK"], os.environ["WORLD_SIZE"], flush=True)',
     )
@@ -312,10 +385,9 @@ def test_the_real_torchrun_meets_on_two_hosts_and_passes_sigterm_on(tmp_path, st
     processes = [start(base, MASTER_PORT=port, NPROC_PER_NODE="1") for base in bases]
     for rank, process in enumerate(processes):
         assert f"waiting {rank} 2" in process.stdout.readline()
-    processes[1].send_signal(signal.SIGTERM)
-    assert processes[1].wait(20) == container.INTERRUPTED
-    processes[0].send_signal(signal.SIGTERM)
-    assert processes[0].wait(20) == container.INTERRUPTED
+    for process in reversed(processes):
+        process.send_signal(signal.SIGTERM)
+        assert WAITS + "\n" in process.stdout
     assert not any((base / "output/failure").exists() for base in bases)
 
 

@@ -1,5 +1,6 @@
 """Jobs of a small script that counts steps, played through the API from their creation to their end."""
 
+import errno
 import json
 import os
 import socket
@@ -13,11 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stocktake.cloud.container_supervisor import WAITS
 from stocktake.cloud.requests import training_job
 from stocktake.rehearsal.faults import Fault, fault_plan
 from stocktake.rehearsal.instance import BASE_VARIABLE
 from stocktake.rehearsal.runner import LocalRunner
 from stocktake.rehearsal.server import RehearsalServer
+from stocktake.rehearsal.summary import summary
 
 # Counts to 40, saves every 10 steps and at SIGTERM; the first host writes, as rank zero does in a training.
 # At the steps in HOLD it waits for a signal, once in a job, so that the tests need no luck with the time.
@@ -89,6 +92,61 @@ told = {"config": config, "files": files, "environment": dict(os.environ)}
 """
 
 
+WAITS_TO_BE_ENDED = f"""
+import os, pathlib, signal, time
+told = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"]) / "checkpoints" / "told"
+if told.exists():
+    raise SystemExit
+signal.signal(signal.SIGTERM, lambda *_: (told.touch(), print({WAITS!r}, flush=True)))
+print("step=1", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+DELETES = """
+import json, os, pathlib, time
+base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+hosts = json.loads((base / "input/config/resourceconfig.json").read_text())
+first = hosts["current_host"] == hosts["hosts"][0]
+old, new = base / "checkpoints/old.ckpt", base / "checkpoints/new.ckpt"
+if not old.exists():
+    if first:
+        old.write_text("1")
+        time.sleep(0.3)
+        print("step=1", flush=True)
+    time.sleep(60)
+if first:
+    new.write_text("2")
+    old.unlink()
+time.sleep(0.3)
+"""
+TELLS_CHECKPOINTS = """
+import os, pathlib
+base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+paths = sorted(path.relative_to(base / "checkpoints") for path in (base / "checkpoints").rglob("*.ckpt"))
+(base / "output/data/told.txt").write_text("\\n".join(map(str, paths)))
+"""
+CLASHES = """
+import os, pathlib, time
+base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+for folder in ("checkpoints", "output/data"):
+    (base / folder / "mine.txt").write_text(base.name)
+(base / "checkpoints" / "equal.txt").write_text("equal")
+time.sleep(0.3)
+"""
+RENAMES = """
+import errno, os, pathlib, tempfile
+base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+path = pathlib.Path(tempfile.mkdtemp()) / "part"
+path.touch()
+try:
+    path.rename(base / "part")
+    told = "renamed"
+except OSError as error:
+    told = errno.errorcode[error.errno]
+(base / "output/data/told.txt").write_text(f"{told} {path}")
+"""
+
+
 @contextmanager
 def rehearsal(folder: Path, script: str, **settings):
     """Yields a client, with `script` in the stand-in for S3 as every job's code."""
@@ -98,7 +156,7 @@ def rehearsal(folder: Path, script: str, **settings):
     settings = {"grace_s": 5, "upload_interval_s": 0.05, "s3_folder": folder / "s3"} | settings
     with (
         LocalRunner(folder / "jobs", **settings) as runner,
-        RehearsalServer(runner) as server,
+        RehearsalServer(runner, faults=runner.faults) as server,
     ):
         yield server.client("sagemaker"), server.jobs
     left = [p for p in psutil.process_iter() if str(folder) in environment_of(p).get(BASE_VARIABLE, "")]
@@ -174,6 +232,65 @@ def test_it_survives_a_notice_and_a_kill(tmp_path):
     assert [attempt.first_step for attempt in attempts] == [1, 16, 21], "a kill loses what no checkpoint holds"
     assert [attempt.last_step for attempt in attempts] == [15, 28, 40]
     assert unpacked(tmp_path, "model.tar.gz") == {"model.txt": "counted to 40"}
+
+
+def test_a_host_that_ends_by_itself_after_sigterm_is_told(tmp_path):
+    with rehearsal(tmp_path, COUNTS, faults=[{"kind": "notice", "step": 15}]) as (client, jobs):
+        client.create_training_job(**request(hold="15", **SPOT))
+        ended(client, jobs)
+    (warning,) = jobs.get("demo").warnings
+    assert warning.startswith("algo-1 ended with exit code 75 after SIGTERM, before SageMaker ended it")
+
+
+def test_who_waits_to_be_ended_need_not_wait_long(tmp_path):
+    with rehearsal(tmp_path, WAITS_TO_BE_ENDED, faults=[{"kind": "notice", "step": 1}], grace_s=60) as (client, jobs):
+        client.create_training_job(**request(**SPOT))
+        ended(client, jobs)
+    assert jobs.get("demo").attempts[0].exit_codes == [-9]
+    assert jobs.get("demo").warnings == []
+
+
+def test_what_is_deleted_on_an_instance_is_deleted_in_s3(tmp_path):
+    with rehearsal(tmp_path, DELETES, faults=[{"kind": "notice", "step": 1}]) as (client, jobs):
+        client.create_training_job(**request(num_instances=2, **SPOT))
+        assert ended(client, jobs)["TrainingJobStatus"] == "Completed"
+    checkpoints = tmp_path / "s3/bins/demo/checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["new.ckpt"], "the other host's copy does not come back"
+
+
+def test_checkpoints_are_restored_from_a_prefix_and_not_from_a_folder(tmp_path):
+    checkpoints = tmp_path / "s3" / "bins" / "demo"
+    for name in ("1", "10", "2"):
+        (checkpoints / name).mkdir(parents=True)
+        (checkpoints / name / "last.ckpt").write_text("00000039")
+    restored = {}
+    for name, url in (("without", "s3://bins/demo/1"), ("with", "s3://bins/demo/1/")):
+        with rehearsal(tmp_path / name, TELLS_CHECKPOINTS, s3_folder=tmp_path / "s3") as (client, jobs):
+            (tmp_path / "s3" / "bins" / "code").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "s3" / "bins" / "code" / "fake.py").write_text(TELLS_CHECKPOINTS)
+            client.create_training_job(**request(spot=True, checkpoint_url=url))
+            ended(client, jobs)
+        restored[name] = unpacked(tmp_path, "output.tar.gz")["told.txt"].split()
+    assert restored == {"without": ["0/last.ckpt", "last.ckpt"], "with": ["last.ckpt"]}
+
+
+def test_two_hosts_that_write_one_name_are_told(tmp_path):
+    with rehearsal(tmp_path, CLASHES) as (client, jobs):
+        client.create_training_job(**request(num_instances=2, **SPOT))
+        ended(client, jobs)
+        warnings = summary(jobs.get("demo"))["warnings"]
+    in_output, in_checkpoints = warnings
+    assert in_output == "mine.txt of output.tar.gz came from several hosts: which one stays, AWS does not say"
+    assert in_checkpoints.startswith("mine.txt in s3://bins/demo/checkpoints was written by algo-1 and by algo-2: ")
+
+
+def test_the_temporary_folder_is_another_disk(tmp_path):
+    with rehearsal(tmp_path, RENAMES) as (client, jobs):
+        client.create_training_job(**request())
+        ended(client, jobs)
+    told = unpacked(tmp_path, "output.tar.gz")["told.txt"].split()
+    assert told[0] == errno.errorcode[errno.EXDEV]
+    assert not Path(told[1]).exists(), "nothing is left on it"
 
 
 def test_by_default_a_fault_comes_after_the_first_checkpoint(tmp_path):
@@ -254,6 +371,15 @@ def stopping(max_runtime_s: int, max_wait_s: int) -> dict:
     return {"StoppingCondition": {"MaxRuntimeInSeconds": max_runtime_s, "MaxWaitTimeInSeconds": max_wait_s}}
 
 
+def test_a_job_that_is_pending_waits(tmp_path):
+    with rehearsal(tmp_path, COUNTS, faults=[{"kind": "pending", "wait_s": 0.5}]) as (client, jobs):
+        client.create_training_job(**request())
+        told = ended(client, jobs)
+    assert states(told) == ["Starting", "Pending", *RUN[1:], "Uploading", "Completed"]
+    pending = told["SecondaryStatusTransitions"][1]
+    assert (pending["EndTime"] - pending["StartTime"]).total_seconds() >= 0.5
+
+
 def test_missing_capacity_delays_the_start(tmp_path):
     with rehearsal(tmp_path, COUNTS, faults=[{"kind": "capacity", "wait_s": 0.5}]) as (client, jobs):
         client.create_training_job(**request())
@@ -274,6 +400,7 @@ def test_a_missing_channel_fails_as_with_sagemaker(tmp_path):
 
 def test_an_instance_sees_what_sagemaker_shows(tmp_path, monkeypatch):
     monkeypatch.setenv("MY_OWN_VARIABLE", "must not be seen")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     words = ["it's $(touch x) `y`", "[a,b]", "ü 数"]
     with rehearsal(tmp_path, TELLS) as (client, jobs):
         values = {"hyperparameters": {"words": words[0]}, "environment": {"WORDS": json.dumps(words)}}
@@ -288,7 +415,8 @@ def test_an_instance_sees_what_sagemaker_shows(tmp_path, monkeypatch):
     assert told["files"] == ["input/data/code/fake.py", "input/data/config/fake.py"]
     assert json.loads(told["environment"]["WORDS"]) == words
     assert told["environment"]["TRAINING_JOB_NAME"] == "demo"
-    assert "MY_OWN_VARIABLE" not in told["environment"]
+    assert told["environment"]["AWS_REGION"] == "us-east-1"
+    assert not {"MY_OWN_VARIABLE", "AWS_DEFAULT_REGION"} & set(told["environment"])
 
 
 def test_two_jobs_at_once_do_not_meet(tmp_path):
@@ -334,7 +462,7 @@ def test_a_fault_plan_is_read_from_words_and_mappings():
     assert fault_plan(["notice", {"kind": "kill", "step": 11}]) == [Fault("notice"), Fault("kill", step=11)]
     with pytest.raises(ValueError, match=r"'flood' is unknown\. Known are notice: "):
         fault_plan(["flood"])
-    with pytest.raises(ValueError, match="needs a kind and may have host, step, after_s, wait_s"):
+    with pytest.raises(ValueError, match="needs a kind and may have host, step, after_s, wait_s, calls, number"):
         fault_plan([{"kind": "kill", "stepp": 1}])
 
 

@@ -188,7 +188,8 @@ class SageMakerLauncher(Launcher):
                 code_url = request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
                 folder = jobs.open_folder(code_url)
                 folder.write("code.tar.gz", code.archive())
-                folder.write("container.py", Path(container.__file__).read_bytes())
+                for path in container.SOURCES:
+                    folder.write(path.name, path.read_bytes())
             jobs.open_folder(plan.config_url).write("overrides.json", plan.config_file(self.options.script))
             jobs.submit(request)
             followed.append(job)

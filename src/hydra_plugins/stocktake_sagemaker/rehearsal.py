@@ -64,7 +64,7 @@ class RehearsalLauncher(SageMakerLauncher):
                 grace_s=options.grace_s,
                 upload_interval_s=options.upload_interval_s,
             ) as runner,
-            RehearsalServer(runner) as server,
+            RehearsalServer(runner, faults=runner.faults) as server,
         ):
             yield Jobs(server.client("sagemaker"), server.client("logs"), opener(folder / "s3"))
             write_summaries(folder, server.jobs.all())

@@ -1,7 +1,7 @@
 """The first process of a training container: starts torchrun on this host and tells SageMaker how it ended.
 
-Only the standard library, no import from this package: the file is uploaded beside code.tar.gz and runs alone, in
-AWS's PyTorch image as in an own one (`ENTRYPOINT ["python3", "-m", "stocktake.cloud.container"]`).
+Only the standard library: this file and the two that it imports are uploaded beside code.tar.gz and run without
+the package, in AWS's PyTorch image as in an own one (`ENTRYPOINT ["python3", "-m", "stocktake.cloud.container"]`).
 
     /opt/ml/input/data/code/code.tar.gz        unpacked to /opt/ml/code; without it the working directory is the code
     /opt/ml/input/data/config/overrides.json   {"script": "train.py", "overrides": ["experiment=demo", ...]}
@@ -13,35 +13,37 @@ Exit codes: 0 completed, 1 failed, 75 (EX_TEMPFAIL of sysexits.h) interrupted, t
 an interruption by a file `interrupted` in the run folder: torchrun itself exits with 1 for that, too.
 
 Environment: SAGEMAKER_BASE_DIR moves /opt/ml; MASTER_PORT (29500); NPROC_PER_NODE (the number of GPUs, else 1);
-STOCKTAKE_REQUIREMENTS, a lock file in the code that is installed first; WANDB_SECRET_ID, a secret of Secrets Manager
-that holds the W&B key.
+STOCKTAKE_REQUIREMENTS, a lock file in the code that is installed first; STOCKTAKE_EXPORT=false, no exported model;
+WANDB_SECRET_ID, a secret of Secrets Manager that holds the W&B key.
 """
 
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-INTERRUPTED = 75
+if __package__:
+    from stocktake.cloud.container_output import PEER_LOST, failure_reason, files, publish, write_failure
+    from stocktake.cloud.container_supervisor import INTERRUPTED, Supervisor
+else:  # uploaded, beside this file
+    from container_output import PEER_LOST, failure_reason, files, publish, write_failure
+    from container_supervisor import INTERRUPTED, Supervisor
+
+# What is uploaded.
+SOURCES = tuple(sorted(Path(__file__).parent.glob("container*.py")))
 # SageMaker kills 120 s after SIGTERM; what is left after this long is for copying the results.
 SHUTDOWN_TIMEOUT_S = 100
-# A host whose peer is gone waits this long for SageMaker to end it as well.
-PEER_WAIT_S = 150
-MAX_FAILURE_CHARACTERS = 980  # FailureReason holds 1,024, with SageMaker's own words around ours
-# A frame of an installed package in a traceback: its place and the lines under it. 980 characters are for the user's.
-INSTALLED_FRAME = re.compile(r'  File "[^"]*site-packages[^"]*", line .*\n(?:    .*\n)*')
-PEER_LOST = re.compile(
-    r"Connection (closed|reset) by peer|Connection refused|Broken pipe|DistNetworkError|DistBackendError|"
-    r"DistStoreError|NCCL error|ncclRemoteError|Gloo\b.*timed out|Socket Timeout",
-    re.IGNORECASE,
-)
+GPU_TYPE = re.compile(r"ml\.[gp]")  # NVIDIA's, all of them
+USE_EVERY_GPU = """
+import torch
+for number in range(max(torch.cuda.device_count(), 1)):
+    torch.ones(1, device=f"cuda:{number}").item()
+"""
 
 
 class Host:
@@ -57,6 +59,7 @@ class Host:
         # algo-10 comes after algo-2.
         self.hosts = sorted(resources["hosts"], key=lambda name: int(re.search(r"(\d+)$", name)[1]))
         self.rank = self.hosts.index(resources["current_host"])
+        self.instance_type = resources.get("current_instance_type", "")
         self.network_interface = resources.get("network_interface_name", "eth0")
         self.channels = set(self._read("inputdataconfig"))
         self.hyperparameters = self._read("hyperparameters")
@@ -88,42 +91,34 @@ class Host:
         return [sent.get("script", "train.py"), *sent.get("overrides", []), *tuned]
 
 
-class Supervisor:
-    """Runs one child at a time and passes SIGTERM on to it."""
+def gpu_problem(host: Host, environment: Mapping[str, str]) -> str | None:
+    """Returns why PyTorch cannot use this instance's GPU: it would train on the CPU, at the GPU's price."""
+    hidden = environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or "trainer.accelerator=cpu" in host.words()
+    if hidden or not (num_gpus() or GPU_TYPE.match(host.instance_type)):
+        return None
+    command = [sys.executable, "-c", USE_EVERY_GPU]
+    tried = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    reason = tried.stderr.strip().splitlines()[-1:] or [f"exit code {tried.returncode}"]
+    if tried.returncode == 0:
+        return None
+    return (
+        f"PyTorch cannot use the GPU of this {host.instance_type or 'instance'}: {reason[0]}. Take another of "
+        "compute.instance_types or another compute.image_uri; to train on its CPU: trainer.accelerator=cpu"
+    )
 
-    def __init__(self):
-        self.terminated = False
-        self.child = None
-        signal.signal(signal.SIGTERM, self._terminate)
 
-    def _terminate(self, *_):
-        self.terminated = True
-        if self.child is not None:
-            self.child.terminate()
-
-    def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
-        if self.terminated:
-            return INTERRUPTED
-        self.child = subprocess.Popen(command, cwd=folder, env=environment)  # noqa: S603 - words, no shell
-        if self.terminated:  # the signal came between the two lines above
-            self.child.terminate()
-        return self.child.wait()
-
-    def wait_for_end(self, timeout_s: float) -> None:
-        end = time.monotonic() + timeout_s
-        while not self.terminated and time.monotonic() < end:
-            time.sleep(0.2)
+def num_gpus() -> int:
+    return len([path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()])
 
 
 def torchrun_command(host: Host, environment: Mapping[str, str], log_folder: Path) -> list[str]:
-    num_gpus = len([path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()])
     return [
         *(sys.executable, "-m", "torch.distributed.run"),
         f"--nnodes={len(host.hosts)}",
         f"--node-rank={host.rank}",
         f"--master-addr={host.hosts[0]}",
         f"--master-port={environment.get('MASTER_PORT', '29500')}",
-        f"--nproc-per-node={environment.get('NPROC_PER_NODE', max(num_gpus, 1))}",
+        f"--nproc-per-node={environment.get('NPROC_PER_NODE', max(num_gpus(), 1))}",
         f"--log-dir={log_folder}",
         "--tee=3",  # each process's output goes to the log and to a file, where its traceback stands unmixed
         *host.words(),
@@ -152,50 +147,23 @@ def read_secret(secret_id: str) -> str:
     return boto3.client("secretsmanager").get_secret_value(SecretId=secret_id)["SecretString"]
 
 
-def last_tracebacks(log_folder: Path) -> list[str]:
-    """Returns the last traceback of each process of this host, those that are no mere echo of a lost peer first."""
-    tracebacks = []
-    for path in sorted(log_folder.rglob("stderr.log")):
-        _, found, tail = path.read_text(errors="replace").rpartition("Traceback (most recent call last):")
-        if found:
-            tracebacks.append(found + tail.rstrip())
-    return sorted(tracebacks, key=lambda text: bool(PEER_LOST.search(text)))
-
-
-def last_words(log_folder: Path) -> str:
-    """Returns the last lines that this host's first process wrote as errors: a plain message has no traceback."""
-    for path in sorted(log_folder.rglob("stderr.log")):
-        if lines := path.read_text(errors="replace").strip().splitlines():
-            return "\n".join(lines[-10:])
-    return ""
-
-
-def write_failure(host_base: Path, reason: str) -> None:
-    path = host_base / "output" / "failure"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    reason = INSTALLED_FRAME.sub("", reason)
-    # The end of a traceback says what happened; SageMaker cuts at the end.
-    path.write_text(reason if len(reason) <= MAX_FAILURE_CHARACTERS else "..." + reason[3 - MAX_FAILURE_CHARACTERS :])
-
-
-def publish(host: Host) -> None:
-    """Copies the run folder to where SageMaker uploads from, and on the first host the best checkpoint as the model."""
-    best = host.run_folder / "checkpoints" / "best.ckpt"
-    if host.rank == 0 and best.exists():
-        (host.base / "model").mkdir(parents=True, exist_ok=True)
-        shutil.copy2(best, host.base / "model" / best.name)
-    if host.run_folder.exists():
-        # Checkpoints have their own way to S3.
-        target = host.base / "output" / "data"
-        shutil.copytree(host.run_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoints"))
-
-
-def export(host: Host, supervisor: Supervisor, code: Path, environment: Mapping[str, str]) -> None:
-    """Writes the exported model beside the best checkpoint; where that fails, the log says so and the job completes."""
-    best = host.base / "model" / "best.ckpt"
-    command = [sys.executable, "scripts/export.py", f"checkpoint={best}", f"output_dir={best.parent}"]
-    if host.rank == 0 and best.exists() and (returncode := supervisor.run(command, code, environment)):
-        print(f"The export ended with exit code {returncode}; {best.name} is whole.", file=sys.stderr, flush=True)
+def export(host: Host, supervisor: Supervisor, code: Path, environment: Mapping[str, str]) -> str | None:
+    """Writes the exported model beside the best checkpoint; returns why it could not."""
+    best, script = host.base / "model" / "best.ckpt", "scripts/export.py"
+    if host.rank or environment.get("STOCKTAKE_EXPORT") == "false":
+        return None
+    if not (best.exists() and (code / script).exists()):
+        print(f"No exported model: there is no {best.name if not best.exists() else script}.", flush=True)
+        return None
+    command = [sys.executable, script, f"checkpoint={best}", f"output_dir={best.parent}"]
+    if returncode := supervisor.run(command, code, environment):
+        # Of a failed job SageMaker keeps no model.
+        shutil.copy2(best, host.base / "output" / "data" / best.name)
+        return (
+            f"The training is complete, but the export of its model ended with exit code {returncode}; see the log. "
+            f"{best.name} lies in output.tar.gz. To do without: compute.environment.STOCKTAKE_EXPORT='false'"
+        )
+    return None
 
 
 def train(host: Host, supervisor: Supervisor) -> int:
@@ -206,32 +174,29 @@ def train(host: Host, supervisor: Supervisor) -> int:
     shutil.rmtree(log_folder, ignore_errors=True)
     log_folder.mkdir(parents=True)
     host.run_folder.mkdir(parents=True, exist_ok=True)
+    restored = files(host.run_folder)
 
     code = host.code()
     environment = training_environment(host, code)
-    if requirements := environment.get("STOCKTAKE_REQUIREMENTS"):
-        install = [
-            *(sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r"),
-            requirements,
-        ]
-        if supervisor.run(install, code, environment) and not supervisor.terminated:
-            write_failure(host.base, f"pip could not install {requirements}; see the log.")
-            return 1
+    problem = gpu_problem(host, environment)
+    if not problem and (requirements := environment.get("STOCKTAKE_REQUIREMENTS")):
+        install = [*(sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r"), requirements]
+        if supervisor.run(install, code, environment):
+            problem = f"pip could not install {requirements}; see the log."
+    if problem and not supervisor.terminated:
+        write_failure(host.base, problem)
+        return 1
     returncode = supervisor.run(torchrun_command(host, environment, log_folder), code, environment)
-    publish(host)
-    if returncode == 0:
-        export(host, supervisor, code, environment)
+    publish(host.run_folder, host.base, None if host.rank == 0 else host.hosts[host.rank], restored)
+    problem = export(host, supervisor, code, environment) if returncode == 0 else failure_reason(log_folder, returncode)
+    if not problem and not supervisor.terminated:
         return 0
-    tracebacks = last_tracebacks(log_folder)
-    peer_lost = len(host.hosts) > 1 and bool(tracebacks) and bool(PEER_LOST.search(tracebacks[0]))
-    if (interrupted.exists() or peer_lost) and not supervisor.terminated:
-        # Another host was taken away or failed: SageMaker knows, and ends this one. To exit first would look
-        # like a failure of its own.
-        supervisor.wait_for_end(PEER_WAIT_S)
+    peer_lost = len(host.hosts) > 1 and returncode != 0 and bool(PEER_LOST.search(problem))
+    if supervisor.terminated or interrupted.exists() or peer_lost:
+        supervisor.wait_to_be_ended()
     if supervisor.terminated or interrupted.exists():
         return INTERRUPTED
-    told = tracebacks[0] if tracebacks else last_words(log_folder)
-    write_failure(host.base, told or f"torchrun ended with exit code {returncode}; see the log.")
+    write_failure(host.base, problem)
     return 1
 
 

@@ -10,23 +10,32 @@ KINDS = {
     "half_upload": "as kill, and the newest checkpoint lies half written in S3",
     "capacity": "no instances for wait_s before the next attempt",
     "no_capacity": "no instances at all: an on-demand job fails, a spot job waits for its maximum",
+    "pending": "as capacity, in AWS's newer word for it: secondary status Pending",
     "max_runtime": "the maximum runtime is reached",
+    "throttle": "the next looks at jobs and logs are refused: ThrottlingException",
+    "blip": "the next looks get no answer: the connection is reset",
+    "refused_submit": "a CreateTrainingJob is refused: ResourceLimitExceeded",
 }
 INTERRUPTIONS = ("notice", "kill", "half_upload")
+CAPACITY = ("capacity", "pending", "no_capacity")
+OF_THE_API = ("throttle", "blip", "refused_submit")  # they meet who asks, not a job
 
 
 @dataclass(frozen=True)
 class Fault:
     """One thing that goes wrong.
 
-    With neither `step` nor `after_s` it happens once the attempt has uploaded a first checkpoint.
+    With neither `step` nor `after_s` it happens once the attempt has uploaded a first checkpoint; what meets who asks
+    happens a second after the first job was sent.
 
     Attributes:
         kind: One of `KINDS`.
         host: The one host that it meets, such as `algo-2`; `None` for all.
         step: It happens when the log tells this step (metric definition `step`).
-        after_s: It happens this long after the training began.
-        wait_s: How long `capacity` lasts.
+        after_s: It happens this long after the training began, or after the first job was sent.
+        wait_s: How long `capacity` and `pending` last.
+        calls: How many looks `throttle` and `blip` meet, one after the other.
+        number: Which CreateTrainingJob of the rehearsal `refused_submit` meets, from 1.
     """
 
     kind: str
@@ -34,6 +43,8 @@ class Fault:
     step: int | None = None
     after_s: float | None = None
     wait_s: float = 5.0
+    calls: int = 12
+    number: int = 2
 
     def __str__(self) -> str:
         details = [

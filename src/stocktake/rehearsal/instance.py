@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,9 +14,16 @@ from pathlib import Path
 
 import psutil
 
+from stocktake.cloud.container_supervisor import WAITS
+from stocktake.rehearsal.jobs import REGION, Job
+
 BASE_VARIABLE = "SAGEMAKER_BASE_DIR"
-# A container does not see the caller's environment: only what a process needs to start and to reach S3.
-PASSED_ON = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "USER")
+# A container does not see the caller's environment: only what a process needs to start and to reach S3. Of the
+# region it is told what SageMaker tells: AWS_REGION.
+PASSED_ON = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ", "USER")
+NOT_PASSED_ON = ("AWS_REGION", "AWS_DEFAULT_REGION")
+# In a container /opt/ml and /tmp are different disks, and a rename from one to the other fails (EXDEV).
+OTHER_DISK = Path("/dev/shm")  # noqa: S108 - a folder of one's own in it
 
 
 class Instance:
@@ -26,11 +34,15 @@ class Instance:
         address: Under which the other hosts reach it: 127.0.0.1 for the first.
         base: Its /opt/ml; what an earlier attempt left there is deleted, as a spot job starts on new machines.
         log: Where all that its processes print is appended.
+
+    Attributes:
+        waits: Its container has said that it only waits to be ended.
     """
 
     def __init__(self, name: str, address: str, base: Path, log: Path):
         self.name, self.address, self.base, self.log = name, address, base, log
-        self._process = None
+        self.waits = False
+        self._process = self._temporary = None
         self._log_position = log.stat().st_size if log.exists() else 0
         self._cut_line = b""
         shutil.rmtree(base, ignore_errors=True)
@@ -73,13 +85,14 @@ class Instance:
         command = [
             str(self.base) + word.removeprefix("/opt/ml") if word.startswith("/opt/ml/") else word for word in words
         ]
-        passed_on = {key: value for key, value in os.environ.items() if key in PASSED_ON or key.startswith("AWS_")}
         search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        other_disk = OTHER_DISK if os.access(OTHER_DISK, os.W_OK) else None
+        self._temporary = tempfile.TemporaryDirectory(prefix="stocktake-", dir=other_disk, ignore_cleanup_errors=True)
         self._process = subprocess.Popen(  # noqa: S603 - words, no shell
             command,
             cwd=self.base,
-            env=passed_on
-            | {"PATH": search_path, "PYTHONUNBUFFERED": "1"}
+            env=_passed_on()
+            | {"PATH": search_path, "PYTHONUNBUFFERED": "1", "TMPDIR": self._temporary.name}
             | environment
             | {BASE_VARIABLE: str(self.base)},
             stdin=subprocess.DEVNULL,
@@ -96,14 +109,6 @@ class Instance:
         if self._process and self._process.poll() is None:
             self._process.terminate()
 
-    def wait(self, timeout_s: float) -> None:
-        """Waits for PID 1; after `timeout_s` everything on the instance is killed."""
-        if self._process:
-            try:
-                self._process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                self.kill()
-
     def kill(self) -> None:
         """Kills every process of the instance at once, PID 1 first, so that nobody reacts to another's death.
 
@@ -117,6 +122,8 @@ class Instance:
                 with suppress(psutil.NoSuchProcess):  # it ended by itself
                     process.kill()
             time.sleep(0.02)
+        if self._temporary:
+            self._temporary.cleanup()
 
     def _processes(self) -> list[psutil.Process]:
         found = []
@@ -137,13 +144,23 @@ class Instance:
                 content = self._cut_line + file.read()
                 self._log_position = file.tell()
             *lines, self._cut_line = content.split(b"\n")
-            yield from (line.decode(errors="replace") for line in lines)
+            for line in lines:
+                self.waits |= line == WAITS.encode()
+                yield line.decode(errors="replace")
 
     def failure_reason(self) -> str:
         """Returns SageMaker's words for a container that failed, around what it wrote to its failure file."""
         path = self.base / "output" / "failure"
         written = path.read_text() if path.exists() else f"{self.name} wrote no failure file; see its log"
         return f"AlgorithmError: {written}, exit code: {self.exit_code}"
+
+
+def _passed_on() -> dict[str, str]:
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key in PASSED_ON or (key.startswith("AWS_") and key not in NOT_PASSED_ON)
+    }
 
 
 def chosen_instances(request: Mapping) -> tuple[str, int]:
@@ -157,8 +174,20 @@ def host_names(request: Mapping) -> list[str]:
     return [f"algo-{number}" for number in range(1, chosen_instances(request)[1] + 1)]
 
 
-def wait_all(instances: list[Instance], timeout_s: float) -> None:
-    """Waits for all instances to end and kills those that have not after `timeout_s`."""
-    end = time.monotonic() + timeout_s
-    for instance in instances:
-        instance.wait(max(end - time.monotonic(), 0))
+def job_environment(job: Job) -> dict[str, str]:
+    """Returns the variables that SageMaker sets on every instance, and the job's own."""
+    environment = {
+        "AWS_REGION": REGION,
+        "MASTER_PORT": str(free_port()),
+        "TRAINING_JOB_ARN": job.arn,
+        "TRAINING_JOB_NAME": job.name,
+    }
+    if not Path("/dev/nvidiactl").exists():
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # whatever type was asked for, this machine has no GPU
+    return environment | job.request.get("Environment", {})
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]

@@ -20,6 +20,7 @@ STATUS_OF = {
 }
 MESSAGES = {
     "Starting": "Launching requested ML instances",
+    "Pending": "Waiting for compute capacity",
     "Downloading": "Downloading input data",
     "Training": "Training image download completed. Training in progress.",
     "Interrupted": "The spot instances were taken away",
@@ -82,6 +83,7 @@ class Job:
         stop_asked: Set by `stop`; whoever plays the job ends it.
         ended: Set when the job has come to its last state.
         unplayed_faults: What the fault plan still held when the job ended.
+        warnings: What went well here and may go otherwise with AWS.
         metrics: The last value that each metric definition's regex saw in the log.
     """
 
@@ -92,6 +94,7 @@ class Job:
         self.created_at = time.time()
         self.attempts: list[Attempt] = []
         self.unplayed_faults: list[str] = []
+        self.warnings: list[str] = []
         self.metrics: dict[str, tuple[float, float]] = {}
         self.stop_asked, self.ended = threading.Event(), threading.Event()
         self.failure_reason = None
@@ -205,43 +208,3 @@ class Job:
                     for name, (value, seen_at) in self.metrics.items()
                 ]
             return copy.deepcopy(told)
-
-
-class JobStore:
-    """All jobs of a rehearsal by their name; any thread may call its methods."""
-
-    def __init__(self):
-        self._jobs: dict[str, Job] = {}
-        self._lock = threading.Lock()
-
-    def create(self, request: Mapping) -> Job:
-        """Adds a job.
-
-        Raises:
-            RequestRefused: There is one with this name already, ended or not.
-        """
-        job = Job(request)
-        with self._lock:
-            if job.name in self._jobs:
-                raise RequestRefused(
-                    "ResourceInUse",
-                    "Training job names must be unique within an AWS account and region, and a training job with "
-                    f"this name already exists ({job.arn})",
-                )
-            self._jobs[job.name] = job
-        return job
-
-    def get(self, name: str) -> Job:
-        """Returns the job of this name.
-
-        Raises:
-            RequestRefused: There is none; AWS names this a ValidationException, not a ResourceNotFound.
-        """
-        with self._lock:
-            if name not in self._jobs:
-                raise RequestRefused("ValidationException", "Requested resource not found.")
-            return self._jobs[name]
-
-    def all(self) -> list[Job]:
-        with self._lock:
-            return list(self._jobs.values())

@@ -1,16 +1,16 @@
 """The life of one rehearsed job: wait for instances, run them, interrupt them, begin again, upload the results."""
 
 import re
-import socket
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from stocktake.rehearsal.faults import INTERRUPTIONS, Fault
-from stocktake.rehearsal.instance import Instance, chosen_instances, host_names, wait_all
-from stocktake.rehearsal.jobs import REGION, Attempt, Job
-from stocktake.rehearsal.transfer import DataMissing, Mirror, OpenFolder, download_channel, upload_archive
+from stocktake.rehearsal.faults import CAPACITY, INTERRUPTIONS, OF_THE_API, Fault
+from stocktake.rehearsal.instance import Instance, chosen_instances, host_names, job_environment
+from stocktake.rehearsal.jobs import Attempt, Job
+from stocktake.rehearsal.mirror import Mirror
+from stocktake.rehearsal.transfer import DataMissing, OpenFolder, Prefix, download_channel, upload_results
 from stocktake.storage import StorageError
 
 POLL_S = 0.1
@@ -36,7 +36,8 @@ class Play:
         upload_interval_s: float,
         closing: threading.Event,
     ):
-        self.job, self.request, self.folder, self.plan = job, job.request, folder, list(faults)
+        self.job, self.request, self.folder = job, job.request, folder
+        self.plan = [fault for fault in faults if fault.kind not in OF_THE_API]
         self.open_folder, self.grace_s, self.upload_interval_s = open_folder, grace_s, upload_interval_s
         self.closing = closing
         self.failed: Instance | None = None
@@ -61,7 +62,7 @@ class Play:
     def _wait_for_capacity(self) -> bool:
         """Lets instances be missing as the plan wants it; returns whether the job goes on."""
         self.job.enter("Starting")
-        while self.plan and self.plan[0].kind in ("capacity", "no_capacity"):
+        while self.plan and self.plan[0].kind in CAPACITY:
             fault = self.plan.pop(0)
             if fault.kind == "no_capacity" and not self.job.spot:
                 self._end(
@@ -70,8 +71,11 @@ class Play:
                     "different ML instance type.",
                 )
                 return False
-            self.job.enter("Starting", "Insufficient capacity error from EC2 while launching instances, retrying!")
-            end = time.monotonic() + (fault.wait_s if fault.kind == "capacity" else float("inf"))
+            if fault.kind == "pending":
+                self.job.enter("Pending")
+            else:
+                self.job.enter("Starting", "Insufficient capacity error from EC2 while launching instances, retrying!")
+            end = time.monotonic() + (float("inf") if fault.kind == "no_capacity" else fault.wait_s)
             while time.monotonic() < end and not self._limit(0.0):
                 time.sleep(POLL_S)
         if limit := self._limit(0.0):
@@ -82,7 +86,7 @@ class Play:
     def _attempt(self) -> str:
         """Runs all instances once and returns the secondary status in which that left the job."""
         attempt = Attempt(number=len(self.job.attempts) + 1, started_at=time.time())
-        instances, reason = [], ""
+        instances, mirrors, reason = [], [], ""
         self.job.attempts.append(attempt)
         self.job.enter("Downloading")
         try:
@@ -94,7 +98,9 @@ class Play:
             if ending == "Completed":
                 self.job.enter("Uploading")
             if ending != "Interrupted":
-                self._upload_results(instances, with_model=ending != "Failed")
+                bases = [instance.base for instance in instances]
+                url = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.job.name}/output"
+                self.job.warnings += upload_results(bases, self.open_folder(url), with_model=ending != "Failed")
         except DataMissing as error:
             ending, reason = "Failed", f"ClientError: Data download failed:{error}"
         except StorageError as error:
@@ -102,6 +108,8 @@ class Play:
         finally:
             for instance in instances:
                 instance.kill()
+            for mirror in mirrors:
+                self.job.warnings += mirror.clashes
         attempt.exit_codes = [instance.exit_code for instance in instances]
         attempt.on_instances_s = time.time() - attempt.started_at
         attempt.outcome = OUTCOMES.get(ending, "stopped")
@@ -123,13 +131,8 @@ class Play:
         names, instance_type = host_names(self.request), chosen_instances(self.request)[0]
         addresses = [f"127.0.0.{number}" for number in range(1, len(names) + 1)]
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        environment = {
-            "AWS_REGION": REGION,
-            "MASTER_PORT": str(free_port()),
-            "TRAINING_JOB_ARN": self.job.arn,
-            "TRAINING_JOB_NAME": self.job.name,
-        } | self.request.get("Environment", {})
-        instances, mirrors = [], []
+        environment = job_environment(self.job)
+        instances, mirrors, writers = [], [], {}
         for rank, (name, address) in enumerate(zip(names, addresses, strict=True)):
             instance = Instance(name, address, self.folder / name, self.folder / "logs" / f"{name}.log")
             instance.write_config(self.request, instance_type, addresses)
@@ -137,9 +140,8 @@ class Play:
                 target = instance.base / "input" / "data" / channel["ChannelName"]
                 download_channel(channel["DataSource"]["S3DataSource"], target, self.open_folder, rank, len(names))
             if "CheckpointConfig" in self.request:
-                mirror = Mirror(
-                    instance.base / "checkpoints", self.open_folder(self.request["CheckpointConfig"]["S3Uri"])
-                )
+                prefix = Prefix(self.request["CheckpointConfig"]["S3Uri"], self.open_folder)
+                mirror = Mirror(instance.base / "checkpoints", prefix, name, writers)
                 mirror.restore()
                 mirrors.append(mirror)
             instances.append(instance)
@@ -215,9 +217,23 @@ class Play:
             attempt.fault += f", halved {halved}"
 
     def _terminate(self, instances: list[Instance]) -> None:
-        for instance in instances:
+        """SIGTERM, and after the grace time SIGKILL; sooner for a host that only waits for it."""
+        told = [instance for instance in instances if instance.exit_code is None]
+        for instance in told:
             instance.terminate()
-        wait_all(instances, 0.0 if self.closing.is_set() else self.grace_s)
+        end = time.monotonic() + self.grace_s
+        while any(instance.exit_code is None and not instance.waits for instance in told):
+            if time.monotonic() > end or self.closing.is_set():
+                break
+            time.sleep(POLL_S / 2)
+            self._read_logs(told)
+        for instance in told:
+            if instance.exit_code and not self.failed:
+                self.job.warnings.append(
+                    f"{instance.name} ended with exit code {instance.exit_code} after SIGTERM, before SageMaker ended "
+                    "it: AWS does not say that this is no failure"
+                )
+            instance.kill()
 
     def _read_logs(self, instances: list[Instance]) -> None:
         for instance in instances:
@@ -226,16 +242,3 @@ class Play:
                     found = regex.search(line)
                     if found and NUMBER.fullmatch(found[1]):  # a metric is a number, whatever the regex lets pass
                         self.job.see_metric(name, float(found[1]))
-
-    def _upload_results(self, instances: list[Instance], with_model: bool) -> None:
-        output_url = self.request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
-        target = self.open_folder(f"{output_url}/{self.job.name}/output")
-        upload_archive([instance.base / "output" / "data" for instance in instances], target, "output.tar.gz")
-        if with_model:
-            upload_archive([instance.base / "model" for instance in instances], target, "model.tar.gz")
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]

@@ -6,16 +6,21 @@ AWS's own where they are publicly known. What is not signed with the server's ke
 """
 
 import json
+import socket
+import struct
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from stocktake.cloud.checks import RequestError, check_request
 from stocktake.rehearsal import logs
-from stocktake.rehearsal.jobs import REGION, Job, JobStore, RequestRefused
+from stocktake.rehearsal.api_faults import ApiFaults, Blip
+from stocktake.rehearsal.faults import Fault
+from stocktake.rehearsal.job_store import JobStore
+from stocktake.rehearsal.jobs import REGION, Job, RequestRefused
 from stocktake.rehearsal.signature import SessionKey
 
 TARGET_PREFIX = "SageMaker."
@@ -41,13 +46,22 @@ class RehearsalServer:
     Args:
         port: 0 takes a free one; `url` tells which.
         key: What requests have to be signed with; by default a new one.
+        faults: What shall go wrong; those that meet a job are the runner's.
     """
 
-    def __init__(self, runner: Runner, jobs: JobStore | None = None, port: int = 0, key: SessionKey | None = None):
+    def __init__(
+        self,
+        runner: Runner,
+        jobs: JobStore | None = None,
+        port: int = 0,
+        key: SessionKey | None = None,
+        faults: Sequence[Fault] = (),
+    ):
         self.runner = runner
         self.jobs = jobs or JobStore()
         self.logs = logs.LogStreams(runner.log_folder)
         self.key = key or SessionKey()
+        self.faults = ApiFaults(faults)
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -148,11 +162,17 @@ def _handler(server: RehearsalServer) -> type[BaseHTTPRequestHandler]:
             try:
                 body = self._body()
                 server.key.check(self.headers, body, name)
+                server.faults.meet(target.removeprefix(prefix))
                 self._reply(200, service.answer(target.removeprefix(prefix), json.loads(body or b"{}")))
             except ValueError as error:  # no JSON, no length, no time
                 self._reply(400, {"__type": "SerializationException", "message": str(error)})
             except RequestRefused as error:
                 self._reply(400, {"__type": error.code, "message": str(error)})
+            except Blip:
+                self.close_connection = True
+                # Closed with nothing lingering: the other side sees a reset, not an end.
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
 
         def _body(self) -> bytes:
             size = int(self.headers.get("Content-Length", 0))

@@ -32,6 +32,7 @@ def summary(job: Job) -> dict[str, Any]:
         "billed_s": described.get("BillableTimeInSeconds", 0) * chosen_instances(job.request)[1],
         "faults": [attempt.fault for attempt in job.attempts if attempt.fault],
         "unplayed_faults": job.unplayed_faults,
+        "warnings": list(dict.fromkeys(job.warnings)),
         "failure_reason": job.failure_reason,
         "checkpoint_url": job.request.get("CheckpointConfig", {}).get("S3Uri"),
     }
@@ -52,6 +53,7 @@ def readable(job: Job) -> str:
             f"  attempt {attempt.number}: {steps}, {attempt.on_instances_s:.0f} s, {attempt.outcome}{fault}{again}"
         )
     lines += [f"  not played, the job ended before: {fault}" for fault in told["unplayed_faults"]]
+    lines += [f"  on AWS it may go otherwise: {warning}" for warning in told["warnings"]]
     seconds = told["billed_s"] // told["world_size"]
     lines.append(f"  billed: {told['billed_s']} s ({seconds} s on {told['world_size']} instance(s))")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import obstore
@@ -34,13 +34,33 @@ def opener(s3_folder: str | os.PathLike | None = None, options: StorageOptions |
     return open_folder
 
 
-def download(source: Folder, target: Path, keys: Iterable[str]) -> None:
-    for key in keys:
-        path = target / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            for chunk in obstore.get(source.store, key).stream():
-                file.write(chunk)
+class Prefix:
+    """All objects whose keys begin with an S3 URL.
+
+    SageMaker takes S3Uri for the beginning of a key, not for a folder: s3://bucket/runs/1 also holds what lies in
+    s3://bucket/runs/10, s3://bucket/runs/1/ does not.
+    """
+
+    def __init__(self, url: str, open_folder: OpenFolder):
+        parent, _, self.beginning = url.rpartition("/") if url.count("/") > 2 else (url, "", "")
+        self.url, self.folder = url, open_folder(parent)
+
+    def keys(self) -> dict[str, str]:
+        """Returns the path on an instance's disk and the key in `folder` of every object."""
+        found = (key for key, _ in self.folder.sizes() if key.startswith(self.beginning))
+        return {key[len(self.beginning) :].lstrip("/") or key: key for key in sorted(found)}
+
+    def key(self, path: str) -> str:
+        """Returns the key in `folder` under which a file of the instance is uploaded."""
+        return f"{self.beginning}/{path}" if self.beginning else path
+
+    def download(self, target: Path, paths: Mapping[str, str]) -> None:
+        for name, key in paths.items():
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                for chunk in obstore.get(self.folder.store, key).stream():
+                    file.write(chunk)
 
 
 def download_channel(source: Mapping, target: Path, open_folder: OpenFolder, rank: int, num_hosts: int) -> None:
@@ -49,20 +69,34 @@ def download_channel(source: Mapping, target: Path, open_folder: OpenFolder, ran
     Raises:
         DataMissing: There is nothing to bring, in SageMaker's words.
     """
-    folder = open_folder(source["S3Uri"])
-    keys = sorted(key for key, _ in folder.sizes())
-    if not keys:
+    prefix = Prefix(source["S3Uri"], open_folder)
+    paths = prefix.keys()
+    if not paths:
         raise DataMissing(
             f'No S3 objects found under S3 URL "{source["S3Uri"]}" given in input data source. Please ensure that the '
             "bucket exists, that objects exist under that S3 prefix, and that the role may list and read them."
         )
     if source.get("S3DataDistributionType") == "ShardedByS3Key":
-        keys = keys[rank::num_hosts]
-    download(folder, target, keys)
+        paths = dict(list(paths.items())[rank::num_hosts])
+    prefix.download(target, paths)
 
 
-def upload_archive(folders: Iterable[Path], target: Folder, name: str) -> None:
-    """Packs the files of `folders` into one .tar.gz and uploads it; of files with one name the first counts."""
+def upload_results(bases: Sequence[Path], target: Folder, with_model: bool) -> list[str]:
+    """Uploads what the instances left below their `bases`; returns what two of them left under one name."""
+    warnings = []
+    for name, folder in (("output.tar.gz", "output/data"), ("model.tar.gz", "model"))[: 1 + with_model]:
+        clashes = upload_archive([base / folder for base in bases], target, name)
+        warnings += [f"{path} of {name} came from several hosts: which one stays, AWS does not say" for path in clashes]
+    return warnings
+
+
+def upload_archive(folders: Iterable[Path], target: Folder, name: str) -> list[str]:
+    """Packs the files of `folders` into one .tar.gz and uploads it; of files with one name the first counts.
+
+    Returns:
+        The names that came from several folders: which one stays, SageMaker does not say.
+    """
+    clashes = []
     with tempfile.NamedTemporaryFile(suffix=".tar.gz") as file:
         packed = set()
         # Weights hardly get smaller, and the default level takes minutes for them.
@@ -70,66 +104,11 @@ def upload_archive(folders: Iterable[Path], target: Folder, name: str) -> None:
             for folder in folders:
                 for path in sorted(folder.rglob("*")):
                     inside = path.relative_to(folder)
-                    if path.is_file() and inside not in packed:
+                    if path.is_file() and inside in packed:
+                        clashes.append(str(inside))
+                    elif path.is_file():
                         packed.add(inside)
                         archive.add(path, arcname=str(inside))
         file.flush()
         obstore.put(target.store, name, Path(file.name))
-
-
-class Mirror:
-    """Keeps a folder in S3 like one instance's /opt/ml/checkpoints, as SageMaker does during a job.
-
-    Only what changed on this instance is uploaded, so that several instances can share the folder in S3. What is
-    deleted here stays there.
-    """
-
-    def __init__(self, local: Path, remote: Folder):
-        self.local, self.remote = local, remote
-        self._known: dict[str, tuple[int, int]] = {}  # key: size in bytes and time of change
-        self._uploads: list[str] = []
-
-    def restore(self) -> None:
-        self.local.mkdir(parents=True, exist_ok=True)
-        download(self.remote, self.local, [key for key, _ in self.remote.sizes()])
-        self._known = self._files()
-
-    def upload(self) -> list[str]:
-        """Uploads what is new or changed, oldest first, and returns the keys that arrived."""
-        uploaded = []
-        files = self._files()
-        changed = sorted(
-            (key for key, state in files.items() if self._known.get(key) != state),
-            key=lambda key: files[key][1],
-        )
-        for key in changed:
-            try:
-                obstore.put(self.remote.store, key, self.local / key)
-            except FileNotFoundError:
-                if (self.local / key).exists():
-                    raise
-                continue  # deleted since it was listed, as old checkpoints are
-            self._known[key] = files[key]
-            uploaded.append(key)
-        self._uploads += uploaded
-        return uploaded
-
-    def halve_newest(self) -> str | None:
-        """Leaves only the first half of the newest uploaded checkpoint in S3; returns its key."""
-        checkpoints = [key for key in self._uploads if key.endswith(".ckpt")] or self._uploads
-        if not checkpoints:
-            return None
-        content = self.remote.read(checkpoints[-1])
-        self.remote.write(checkpoints[-1], content[: len(content) // 2])
-        return checkpoints[-1]
-
-    def _files(self) -> dict[str, tuple[int, int]]:
-        files = {}
-        for path in self.local.rglob("*"):
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue  # deleted since it was listed
-            if path.is_file():
-                files[path.relative_to(self.local).as_posix()] = (status.st_size, status.st_mtime_ns)
-        return files
+    return clashes
