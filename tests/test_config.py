@@ -1,60 +1,17 @@
 """Every experiment composes, and every `_target_` takes exactly the keys that stand beside it."""
 
-import inspect
 import pathlib
 import re
 import shlex
-from typing import Any
 
 import pytest
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from stocktake.config import build, build_all
+from stocktake.workflows.job_check import binding_errors
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 CONF = REPOSITORY / "conf"
-# What hands its **options on to something that is no parent of it.
-HANDED_ON = {"pytorch_lightning.callbacks.ThroughputMonitor": "lightning_fabric.utilities.throughput.Throughput"}
-OWN_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
-
-
-def binding_errors(node: Any, path: str = "") -> list[str]:
-    """Returns what is wrong with the keys of every `_target_` below `node`."""
-    if isinstance(node, list):
-        return [error for i, item in enumerate(node) for error in binding_errors(item, f"{path}[{i}]")]
-    if not isinstance(node, dict):
-        return []
-    errors = [error for key, child in node.items() for error in binding_errors(child, f"{path}.{key}".lstrip("."))]
-    if "_target_" in node:
-        target = get_object(node["_target_"])
-        arguments = {key: value for key, value in node.items() if key not in OWN_KEYS}
-        signature = inspect.signature(target)
-        try:
-            (signature.bind_partial if node.get("_partial_") else signature.bind)(**arguments)
-        except TypeError as error:
-            errors.append(f"{path}: {node['_target_']}: {error}")
-        errors += [
-            f"{path}.{key}: {node['_target_']} does not take it" for key in arguments.keys() - _names(node["_target_"])
-        ]
-    return errors
-
-
-def _names(path: str) -> set[str]:
-    """Every name that a callable takes; where a class takes **options, they are those of the classes it is made of."""
-    target = get_object(path)
-    makers = [target]
-    if inspect.isclass(target):
-        makers = [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
-    if path in HANDED_ON:
-        makers.insert(1, get_object(HANDED_ON[path]))
-    names = set()
-    for maker in makers:
-        parameters = inspect.signature(maker).parameters.values()
-        names |= {parameter.name for parameter in parameters}
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return names
 
 
 def plain(cfg) -> dict:

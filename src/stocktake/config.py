@@ -1,10 +1,13 @@
 """From a configuration node to an object: the only caller of Hydra's `instantiate`."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 
 def build(node: DictConfig | dict | None, **runtime: Any) -> Any:
@@ -24,3 +27,21 @@ def build(node: DictConfig | dict | None, **runtime: Any) -> Any:
 def build_all(nodes: DictConfig | dict | None) -> list[Any]:
     """Builds every entry of a dict of nodes, in order; an entry that is `null` is switched off."""
     return [build(node) for node in (nodes or {}).values() if node is not None]
+
+
+def composed(folder: str, name: str, words: Sequence[str]) -> DictConfig:
+    """Returns what Hydra makes of a command's words, without running it.
+
+    Args:
+        folder: Of the configuration, absolute.
+        name: Of the command's own file in it, without `.yaml`.
+    """
+    with initialize_config_dir(folder, version_base="1.3"):
+        cfg = compose(name, list(words), return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = cfg.hydra.run.dir
+        cfg.hydra.job.num, cfg.hydra.job.id = 0, "0"
+    HydraConfig.instance().set_config(cfg)  # ${hydra:...} asks it
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg

@@ -13,7 +13,7 @@ from stocktake.cloud.following import FollowedJob
         ("step=12/300 train/loss=1.25", 12, 300, {"train/loss": 1.25}, True),
         ("[default0]:step=3 valid/accuracy=4e-05", 3, None, {"valid/accuracy": 4e-05}, True),
         ("a footstep=3 is none", None, None, {}, False),
-        ("loss/x=nothing valid/rmse=nan valid/loss=-", None, None, {}, False),
+        ("loss/x=nothing valid/loss=- valid/rmse=nano", None, None, {}, False),
         ("   ", None, None, {}, True),
     ],
 )
@@ -21,6 +21,14 @@ def test_a_line_tells_step_and_metrics(line, step, num_steps, metrics, is_all):
     job = FollowedJob("demo")
     assert job.read(line) is is_all
     assert (job.step, job.num_steps, job.metrics) == (step, num_steps, metrics)
+
+
+def test_a_run_that_diverged_says_so():
+    job = FollowedJob("demo")
+    job.read("step=1/9 valid/rmse=1.2 valid/accuracy=0.5")
+    job.read("step=2/9 valid/rmse=inf valid/accuracy=nan")
+    assert progress(job) == "step 2 of 9, valid/accuracy nan"
+    assert job.metrics["valid/rmse"] == float("inf")
 
 
 def test_a_later_line_replaces_the_earlier_and_keeps_the_rest():

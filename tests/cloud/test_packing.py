@@ -3,6 +3,7 @@
 import io
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -79,3 +80,37 @@ def test_no_commit_yet_is_fine(tmp_path):
     git(tmp_path, "add", ".")
     code = tracked_code(tmp_path)
     assert (code.commit, code.dirty, code.files) == ("none", True, ("train.py",))
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../../outside", "a-circle"])
+def test_a_link_out_of_the_repository_is_refused_by_name(repository, target):
+    link = repository / ("a-circle" if target == "a-circle" else "conf/linked")
+    link.symlink_to(target)
+    git(repository, "add", ".")
+    if target == "a-circle" and sys.version_info >= (3, 13):
+        assert unpacked(repository)  # Python no longer minds, and neither does tar
+        return
+    with pytest.raises(PackingError, match=r"git rm --cached") as caught:
+        tracked_code(repository)
+    assert link.relative_to(repository).as_posix() in str(caught.value)
+
+
+def unpacked(repository: Path) -> Path:
+    """Unpacks as the container does."""
+    folder = repository.parent / f"{repository.name}-unpacked"
+    with tarfile.open(fileobj=io.BytesIO(tracked_code(repository).archive())) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def test_links_inside_the_repository_hold_wherever_they_are_unpacked(repository):
+    (repository / "absolute.yaml").symlink_to(repository / "conf" / "train.yaml")
+    (repository / "conf" / "out-and-in.py").symlink_to(Path("../..") / repository.name / "train.py")
+    (repository / "conf" / "dangling").symlink_to("nothing")
+    git(repository, "add", ".")
+    folder = unpacked(repository)
+    assert (folder / "absolute.yaml").read_text() == "3"
+    assert (folder / "conf" / "out-and-in.py").read_text() == "1"
+    assert (folder / "conf" / "dangling").is_symlink()
+    (repository / "train.py").write_text("only here")
+    assert (folder / "conf" / "out-and-in.py").read_text() == "1", "it leads into what was unpacked"

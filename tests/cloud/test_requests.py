@@ -6,6 +6,7 @@ REVIEW_WIRE=1 writes them anew, for a person to read before they are kept.
 import inspect
 import json
 import os
+import re
 from pathlib import Path
 
 import boto3
@@ -24,7 +25,7 @@ PLACES = {
     "output_url": "s3://bins/jobs",
 }
 JOBS = {
-    "single": {"job_name": "demo", "instance_types": ["ml.m5.xlarge"], "max_runtime_s": 3600},
+    "single": {"job_name": "demo", "instance_types": ["ml.g4dn.xlarge"], "max_runtime_s": 3600},
     "spot_2_instances": {
         "job_name": "resnet50-spot",
         "num_instances": 2,
@@ -91,3 +92,17 @@ def test_every_path_has_the_key_that_sets_it():
     assert keys["RoleArn"] == "cloud.role_arn"
     assert keys["ResourceConfig.InstancePreferences"] == "compute.instance_types"
     assert set(TRAINING_JOB_PATHS) <= set(inspect.signature(training_job).parameters)
+
+
+@pytest.mark.parametrize("value", ["0.5", "1", "5e-05", "-1.2", "1e+20", "nan", "inf", "-inf", ".5", "0"])
+def test_sagemaker_reads_a_metric_as_it_was_printed(value):
+    regex = training_job(**PLACES, job_name="j")["AlgorithmSpecification"]["MetricDefinitions"][1]["Regex"]
+    assert re.search(regex, f"step=7/9 valid/accuracy={value} valid/loss=2.0")[1] == value
+
+
+def test_every_prefix_ends_where_its_folder_does():
+    """S3 takes a URL for a prefix: `run/1` would bring `run/10` along."""
+    request = training_job(**PLACES, job_name="j", checkpoint_url="s3://b/run/1", channels={"bins": "s3://b/abid/"})
+    assert request["CheckpointConfig"]["S3Uri"] == "s3://b/run/1/"
+    urls = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request["InputDataConfig"]]
+    assert urls == ["s3://bins/jobs/demo/code/", "s3://bins/jobs/demo/config/", "s3://b/abid/"]

@@ -1,4 +1,4 @@
-"""What a launcher asks of an AWS account before it sends a job: who am I, a role, quotas; over a real socket."""
+"""What a launcher asks of an AWS account: who am I, a role, quotas, a price; over a real socket."""
 
 import json
 import threading
@@ -21,16 +21,18 @@ class Account:
     Attributes:
         quotas: Name of the quota to its value.
         errors: Operation to (HTTP status, code, message).
+        usd_an_hour: Of every instance type; `None`: none is known.
     """
 
     def __init__(self):
         self.quotas: dict[str, float] = {}
         self.errors: dict[str, tuple[int, str, str]] = {}
+        self.usd_an_hour: float | None = None
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
     def environment(self) -> dict[str, str]:
-        services = ("STS", "IAM", "SERVICE_QUOTAS")
+        services = ("STS", "IAM", "SERVICE_QUOTAS", "PRICING")
         return {f"AWS_ENDPOINT_URL_{service}": self.url for service in services}
 
     def __enter__(self) -> Self:
@@ -47,6 +49,10 @@ class Account:
             at = int(request.get("NextToken", 0))
             told = {"Quotas": [{"QuotaName": name, "Value": value} for name, value in pages[at : at + 1]]}
             return json.dumps(told | ({"NextToken": str(at + 1)} if at + 1 < len(pages) else {}))
+        if operation == "GetProducts":
+            dimension = {"unit": "Hrs", "pricePerUnit": {"USD": f"{self.usd_an_hour}"}}
+            product = {"terms": {"OnDemand": {"A.B": {"priceDimensions": {"A.B.C": dimension}}}}}
+            return json.dumps({"PriceList": [json.dumps(product)] if self.usd_an_hour else []})
         return {"GetCallerIdentity": IDENTITY, "GetRole": ROLE}[operation]
 
 

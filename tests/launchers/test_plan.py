@@ -32,7 +32,7 @@ def test_resnet50_spot_is_two_spot_instances_with_checkpoints(compose):
     assert request["ResourceConfig"]["InstanceCount"] == 2
     assert request["EnableManagedSpotTraining"]
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400, "MaxWaitTimeInSeconds": 172800}
-    assert request["CheckpointConfig"]["S3Uri"] == "s3://bins/stocktake/checkpoints/resnet50_spot/default/3"
+    assert request["CheckpointConfig"]["S3Uri"] == "s3://bins/stocktake/checkpoints/resnet50_spot/default/3/"
     assert request["Environment"]["STOCKTAKE_REQUIREMENTS"] == "requirements.container.lock"
     assert (CONF.parent / "requirements.container.lock").exists()
 

@@ -68,7 +68,8 @@ def test_the_job_sees_nothing_of_a_real_run(tiny):
 
 
 def test_a_dry_run_shows_requests_words_and_files(tiny):
-    told = tiny.type(*REHEARSE, "hydra.launcher.dry_run=true", "compute=spot", "compute.num_instances=2")
+    words = (*REHEARSE, "hydra.launcher.dry_run=true", "compute=spot", "compute.num_instances=2")
+    told = tiny.type(*words, "hydra.launcher.list_files=true")
     assert told.returncode == 0, told.stderr
     assert '"InstanceCount": 2' in told.stdout
     assert "src/tiny.py" in told.stdout

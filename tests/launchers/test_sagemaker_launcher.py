@@ -16,6 +16,7 @@ from account import Account
 from local_s3 import local_s3
 
 from stocktake.rehearsal.faults import fault_plan
+from stocktake.rehearsal.jobs import RequestRefused
 from stocktake.rehearsal.runner import LocalRunner
 from stocktake.rehearsal.server import RehearsalServer
 from stocktake.rehearsal.signature import SessionKey
@@ -116,7 +117,7 @@ NO_QUOTA = {"ml.g5.xlarge for training job usage": 1.0, "ml.m5.large for trainin
         ([], {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, {}, "No AWS credentials: run `aws configure`"),
         (["hydra.launcher.profile=mine"], {}, {}, "hydra.launcher.profile=mine: "),
         ([], {}, {"GetCallerIdentity": (403, "ExpiredToken", "The token has expired")}, "Log in again"),
-        (["compute.role_arn=null"], {}, {}, "compute.role_arn (RoleArn): None is a NoneType"),
+        (["compute.role_arn=null"], {}, {}, "compute.role_arn is not set: what the job may do"),
         ([], {}, {"GetRole": (404, "NoSuchEntity", "The role cannot be found")}, "must be a role of this account"),
         (["compute.bucket=null"], {}, {}, "compute.bucket is not set"),
         (["compute.bucket=not-there"], {}, {}, "compute.bucket=not-there does not exist. Type: aws s3 mb"),
@@ -138,12 +139,63 @@ def test_what_is_missing_is_one_clear_line_and_nothing_is_sent(tiny, aws, words,
     assert list((aws.buckets / "bins").iterdir()) == []
 
 
-def test_a_dry_run_needs_no_credentials_no_region_and_no_network(tiny):
-    told = tiny.type(*SEND, "hydra.launcher.dry_run=true", "compute.bucket=bins", ROLE)
+DRY = (*SEND, "hydra.launcher.dry_run=true")
+
+
+def test_a_dry_run_needs_no_account_and_says_at_once_what_is_missing(tiny):
+    told = tiny.type(*DRY, "data.root=data/bins")
     assert told.returncode == 0, told.stderr
     assert '"TrainingJobName": "tiny-' in told.stdout
-    assert "checked against AWS's service model" in told.stdout
-    assert "conf/train.yaml" in told.stdout
+    assert '"RoleArn": "<role: set STOCKTAKE_ROLE>"' in told.stdout
+    assert '"S3OutputPath": "s3://<bucket: set STOCKTAKE_BUCKET>/stocktake"' in told.stdout
+    _, _, listed = told.stdout.partition("Missing before it can be sent, 4:\n")
+    keys = [line.split()[0] for line in listed.splitlines()]
+    assert keys == ["No", "compute.bucket", "compute.role_arn", "data.root=data/bins"]
+    assert "export AWS_DEFAULT_REGION=" in listed
+    assert "conf/train.yaml" not in told.stdout, "the files have a word of their own"
+
+
+def test_a_dry_run_of_a_whole_request_says_so(tiny):
+    told = tiny.type(*DRY, "compute.bucket=bins", ROLE, "hydra.launcher.region=af-south-1")
+    assert told.returncode == 0, told.stderr
+    assert "Checked against AWS's service model" in told.stdout
+    assert "626614931356.dkr.ecr.af-south-1.amazonaws.com/pytorch:2.14-" in told.stdout
+    assert '"AWS_DEFAULT_REGION": "af-south-1"' in told.stdout
+
+
+def test_a_dry_run_refuses_all_that_would_fail_once_it_is_billed(tiny):
+    words = ("compute.bucket=My_Bucket", ROLE, "compute.image_uri='pytorch:latest'", "compute.requirements=not.lock")
+    told = tiny.type(*DRY, *words, "+compute.environment.HF_TOKEN=abcdef123", AWS_REGION="eu-west-1")
+    assert told.returncode == 1
+    assert "AWS_REGION=eu-west-1 is set, which boto3 does not read" in told.stdout
+    _, _, listed = told.stdout.partition("Wrong, 4:\n")
+    keys = sorted(line.split()[0] for line in listed.splitlines())
+    assert keys == [
+        "compute.bucket:",
+        "compute.environment.HF_TOKEN",
+        "compute.image_uri:",
+        "compute.requirements=not.lock",
+    ]
+    assert "Did you mean my-bucket?" in listed
+    assert '"HF_TOKEN": "***"' in told.stdout
+    assert "abcdef123" not in told.stdout + told.stderr
+
+
+def test_without_m_the_launcher_is_refused_with_what_to_type(tiny):
+    told = tiny.type("hydra/launcher=sagemaker", "texts=['a b']")
+    assert told.returncode == 1
+    assert told.stderr.strip().endswith("""Type: python train.py -m hydra/launcher=sagemaker 'texts=['"'"'a b'"'"']'""")
+    assert "Traceback" not in told.stderr
+    assert not (tiny.folder / "runs" / "local" / "metrics.json").exists(), "nothing ran here"
+
+
+def test_the_key_of_wandb_login_is_found(tiny):
+    key = "0123456789abcdef0123456789abcdef01234567"
+    (tiny.folder / ".netrc").write_text(f"machine api.wandb.ai login user password {key}\n")
+    told = tiny.type(*DRY, "compute.bucket=bins", ROLE, "hydra.launcher.send_wandb_key=true")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert '"WANDB_API_KEY": "***"' in told.stdout
+    assert key not in told.stdout
 
 
 @pytest.mark.parametrize("module", ["launcher", "rehearsal", "options", "plan"])
@@ -204,3 +256,62 @@ def test_the_wandb_key_is_in_the_jobs_environment_and_nowhere_else(tiny, aws):
     assert [path for path in written if key.encode() in path.read_bytes()] == []
     offline = tiny.type(*SEND, "compute.bucket=bins", ROLE, "hydra.launcher.dry_run=true", WANDB_API_KEY=key)
     assert "W&B will be offline in the job" in offline.stdout
+
+
+def test_a_sweep_refused_half_way_tells_what_runs_and_what_it_costs(tiny, aws, monkeypatch):
+    aws.account.usd_an_hour = 1.408
+    create = aws.server._create
+
+    def refuse_the_second(request):
+        if request["TrainingJobName"] == "sweep-1":
+            raise RequestRefused("ResourceLimitExceeded", "The account-level service limit is 1 Instances")
+        return create(request)
+
+    monkeypatch.setattr(aws.server, "_create", refuse_the_second)
+    words = ("lr=0.25,0.5,0.75", "steps=300", "pause_s=0.05", "compute.num_instances=2")
+    told = tiny.type(*SEND, *words, "compute.bucket=bins", ROLE, "hydra.launcher.job_name=sweep")
+    assert told.returncode == 1
+    assert "1 of 3 job(s) run on, and are billed: sweep-0." in told.stdout
+    assert "They cost 2.82 USD an hour on demand" in told.stdout
+    assert "aws sagemaker stop-training-job --training-job-name sweep-0 --region us-east-1" in told.stdout
+    assert "type the same words and hydra.launcher.job_name=sweep" in told.stdout
+    assert "2 × ml.g5.xlarge" in told.stdout, "the table"
+    assert "sweep-1: The account-level service limit" in told.stderr
+    assert [(job.name, job.status) for job in aws.jobs] == [("sweep-0", "InProgress")]
+
+
+def test_a_damaged_result_ends_the_telling_of_its_own_job_only(tiny, aws):
+    words = ("lr=0.25", "pause_s=0.0,1.5", "compute.bucket=bins", ROLE, "hydra.launcher.job_name=sweep")
+    process = tiny.start(*SEND, *words)
+    archive = aws.buckets / "bins" / "stocktake" / "sweep-0" / "output" / "output.tar.gz"
+    deadline = time.monotonic() + 60
+    while not (aws.jobs and aws.jobs[0].status == "Completed"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    archive.write_bytes(archive.read_bytes()[:50])
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "sweep-0: s3://bins/stocktake/sweep-0/output/output.tar.gz is damaged" in errors
+    assert "sweep-1: valid/accuracy 0.2500" in output
+
+
+def test_a_run_that_is_there_is_not_written_over(tiny, aws):
+    words = (*SEND, "compute=spot", "compute.bucket=bins", ROLE)
+    run = aws.buckets / "bins" / "stocktake" / "checkpoints" / "tiny" / "default" / "0" / "run"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("lr: 0.1\n")
+    told = tiny.type(*words)
+    assert told.returncode == 1
+    assert "checkpoints/tiny/default/0 holds a run already" in told.stderr
+    assert "run_name=<new>" in told.stderr
+    assert aws.jobs == []
+
+
+def test_data_without_a_manifest_is_told_before_a_job_is_sent(tiny, aws):
+    words = (*SEND, "compute.bucket=bins", ROLE, "data.root=s3://bins/abid")
+    told = tiny.type(*words)
+    assert told.returncode == 1
+    assert "data.root: s3://bins/abid/manifest.parquet does not exist. Type: python scripts/prepare.py" in told.stderr
+    (aws.buckets / "bins" / "abid").mkdir()
+    (aws.buckets / "bins" / "abid" / "manifest.parquet").write_text("here")
+    assert tiny.type(*words).returncode == 0

@@ -1,10 +1,10 @@
 """Sends Hydra's jobs to SageMaker and brings their metrics back: `hydra/launcher=sagemaker`."""
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,17 +18,24 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
 from hydra_plugins.stocktake_sagemaker.dry_run import show
+from hydra_plugins.stocktake_sagemaker.leaving import ask_and_leave, how_to_go_on
 from hydra_plugins.stocktake_sagemaker.plan import (
     Plan,
     job_name,
-    refuse_keys,
-    refuse_local_files,
     refuse_words,
     resolved_compute,
     training_requests,
 )
-
-INTERRUPTED = 130  # what a shell gives for Ctrl-C
+from hydra_plugins.stocktake_sagemaker.problems import (
+    Problem,
+    account_words_problems,
+    place_problems,
+    request_problems,
+    secret_problems,
+    told,
+)
+from hydra_plugins.stocktake_sagemaker.stored import stored_problems
+from hydra_plugins.stocktake_sagemaker.words_check import words_problems
 
 
 class LaunchError(CompactHydraException):
@@ -44,6 +51,7 @@ class SageMakerLauncher(Launcher):
             options: The fields of `SageMakerOptions`.
         """
         self.options = SimpleNamespace(**options)
+        self._said: set[str] = set()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
@@ -52,13 +60,12 @@ class SageMakerLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         # Not at the top: Hydra imports this module at every start.
         from stocktake.cloud.jobs import JobError
-        from stocktake.storage import StorageError
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         try:
             return self._launch(job_overrides, initial_job_idx)
-        except (ValueError, JobError, StorageError) as error:
+        except (ValueError, JobError, OSError) as error:
             raise LaunchError(str(error)) from error
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
@@ -72,19 +79,23 @@ class SageMakerLauncher(Launcher):
         plans = [
             self._plan(list(words), first_number + index, is_single, tags) for index, words in enumerate(job_overrides)
         ]
-        self._check(plans, code)
+        problems = list(self._problems(plans, code))
         if self.options.dry_run:
-            show(plans, code, self.options.script)
-            sys.exit(0)
+            show(plans, code, self.options.script, problems, self.options.list_files)
+            sys.exit(any(not problem.is_missing for problem in problems))
         followed: list[Any] = []
-        with self._service(plans) as jobs:
+        with self._service(plans, code, problems) as jobs:
             try:
                 with board() as screen:
+                    jobs.patience.say = screen.say
                     screen.say(f"Code: {code.describe()}.")
                     self._submit(jobs, plans, code, screen, followed)
                     follow(jobs, followed, screen, self.options.poll_s, self.options.capacity_wait_s)
             except KeyboardInterrupt:
                 self._interrupted(jobs, followed)
+            except (ValueError, RuntimeError, OSError):
+                self._left_running(jobs, plans, followed)
+                raise
             return self._returns(jobs, plans, followed)
 
     def _plan(self, words: list[str], number: int, is_single: bool, tags: dict[str, str]) -> Plan:
@@ -99,7 +110,7 @@ class SageMakerLauncher(Launcher):
         with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
             cfg.hydra.runtime.output_dir = str(folder.absolute())
         refuse_words(words)
-        compute, added, environment, region = self._settings(cfg)
+        compute, added, environment = self._settings(cfg)
         output_url = compute["output_url"].rstrip("/")
         config_url = f"{output_url}/{name}/config"
         requests = training_requests(
@@ -108,7 +119,7 @@ class SageMakerLauncher(Launcher):
             number,
             self._code_url(output_url),
             config_url,
-            region,
+            self.region,
             environment | {"STOCKTAKE_COMMIT": tags["commit"], "STOCKTAKE_DIRTY": tags["dirty"]},
             tags,
         )
@@ -128,62 +139,90 @@ class SageMakerLauncher(Launcher):
     def _code_url(self, output_url: str) -> str:
         return f"{output_url}/code/{self.started_at}"
 
-    def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str], str]:
-        """Returns the resolved group `compute`, words to add, variables of the container, and the region."""
+    @cached_property
+    def region(self) -> str:
+        from stocktake.cloud.preflight import DEFAULT_REGION
+
+        return self._known_region() or DEFAULT_REGION
+
+    def _known_region(self) -> str | None:
         from stocktake.cloud.preflight import find_region
 
-        compute = resolved_compute(cfg)
-        refuse_keys(compute)
-        environment = {}
+        return find_region(self.options.profile, self.options.region)
+
+    def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str]]:
+        """Returns the resolved group `compute`, words to add, and variables of the container."""
+        from stocktake.workflows.credentials import wandb_key
+
+        compute, key = resolved_compute(cfg), wandb_key()
         if self.options.send_wandb_key:
-            if not os.environ.get("WANDB_API_KEY"):
-                raise ValueError("hydra.launcher.send_wandb_key=true, but WANDB_API_KEY is not set here.")
-            environment["WANDB_API_KEY"] = os.environ["WANDB_API_KEY"]
-        elif os.environ.get("WANDB_API_KEY") and not compute.get("wandb_secret"):
-            print(
+            if not key:
+                raise ValueError("hydra.launcher.send_wandb_key=true, but no W&B key is here: type wandb login")
+            return compute, [], {"WANDB_API_KEY": key}
+        if key and not compute.get("wandb_secret"):
+            self._say_once(
                 "W&B will be offline in the job. To send the key: compute.wandb_secret=<name in Secrets Manager>, or "
                 "hydra.launcher.send_wandb_key=true (who may look at the job can then read it)."
             )
-        return compute, [], environment, find_region(self.options.profile, self.options.region)
+        return compute, [], {}
 
-    def _check(self, plans: Sequence[Plan], code: Any) -> None:
-        from stocktake.cloud.checks import check_request
-        from stocktake.cloud.requests import training_job_keys
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            print(text)
 
+    def _problems(self, plans: Sequence[Plan], code: Any) -> Iterator[Problem]:
+        """Yields all that can be found out without an account."""
+        from stocktake.cloud.preflight import no_region
+
+        if self._known_region() is None:
+            yield Problem(no_region(), is_missing=True)
         for plan in plans:
-            for request in plan.requests:
-                check_request("CreateTrainingJob", request, training_job_keys())
-            self._check_files(plan, code)
+            yield from account_words_problems(plan.cfg)
+            yield from place_problems(plan.cfg, code.files)
+            yield from secret_problems(plan.cfg.compute.get("environment"))
+            yield from request_problems(plan, self.region)
             if plan.requests[0]["EnableManagedSpotTraining"] and not plan.cfg.get("resume"):
-                print(f"{plan.name}: after a spot interruption it starts anew. To go on: callbacks=spot resume=true")
-
-    def _check_files(self, plan: Plan, code: Any) -> None:
-        refuse_local_files(plan.cfg, code.files)
+                self._say_once("After a spot interruption a job starts anew. To go on: callbacks=spot resume=true")
+        yield from words_problems(plans, code, self.config)
 
     @contextmanager
-    def _service(self, plans: Sequence[Plan]) -> Iterator[Any]:
-        """Yields the jobs of the account, once it is clear that these can be sent."""
-        from stocktake.cloud.preflight import account_jobs
+    def _service(self, plans: Sequence[Plan], code: Any, problems: list[Problem]) -> Iterator[Any]:
+        """Yields the jobs of the account, once it is clear that these can be sent.
 
-        yield account_jobs(
-            self.options.profile, self.options.region, [request for plan in plans for request in plan.requests[:1]]
-        )
+        Raises:
+            LaunchError: With all that is missing or wrong.
+        """
+        from stocktake.cloud.preflight import account_jobs, account_problems, session
+
+        aws = session(self.options.profile, self.options.region)
+        if not any(problem.is_missing for problem in problems):  # bucket and role are known
+            first_requests = [plan.requests[0] for plan in plans]
+            problems += [Problem(text) for text in account_problems(aws, first_requests)]
+        jobs = None
+        if not problems:
+            jobs = account_jobs(aws, self.options.profile)
+            new = [plan for plan in plans if not (self.options.job_name and jobs.exists(plan.name))]
+            problems += stored_problems(new, code, self.config, jobs.open_folder, self.options.profile)
+        if problems:
+            raise LaunchError(told(problems))
+        yield jobs
 
     def _submit(self, jobs: Any, plans: Sequence[Plan], code: Any, screen: Any, followed: list[Any]) -> None:
         """Uploads and sends what does not run yet, and adds each job to `followed`."""
         from stocktake.cloud import container
-        from stocktake.cloud.following import FollowedJob
+        from stocktake.cloud.following import FollowedJob, wanted_instances
 
         code_url = None
         common = set.intersection(*(set(plan.words) for plan in plans))
         for plan in plans:
             label = " ".join(word for word in plan.words if word not in common)
-            job = FollowedJob(plan.name, plan.requests[1:], label)
+            request = plan.requests[0]
+            job = FollowedJob(plan.name, plan.requests[1:], label, wanted_instances(request["ResourceConfig"]))
             if self.options.job_name and jobs.exists(plan.name):
                 screen.say(f"{plan.name}: is there already; attached to it.")
                 followed.append(job)
                 continue
-            request = plan.requests[0]
             if code_url is None:
                 code_url = request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
                 folder = jobs.open_folder(code_url)
@@ -191,25 +230,25 @@ class SageMakerLauncher(Launcher):
                 for path in container.SOURCES:
                     folder.write(path.name, path.read_bytes())
             jobs.open_folder(plan.config_url).write("overrides.json", plan.config_file(self.options.script))
-            jobs.submit(request)
-            followed.append(job)
+            followed.append(job)  # before: who presses Ctrl-C now shall hear of it
+            try:
+                jobs.submit(request)
+            except Exception:
+                followed.remove(job)
+                raise
+            screen.show(followed)
             screen.say(f"{plan.name}: sent; {' '.join(plan.words)}")
 
     def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:
-        """Asks what shall become of the jobs, and ends this program."""
-        running = [job.name for job in followed if not job.ended]
-        answer = ""
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            with suppress(KeyboardInterrupt, EOFError):
-                answer = input(f"\n{len(running)} job(s) running. Leave them running, or stop them? [leave/stop] ")
-        if answer.strip().lower().startswith("s"):
-            for name in running:
-                jobs.stop(name)
-            print(f"Stopping: {', '.join(running)}. What they saved stays.")
-        else:
-            print(f"Left running, and billed: {', '.join(running)}.")
-            print(f"To see them again, type the same words and hydra.launcher.job_name={self.launch_name}")
-        sys.exit(INTERRUPTED)
+        """Says what becomes of the jobs after a Ctrl-C, and ends this program."""
+        ask_and_leave(jobs, followed, self.launch_name, self.region)
+
+    def _left_running(self, jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> None:
+        """Says, before an error ends this program, what was sent and runs on."""
+        if running := [job for job in followed if not job.ended]:
+            names = ", ".join(job.name for job in running)
+            print(f"{len(running)} of {len(plans)} job(s) run on, and are billed: {names}.")
+            print("\n".join(how_to_go_on(jobs, running, self.launch_name, self.region)), flush=True)
 
     def _returns(self, jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> list[JobReturn]:
         from stocktake.cloud.jobs import JobError
@@ -233,8 +272,10 @@ class SageMakerLauncher(Launcher):
                         f"{job.name} {job.status.lower()} ({job.secondary_status}): {job.reason or job.message}"
                     )
                 metrics = jobs.results(job.name, plan.folder)
+                if plan.cfg.optimized_metric not in metrics:
+                    raise JobError(f"{job.name}: its metrics.json has no {plan.cfg.optimized_metric}.")
                 result.return_value = metrics[plan.cfg.optimized_metric]
-            except JobError as error:
+            except (JobError, OSError) as error:
                 result.status, result.return_value = JobStatus.FAILED, LaunchError(str(error))
             returns.append(result)
         for result, plan, job in zip(returns, plans, followed, strict=True):

@@ -3,19 +3,41 @@
 Hydra imports every module of this package at each start, so nothing heavy is imported at their top.
 """
 
+import shlex
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+NEEDS_MULTIRUN = "needs_multirun"
+
+
+class NeedsMultirun(Callback):
+    """Refuses a single run: Hydra asks its launcher only with `-m`, and without it trains on this machine.
+
+    Choosing one of this package's launchers brings it along, whatever the command.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        # Not an exception: Hydra makes a warning of what a callback raises.
+        sys.exit(
+            f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']} sends jobs only with -m; without it the "
+            f"training would run here. Type: python {shlex.join([sys.argv[0], '-m', *sys.argv[1:]])}"
+        )
 
 
 @dataclass
 class LauncherOptions:
     """Options of both launchers."""
 
+    defaults: list[Any] = field(default_factory=lambda: [{"/hydra/callbacks@_global_": NEEDS_MULTIRUN}, "_self_"])
     job_name: Optional[str] = None  # noqa: UP045 (OmegaConf reads it); null: name, run name and time. A known one attaches
     script: str = "train.py"  # what the instances run, from the repository's root
-    dry_run: bool = False  # print requests, checks and files; needs no credentials and sends nothing
+    dry_run: bool = False  # print requests and all that is missing or wrong; needs no account and sends nothing
+    list_files: bool = False  # a dry run also names the files of the code that would be sent
     capacity_wait_s: float = 900.0  # a spot job waits so long for instances before the next of compute.instance_types
 
 
@@ -42,5 +64,12 @@ class RehearsalOptions(LauncherOptions):
     upload_interval_s: float = 1.0  # between two uploads of checkpoints; SageMaker does not say how often it does
 
 
+ConfigStore.instance().store(
+    group="hydra/callbacks",
+    name=NEEDS_MULTIRUN,
+    node={"hydra": {"callbacks": {NEEDS_MULTIRUN: {"_target_": f"{__name__}.NeedsMultirun"}}}},
+    package="_global_",
+    provider="stocktake",
+)
 for _name, _options in (("sagemaker", SageMakerOptions), ("rehearsal", RehearsalOptions)):
     ConfigStore.instance().store(group="hydra/launcher", name=_name, node=_options, provider="stocktake")

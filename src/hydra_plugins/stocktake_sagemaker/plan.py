@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 MAX_NAME_CHARACTERS = 63
 MAX_WORD_BYTES = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, with the closing zero
-DRAWS = "SyntheticBinDataModule"  # makes its data wherever it runs
 # Keys of `compute` that `training_job` does not take as they are.
 OWN_KEYS = {"bucket", "requirements", "wandb_secret"}
+# What a request shows where the user has not said yet; nothing is sent with it.
+PLACEHOLDERS = {"bucket": "<bucket: set STOCKTAKE_BUCKET>", "role_arn": "<role: set STOCKTAKE_ROLE>"}
 
 
 @dataclass
@@ -65,43 +66,6 @@ def refuse_words(words: Sequence[str]) -> None:
             raise ValueError(f"{word[:80]!r}... has {size} bytes; at most {MAX_WORD_BYTES} reach a process.")
 
 
-def refuse_keys(compute: Mapping[str, Any]) -> None:
-    """Refuses a W&B key among the words: they are kept in configurations, checkpoints and logs.
-
-    Raises:
-        ValueError: Naming the key, not its value.
-    """
-    if "WANDB_API_KEY" in (compute.get("environment") or {}):
-        raise ValueError(
-            "compute.environment.WANDB_API_KEY would be kept with the run's configuration, for everybody to read. Use "
-            "compute.wandb_secret=<name in Secrets Manager>, or set WANDB_API_KEY here and type "
-            "hydra.launcher.send_wandb_key=true."
-        )
-
-
-def refuse_local_files(cfg: DictConfig, packed: Sequence[str]) -> None:
-    """Refuses data and weights that lie on this machine only.
-
-    Raises:
-        ValueError: Naming the key and what to do.
-    """
-    root, weights = cfg.data.get("root"), cfg.model.get("weights")
-    if root and not _reaches_instances(root) and not str(cfg.data.get("_target_", "")).endswith(DRAWS):
-        raise ValueError(
-            f"data.root={root} is a folder of this machine. Upload it (aws s3 sync {root} s3://<bucket>/<folder>) and "
-            "type data.root=s3://<bucket>/<folder>."
-        )
-    if weights not in (None, "none", "imagenet") and not _reaches_instances(weights) and weights not in packed:
-        raise ValueError(
-            f"model.weights={weights} is a file of this machine. Upload it (aws s3 cp {weights} s3://<bucket>/) and "
-            "type model.weights=s3://<bucket>/<name>."
-        )
-
-
-def _reaches_instances(place: str) -> bool:
-    return place.startswith(("s3://", "/opt/ml/input/data/"))
-
-
 def training_requests(
     compute: Mapping[str, Any],
     name: str,
@@ -121,6 +85,7 @@ def training_requests(
     Raises:
         ValueError: A key of `compute` is unknown.
     """
+    from stocktake.cloud.images import image_in
     from stocktake.cloud.requests import training_job
 
     known = set(inspect.signature(training_job).parameters)
@@ -134,10 +99,15 @@ def training_requests(
         environment = {"STOCKTAKE_REQUIREMENTS": compute["requirements"], **environment}
     if compute.get("wandb_secret"):
         environment = {"WANDB_SECRET_ID": compute["wandb_secret"], **environment}
-    # Whatever the instance type, one W&B run.
-    values["environment"] = {"WANDB_RUN_ID": name, **environment, **(values.get("environment") or {})}
+    # Whatever the instance type, one W&B run. SageMaker sets AWS_REGION, and boto3 reads the other.
+    values["environment"] = {
+        "WANDB_RUN_ID": name,
+        "AWS_DEFAULT_REGION": region,
+        **environment,
+        **(values.get("environment") or {}),
+    }
     values["tags"] = {**tags, **(values.get("tags") or {})}
-    values["image_uri"] = str(values["image_uri"]).replace("{region}", region)
+    values["image_uri"] = image_in(str(values["image_uri"]), region)
     if values.get("checkpoint_url"):
         values["checkpoint_url"] = f"{values['checkpoint_url'].rstrip('/')}/{number}"
     # On demand AWS itself tries one type after the other; for spot it takes one request for each.
@@ -157,16 +127,16 @@ def training_requests(
 def resolved_compute(cfg: DictConfig, **fixed: Any) -> dict[str, Any]:
     """Returns the group `compute` as plain values, with `fixed` in the place of what the user typed.
 
+    Where bucket or role are missing, `PLACEHOLDERS` stand for them.
+
     Raises:
-        ValueError: There is no such group, or no bucket in it.
+        ValueError: There is no such group.
     """
     if "compute" not in cfg:
         raise ValueError("The configuration has no group compute, which says what a job runs on: add compute=spot.")
+    for key, placeholder in PLACEHOLDERS.items():
+        if not cfg.compute.get(key):
+            OmegaConf.update(cfg, f"compute.{key}", placeholder)
     for key, value in fixed.items():
         OmegaConf.update(cfg, f"compute.{key}", value)
-    if not cfg.compute.bucket:
-        raise ValueError(
-            "compute.bucket is not set: the S3 bucket for code, checkpoints and results. Type compute.bucket=<name>, "
-            "or set STOCKTAKE_BUCKET."
-        )
     return OmegaConf.to_container(cfg.compute, resolve=True)

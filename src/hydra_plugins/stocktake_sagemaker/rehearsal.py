@@ -9,8 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from hydra_plugins.stocktake_sagemaker.launcher import INTERRUPTED, SageMakerLauncher
+from hydra_plugins.stocktake_sagemaker.launcher import LaunchError, SageMakerLauncher
+from hydra_plugins.stocktake_sagemaker.leaving import INTERRUPTED
 from hydra_plugins.stocktake_sagemaker.plan import Plan, resolved_compute
+from hydra_plugins.stocktake_sagemaker.problems import Problem, request_problems, secret_problems, told
 
 # Stand-ins for what an account would have.
 ACCOUNT = {
@@ -24,7 +26,10 @@ ACCOUNT = {
 class RehearsalLauncher(SageMakerLauncher):
     """As `SageMakerLauncher`, without AWS; the options are the fields of `RehearsalOptions`."""
 
-    def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str], str]:
+    def _known_region(self) -> str:
+        return "us-east-1"
+
+    def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str]]:
         compute = resolved_compute(cfg, **ACCOUNT)
         # What is no number is told later, with its key.
         num_hosts = compute["num_instances"] if isinstance(compute["num_instances"], int) else 1
@@ -38,15 +43,21 @@ class RehearsalLauncher(SageMakerLauncher):
             environment |= {"CUDA_VISIBLE_DEVICES": "", "NPROC_PER_NODE": "1"}
         # An instance has no such folder; this machine has.
         added = [f"{key}={os.path.abspath(path)}" for key, path in _local_paths(cfg)]
-        return compute, added, environment, "us-east-1"
+        return compute, added, environment
 
-    def _check_files(self, plan: Plan, code: Any) -> None:
-        """Here the instances see this machine's files; on SageMaker they would not."""
-        for word in plan.added:
-            print(f"{plan.name}: {word} for this rehearsal; on SageMaker it has to be in S3, or drawn there.")
+    def _problems(self, plans: Sequence[Plan], code: Any) -> Iterator[Problem]:
+        """Here the instances see this machine's files, and what does not start says so without a bill."""
+        for plan in plans:
+            for word in plan.added:
+                self._say_once(f"{word} for this rehearsal; on SageMaker it has to be in S3, or drawn there.")
+            yield from secret_problems(plan.cfg.compute.get("environment"))
+            yield from request_problems(plan, self.region)
 
     @contextmanager
-    def _service(self, plans: Sequence[Plan]) -> Iterator[Any]:
+    def _service(self, plans: Sequence[Plan], code: Any, problems: list[Problem]) -> Iterator[Any]:
+        if problems:
+            raise LaunchError(told(problems))
+
         from stocktake.cloud.jobs import Jobs
         from stocktake.rehearsal.runner import LocalRunner
         from stocktake.rehearsal.server import RehearsalServer
@@ -70,8 +81,11 @@ class RehearsalLauncher(SageMakerLauncher):
             write_summaries(folder, server.jobs.all())
 
     def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:
-        print("The rehearsal ends with this program, and all that it started.")
+        self._left_running(jobs, [], followed)
         sys.exit(INTERRUPTED)
+
+    def _left_running(self, jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> None:
+        print("The rehearsal ends with this program, and all that it started.")
 
 
 def _local_paths(cfg: DictConfig) -> list[tuple[str, str]]:

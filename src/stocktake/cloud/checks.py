@@ -55,6 +55,16 @@ def check_request(operation: str, request: Mapping[str, Any], config_keys: Mappi
             allowed.
         ValueError: There is no such operation.
     """
+    if lines := problem_lines(operation, request, config_keys):
+        raise RequestError(
+            f"{operation} would be refused, {len(lines)} problem(s):\n" + "\n".join(f"  {line}" for line in lines)
+        )
+
+
+def problem_lines(
+    operation: str, request: Mapping[str, Any], config_keys: Mapping[str, str] | None = None
+) -> list[str]:
+    """Returns what `check_request` would tell, a line for each problem."""
     from botocore.validate import ParamValidator
 
     shape = _input_shape(operation)
@@ -62,9 +72,7 @@ def check_request(operation: str, request: Mapping[str, Any], config_keys: Mappi
     # The rules rely on what botocore checks: that required fields are there, and of the right type.
     if operation in RULES and not ParamValidator().validate(request, shape).has_errors():
         problems += RULES[operation](request)
-    if problems:
-        lines = [f"  {_named(path, config_keys or {})}: {message}" for path, message in problems]
-        raise RequestError(f"{operation} would be refused, {len(lines)} problem(s):\n" + "\n".join(lines))
+    return [f"{_named(path, config_keys or {})}: {message}" for path, message in problems]
 
 
 @cache

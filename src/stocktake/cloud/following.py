@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,10 +10,9 @@ from stocktake.cloud.checks import check_request
 from stocktake.cloud.jobs import ENDED, JobError, Jobs, LogPosition
 
 STEP = re.compile(r"\bstep=(\d+)(?:/(\d+))?")
-METRIC = re.compile(r"(?<!\S)([a-z_]+/[a-z_0-9]+)=([-+.0-9e]+)(?!\S)")
+METRIC = re.compile(r"(?<!\S)([a-z_]+/[a-z_0-9]+)=([-+.0-9e]+|nan|[-+]?inf)(?!\S)")
 # What AWS says while a spot job waits (StatusMessage), and of a job that it gave up (FailureReason).
 NO_CAPACITY = re.compile(r"insufficient capacity|CapacityError|capacity", re.IGNORECASE)
-MAX_POLL_FAILURES = 20  # in a row, before a network that is gone ends the following
 
 
 @dataclass
@@ -27,6 +26,8 @@ class FollowedJob:
         metrics: The last value of each metric that the log told.
         reason: Of a failure.
         waits_since: When the waiting for instances was first seen, on the monotonic clock.
+        told: State and message that were last told.
+        has_log: Whether its log may be read.
     """
 
     name: str
@@ -43,6 +44,8 @@ class FollowedJob:
     description: dict[str, Any] = field(default_factory=dict)
     position: LogPosition = field(default_factory=LogPosition)
     waits_since: float | None = None
+    told: tuple[str, str] = ("Starting", "")
+    has_log: bool = True
 
     @property
     def ended(self) -> bool:
@@ -55,9 +58,7 @@ class FollowedJob:
             (change["StatusMessage"] for change in described.get("SecondaryStatusTransitions", [])[-1:]), ""
         )
         self.reason = described.get("FailureReason", "")
-        resources = described["ResourceConfig"]
-        chosen = resources if "InstanceType" in resources else resources["InstancePreferences"][0]
-        self.instances = f"{chosen['InstanceCount']} × {chosen['InstanceType']}"
+        self.instances = wanted_instances(described["ResourceConfig"])
 
     def read(self, line: str) -> bool:
         """Takes step and metrics from a log line; returns whether that is all that it tells."""
@@ -67,6 +68,12 @@ class FollowedJob:
             self.num_steps = int(found[2]) if found[2] else self.num_steps
         self.metrics |= {name: float(value) for name, value in METRIC.findall(line) if _is_number(value)}
         return bool(found) or not line.strip()
+
+
+def wanted_instances(resources: Mapping[str, Any]) -> str:
+    """Returns number and type of the instances that a request asks for; of several types the first."""
+    chosen = resources if "InstanceType" in resources else resources["InstancePreferences"][0]
+    return f"{chosen['InstanceCount']} × {chosen['InstanceType']}"
 
 
 class Screen(Protocol):
@@ -87,20 +94,13 @@ def follow(jobs: Jobs, followed: Sequence[FollowedJob], screen: Screen, poll_s: 
         capacity_wait_s: A job that waits so long for instances is stopped where another type may be tried.
 
     Raises:
-        JobError: AWS could not be reached, many times in a row.
+        JobError: A job may not be looked at.
+        Unavailable: AWS did not answer for a long time.
     """
-    failures = 0
     while True:
-        try:
-            for job in followed:
-                if not job.ended or not job.description:
-                    _look(jobs, job, screen, capacity_wait_s)
-            failures = 0
-        except JobError as error:
-            failures += 1
-            if failures >= MAX_POLL_FAILURES:
-                raise
-            screen.say(f"{error} Trying again.")
+        for job in followed:
+            if not job.ended or not job.description:
+                _look(jobs, job, screen, capacity_wait_s)
         screen.show(followed)
         if all(job.ended for job in followed):
             return
@@ -108,21 +108,31 @@ def follow(jobs: Jobs, followed: Sequence[FollowedJob], screen: Screen, poll_s: 
 
 
 def _look(jobs: Jobs, job: FollowedJob, screen: Screen, capacity_wait_s: float) -> None:
-    before = job.secondary_status, job.message
     job.see(jobs.describe(job.name))
-    for host, line in jobs.new_log_lines(job.name, job.position):
-        if not job.read(line):
-            screen.log(job, host, line)
-    if (job.secondary_status, job.message) != before:
+    if job.has_log:
+        _read_log(jobs, job, screen)
+    if (state := (job.secondary_status, job.message)) != job.told:
+        job.told = state
         screen.say(f"{job.name}: {job.secondary_status}: {job.message}")
     if job.others and _lacks_instances(job, capacity_wait_s):
         _try_another_type(jobs, job, screen)
 
 
+def _read_log(jobs: Jobs, job: FollowedJob, screen: Screen) -> None:
+    try:
+        for host, line in jobs.new_log_lines(job.name, job.position):
+            if not job.read(line):
+                screen.log(job, host, line)
+    except JobError as error:  # its state and its results are told all the same
+        job.has_log = False
+        screen.say(f"{error} {job.name} is followed without its log.")
+
+
 def _lacks_instances(job: FollowedJob, capacity_wait_s: float) -> bool:
     if job.ended:
         return job.status == "Failed" and bool(NO_CAPACITY.search(job.reason))
-    if job.secondary_status != "Starting" or not NO_CAPACITY.search(job.message):
+    is_told = job.secondary_status == "Starting" and bool(NO_CAPACITY.search(job.message))
+    if not is_told and job.secondary_status != "Pending":  # which is AWS's state of waiting for capacity
         job.waits_since = None
         return False
     if job.waits_since is None:

@@ -7,12 +7,16 @@ rehearsal on this machine.
 import io
 import json
 import re
+import shutil
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stocktake.cloud.patience import Patience, Unavailable, is_passing
 from stocktake.storage import Folder
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -34,11 +38,16 @@ CURES = {
 
 
 class JobError(RuntimeError):
-    """A job could not be sent, looked at or stopped; the message says why and what to do."""
+    """A job could not be sent, looked at or stopped; the message says why and what to do.
 
+    Attributes:
+        code: AWS's word for it, where AWS said it.
+        num_retries: How often boto3 had sent the request before the answer.
+    """
 
-class JobFailed(RuntimeError):
-    """A job ended without a result; the message holds the reason and, if there is one, the traceback."""
+    def __init__(self, message: str, code: str = "", num_retries: int = 0):
+        super().__init__(message)
+        self.code, self.num_retries = code, num_retries
 
 
 @dataclass
@@ -55,10 +64,20 @@ class Jobs:
         sagemaker: boto3's client of SageMaker.
         logs: boto3's client of CloudWatch Logs.
         open_folder: The way from an s3:// URL to its folder.
+        hourly_usd: What an instance type costs an hour, `None` where it is not known.
+        patience: How often and how long a call is made again that AWS did not answer.
     """
 
-    def __init__(self, sagemaker: Any, logs: Any, open_folder: Callable[[str], Folder]):
-        self.sagemaker, self.logs, self.open_folder = sagemaker, logs, open_folder
+    def __init__(
+        self,
+        sagemaker: Any,
+        logs: Any,
+        open_folder: Callable[[str], Folder],
+        hourly_usd: Callable[[str], float | None] = lambda _: None,
+        patience: Patience | None = None,
+    ):
+        self.sagemaker, self.logs, self.open_folder, self.hourly_usd = sagemaker, logs, open_folder, hourly_usd
+        self.patience = patience or Patience()
 
     def submit(self, request: Mapping[str, Any]) -> None:
         """Sends a checked CreateTrainingJob.
@@ -66,7 +85,19 @@ class Jobs:
         Raises:
             JobError: AWS refuses it.
         """
-        self._call("create_training_job", request["TrainingJobName"], **request)
+        name, num_tries = request["TrainingJobName"], 0
+
+        def send() -> None:
+            nonlocal num_tries
+            num_tries += 1
+            try:
+                self._once(self.sagemaker, "create_training_job", name, **request)
+            except JobError as error:
+                # The answer to a request that had arrived was lost: by now the job is there.
+                if error.code != "ResourceInUse" or num_tries + error.num_retries == 1:
+                    raise
+
+        self.patience(send)
 
     def describe(self, name: str) -> dict[str, Any]:
         """Returns what DescribeTrainingJob tells.
@@ -74,7 +105,7 @@ class Jobs:
         Raises:
             JobError: There is no such job, or it may not be looked at.
         """
-        return self._call("describe_training_job", name, TrainingJobName=name)
+        return self._call(self.sagemaker, "describe_training_job", name, TrainingJobName=name)
 
     def exists(self, name: str) -> bool:
         try:
@@ -88,32 +119,38 @@ class Jobs:
     def stop(self, name: str) -> None:
         """Asks a job to end; one that has ended stays as it is."""
         if self.describe(name)["TrainingJobStatus"] == "InProgress":
-            self._call("stop_training_job", name, TrainingJobName=name)
+            self._call(self.sagemaker, "stop_training_job", name, TrainingJobName=name)
 
     def new_log_lines(self, name: str, position: LogPosition) -> Iterator[tuple[str, str]]:
         """Yields (host, line) of what was logged since `position`, which is moved on."""
-        from botocore.exceptions import ClientError
-
         try:
-            pages = self.logs.get_paginator("describe_log_streams").paginate(
-                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/"
-            )
-            streams = sorted(stream["logStreamName"] for page in pages for stream in page["logStreams"])
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "ResourceNotFoundException":  # the account's first job
+            streams = sorted(self._log_streams(name))
+        except JobError as error:
+            if error.code == "ResourceNotFoundException":  # the account's first job
                 return
-            raise JobError(_explained(error, f"logs of {name}")) from error
+            raise
         for stream in streams:
             host = stream.split("/")[1]
             yield from ((host, line) for line in self._new_events(stream, position))
 
+    def _log_streams(self, name: str) -> Iterator[str]:
+        token: dict[str, str] = {}
+        while True:
+            page = self._call(
+                *(self.logs, "describe_log_streams", f"logs of {name}"),
+                **{"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{name}/"} | token,
+            )
+            yield from (stream["logStreamName"] for stream in page["logStreams"])
+            if "nextToken" not in page:
+                return
+            token = {"nextToken": page["nextToken"]}
+
     def _new_events(self, stream: str, position: LogPosition) -> Iterator[str]:
         while True:
             token = position.tokens.get(stream)
-            page = self.logs.get_log_events(
-                logGroupName=LOG_GROUP,
-                logStreamName=stream,
-                startFromHead=True,
+            page = self._call(
+                *(self.logs, "get_log_events", f"log {stream}"),
+                **{"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True},
                 **({"nextToken": token} if token else {}),
             )
             yield from (event["message"] for event in page["events"])
@@ -125,7 +162,7 @@ class Jobs:
         """Unpacks what a job left (its run folder without checkpoints) and returns its metrics.json.
 
         Raises:
-            JobError: It left none.
+            JobError: It left none, or what it left is damaged.
         """
         described = self.describe(name)
         url = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output"
@@ -133,25 +170,41 @@ class Jobs:
             content = self.open_folder(url).read("output.tar.gz")
         except OSError as error:
             raise JobError(f"{name}: no results: {error}") from error
-        folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            archive.extractall(folder, filter="data")
-        found = sorted(folder.rglob(METRICS_NAME), key=lambda path: len(path.parts))
-        if not found:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside it first: nothing of a damaged archive shall look like a result.
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as unpacked:
+            try:
+                with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                    archive.extractall(unpacked, filter="data")
+                found = sorted(Path(unpacked).rglob(METRICS_NAME), key=lambda path: len(path.parts))
+                metrics = dict(json.loads(found[0].read_text())) if found else None
+            except (tarfile.TarError, zlib.error, EOFError, OSError, TypeError, ValueError) as error:
+                raise JobError(f"{name}: {url}/output.tar.gz is damaged: {error}") from error
+            shutil.copytree(unpacked, folder, dirs_exist_ok=True)
+        if metrics is None:
             raise JobError(f"{name}: there is no {METRICS_NAME} in {url}/output.tar.gz, so the run was not finished.")
-        return json.loads(found[0].read_text())
+        return metrics
 
-    def _call(self, operation: str, name: str, **request: Any) -> dict[str, Any]:
+    def _call(self, client: Any, operation: str, what: str, **request: Any) -> dict[str, Any]:
+        """Makes a call until AWS answers it."""
+        return self.patience(lambda: self._once(client, operation, what, **request))
+
+    def _once(self, client: Any, operation: str, what: str, **request: Any) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return getattr(self.sagemaker, operation)(**request)
+            return getattr(client, operation)(**request)
         except (ClientError, BotoCoreError) as error:
-            raise JobError(_explained(error, name)) from error
+            response = getattr(error, "response", None) or {}
+            code = response.get("Error", {}).get("Code", type(error).__name__)
+            if is_passing(error):
+                raise Unavailable(_explained(error, what), code) from error
+            num_retries = response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+            raise JobError(_explained(error, what), code, num_retries) from error
 
 
 def _explained(error: Exception, what: str) -> str:
-    response = getattr(error, "response", {}).get("Error", {})
+    response = (getattr(error, "response", None) or {}).get("Error", {})
     code, message = response.get("Code", type(error).__name__), response.get("Message", str(error))
     cure = f" Cure: {CURES[code]}." if code in CURES else ""
     return f"{what}: {message.rstrip('.')} ({code}).{cure}"

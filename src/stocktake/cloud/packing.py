@@ -1,9 +1,11 @@
 """Packs the code that a job runs: the files that git tracks, as they stand on the disk."""
 
 import io
+import os
 import shlex
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,15 +47,24 @@ class Code:
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w:gz") as archive:
             for file in self.files:
-                archive.add(self.root / file, arcname=file, recursive=False, filter=_anonymous)
+                archive.add(self.root / file, arcname=file, recursive=False, filter=self._portable)
         return content.getvalue()
+
+    def _portable(self, entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        """Leaves out times and owners, and makes a link a relative one, which holds wherever it is unpacked."""
+        entry.uid = entry.gid = entry.mtime = 0
+        entry.uname = entry.gname = ""
+        if entry.issym():
+            path = self.root / entry.name
+            entry.linkname = os.path.relpath(path.resolve(), path.parent.resolve())
+        return entry
 
 
 def tracked_code(folder: str | Path = ".") -> Code:
     """Returns the code of the repository that `folder` lies in.
 
     Raises:
-        PackingError: It lies in none, or a file of `WATCHED` is not tracked.
+        PackingError: It lies in none, a file of `WATCHED` is not tracked, or a link points out of the repository.
     """
     try:
         root = Path(_git(Path(folder), "rev-parse", "--show-toplevel").strip())
@@ -69,7 +80,8 @@ def tracked_code(folder: str | Path = ".") -> Code:
             f"{', '.join(forgotten)}: not tracked by git, so the job would miss it. Type: git add "
             f"{shlex.join(forgotten)}"
         )
-    tracked = filter(None, _git(root, "ls-files", "-z").split("\0"))
+    tracked = list(filter(None, _git(root, "ls-files", "-z").split("\0")))
+    _refuse_links_out(root, tracked)
     try:
         commit = _git(root, "rev-parse", "HEAD").strip()
     except PackingError:
@@ -83,6 +95,28 @@ def tracked_code(folder: str | Path = ".") -> Code:
     )
 
 
+def _refuse_links_out(root: Path, files: Iterable[str]) -> None:
+    """Refuses links to what only this machine has: followed, they could carry anything along; kept, they lead nowhere.
+
+    Raises:
+        PackingError: Naming them.
+    """
+    links = [file for file in files if (root / file).is_symlink()]
+    outside = sorted(file for file in links if not _lies_in(root, root / file))
+    if outside:
+        raise PackingError(
+            f"{', '.join(outside)}: a link out of the repository, or in a circle, which a job could not follow. "
+            f"Put a copy in its place, or type: git rm --cached {shlex.join(outside)}"
+        )
+
+
+def _lies_in(root: Path, link: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a circle; up to Python 3.12
+        return False
+
+
 def _git(folder: Path, *words: str) -> str:
     try:
         result = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=False)  # noqa: S603, S607
@@ -91,9 +125,3 @@ def _git(folder: Path, *words: str) -> str:
     if result.returncode:
         raise PackingError(f"git {words[0]}: {result.stderr.decode(errors='replace').strip()}")
     return result.stdout.decode(errors="surrogateescape")
-
-
-def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = entry.mtime = 0
-    entry.uname = entry.gname = ""
-    return entry

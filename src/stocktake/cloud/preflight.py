@@ -4,48 +4,86 @@ Nothing here costs money or changes anything. What the account may not look at i
 itself will tell when the job is sent.
 """
 
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from stocktake.cloud.jobs import JobError, Jobs
+from stocktake.cloud.prices import hourly_usd
 from stocktake.storage import Folder, StorageOptions
 
 DEFAULT_REGION = "us-east-1"  # where nothing is sent: in a dry run
 MAY_NOT_LOOK = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 
 
-def find_region(profile: str | None, region: str | None) -> str:
-    """Returns the region of a request; needs no network and no credentials."""
-    return region or _session(profile, None).region_name or DEFAULT_REGION
+def find_region(profile: str | None, region: str | None) -> str | None:
+    """Returns the region of a request, `None` where none is set; needs no network and no credentials."""
+    return region or session(profile, None).region_name
 
 
-def account_jobs(profile: str | None, region: str | None, requests: Sequence[Mapping[str, Any]]) -> Jobs:
-    """Returns the training jobs of the account, once it is clear that `requests` can be sent at the same time.
+def no_region() -> str:
+    """Returns what to say where no region is set."""
+    set_in_vain = "AWS_REGION" in os.environ
+    aside = f" (AWS_REGION={os.environ['AWS_REGION']} is set, which boto3 does not read)" if set_in_vain else ""
+    named = os.environ.get("AWS_REGION", "<region>")
+    return f"No AWS region is set{aside}. Type hydra.launcher.region={named}, or: export AWS_DEFAULT_REGION={named}"
 
-    Raises:
-        JobError: Something is missing, and what to do about it.
+
+def account_jobs(aws: Any, profile: str | None = None) -> Jobs:
+    """Returns the training jobs of the account.
+
+    Args:
+        aws: A boto3 session.
+        profile: Its name in the AWS configuration.
     """
-    session = _session(profile, region)
-    if session.region_name is None:
-        raise JobError("No AWS region: type hydra.launcher.region=<region>, or set AWS_REGION.")
-    if session.get_credentials() is None:
-        raise JobError(
+    from botocore.config import Config
+
+    options = StorageOptions(profile=profile, region=aws.region_name, anonymous=False)
+    # Further tries are `Patience`'s, which waits longer and says so.
+    hurried = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+    clients = [aws.client(name, config=hurried) for name in ("sagemaker", "logs")]
+    return Jobs(*clients, lambda url: Folder(url, options), lambda instance_type: hourly_usd(aws, instance_type))
+
+
+def account_problems(aws: Any, requests: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields what keeps the account from running `requests` at the same time, and what to do about it.
+
+    Args:
+        aws: A boto3 session.
+    """
+    if aws.region_name is None:
+        yield no_region()
+        return
+    if aws.get_credentials() is None:
+        yield (
             "No AWS credentials: run `aws configure` or `aws sso login`, set AWS_PROFILE, or type "
             "hydra.launcher.profile=<name>. hydra.launcher.dry_run=true and hydra/launcher=rehearsal need none."
         )
-    _check_identity(session)
-    for role_arn in {request["RoleArn"] for request in requests}:
-        _check_role(session, role_arn)
-    for bucket in {urlsplit(request["OutputDataConfig"]["S3OutputPath"]).netloc for request in requests}:
-        _check_bucket(session, bucket)
-    _check_quotas(session, requests)
-    options = StorageOptions(profile=profile, region=session.region_name, anonymous=False)
-    return Jobs(session.client("sagemaker"), session.client("logs"), lambda url: Folder(url, options))
+        return
+    try:
+        _check_identity(aws)
+    except JobError as error:  # the rest would say the same
+        yield str(error)
+        return
+    checks = [(check_role, role_arn) for role_arn in sorted({request["RoleArn"] for request in requests})]
+    buckets = {urlsplit(request["OutputDataConfig"]["S3OutputPath"]).netloc for request in requests}
+    checks += [(check_bucket, bucket) for bucket in sorted(buckets)]
+    checks += [(_check_quotas, requests)]
+    for check, subject in checks:
+        try:
+            check(aws, subject)
+        except JobError as error:
+            yield str(error)
 
 
-def _session(profile: str | None, region: str | None):
+def session(profile: str | None, region: str | None):
+    """Returns a boto3 session.
+
+    Raises:
+        JobError: There is no such profile.
+    """
     import boto3
     from botocore.exceptions import ProfileNotFound
 
@@ -84,14 +122,24 @@ def _check_identity(session: Any) -> None:
         raise JobError(f"{error} Log in again (`aws sso login`), or see `aws configure`.") from error
 
 
-def _check_role(session: Any, role_arn: str) -> None:
+def check_role(session: Any, role_arn: str) -> None:
+    """Asks IAM for a role.
+
+    Raises:
+        JobError: The account has none of that name.
+    """
     try:
         _ask(session, "iam", "get_role", "compute.role_arn", RoleName=role_arn.rpartition("/")[2])
     except JobError as error:
         raise JobError(f"{error} compute.role_arn={role_arn} must be a role of this account.") from error
 
 
-def _check_bucket(session: Any, bucket: str) -> None:
+def check_bucket(session: Any, bucket: str) -> None:
+    """Asks S3 for a bucket.
+
+    Raises:
+        JobError: It is not there, or somebody else's, or in another region.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

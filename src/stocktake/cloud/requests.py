@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 CONTAINER_ENTRYPOINT = ("python3", "/opt/ml/input/data/code/container.py")
 
 # What SageMaker reads from the log: it keeps the last value that a regex saw. A rehearsal counts by `step`.
-DEFAULT_METRICS = {"step": r"\bstep=([0-9]+)", "valid/accuracy": r"\bvalid/accuracy=([0-9.]+)"}
+NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?|nan|[-+]?inf)"
+DEFAULT_METRICS = {"step": r"\bstep=([0-9]+)", "valid/accuracy": rf"\bvalid/accuracy={NUMBER}"}
 
 # Where each value of `training_job` goes in the request: for errors that name what the user typed.
 TRAINING_JOB_PATHS = {
@@ -136,7 +137,7 @@ def training_job(
     if max_wait_s is not None:
         request["StoppingCondition"]["MaxWaitTimeInSeconds"] = max_wait_s
     if checkpoint_url:
-        request["CheckpointConfig"] = {"S3Uri": checkpoint_url, "LocalPath": "/opt/ml/checkpoints"}
+        request["CheckpointConfig"] = {"S3Uri": _folder(checkpoint_url), "LocalPath": "/opt/ml/checkpoints"}
     if hyperparameters:
         request["HyperParameters"] = dict(hyperparameters)
     if subnets or security_groups:
@@ -144,8 +145,13 @@ def training_job(
     return request
 
 
+def _folder(url: str) -> str:
+    """Returns `url` with a slash at its end: to S3 it is a prefix, and `run/1` is one of `run/10/last.ckpt`, too."""
+    return f"{url.rstrip('/')}/"
+
+
 def _channel(name: str, url: str) -> dict:
-    source = {"S3DataType": "S3Prefix", "S3Uri": url, "S3DataDistributionType": "FullyReplicated"}
+    source = {"S3DataType": "S3Prefix", "S3Uri": _folder(url), "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 

@@ -30,13 +30,7 @@ def create_backbone(name: str, num_logits: int, weights: str | None = "imagenet"
         BackboneError: timm has no model of that name.
         WeightsError: The hub does not answer, or the file is missing or of another model.
     """
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=4) or [
-            "resnet50",
-            "resnet18",
-            "mobilenetv2_100",
-        ]
-        raise BackboneError(f"model.backbone={name!r} is no model of timm's; near it are {', '.join(near)}.")
+    check_backbone(name)
     options = {"num_classes": num_logits, "drop_rate": drop_rate}
     if name.startswith("vit_"):
         options["dynamic_img_size"] = True  # else it takes pictures of one size only (DINOv2: 518 px)
@@ -55,6 +49,21 @@ def create_backbone(name: str, num_logits: int, weights: str | None = "imagenet"
             f"The ImageNet weights of {name} did not come from timm's hub ({type(error).__name__}). Check the network, "
             "or type model.weights=<a .safetensors or .pt file>, or model.weights=none to start from scratch."
         ) from error
+
+
+def check_backbone(name: str) -> None:
+    """Refuses a name that timm does not know.
+
+    Raises:
+        BackboneError: With names near it.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=4) or [
+            "resnet50",
+            "resnet18",
+            "mobilenetv2_100",
+        ]
+        raise BackboneError(f"model.backbone={name!r} is no model of timm's; near it are {', '.join(near)}.")
 
 
 def read_state_dict(place: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Which credentials a run would find here, and where; never what they are, and without a request to anybody."""
+"""Which credentials a run would find here, and where; without a request to anybody, and never shown."""
 
 import netrc
 import os
@@ -23,13 +23,23 @@ VARIABLES = {
 
 def wandb_key_source() -> str | None:
     """Returns where W&B would find a key without asking: a variable, or the file of an earlier `wandb login`."""
-    if os.environ.get("WANDB_API_KEY"):
-        return "WANDB_API_KEY"
+    return _wandb()[0]
+
+
+def wandb_key() -> str | None:
+    """Returns the key itself, for the one who hands it on."""
+    return _wandb()[1]
+
+
+def _wandb() -> tuple[str | None, str | None]:
+    if key := os.environ.get("WANDB_API_KEY"):
+        return "WANDB_API_KEY", key
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
-        return path if netrc.netrc(path).authenticators("api.wandb.ai") else None
+        login = netrc.netrc(path).authenticators("api.wandb.ai")
     except (OSError, netrc.NetrcParseError):
-        return None
+        return None, None
+    return (path, login[2]) if login and login[2] else (None, None)
 
 
 def aws_source() -> str | None:

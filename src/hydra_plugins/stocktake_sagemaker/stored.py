@@ -1,0 +1,74 @@
+"""What lies in S3 before a job is sent: its data, its weights, and the run that it would go on with."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.stocktake_sagemaker.plan import Plan
+from hydra_plugins.stocktake_sagemaker.problems import CHANNEL, Problem, places
+from hydra_plugins.stocktake_sagemaker.words_check import words_problems
+
+RUN = "run"  # the run folder below a job's checkpoints, see `stocktake.cloud.container`
+MANIFEST, CONFIG, METRICS = "manifest.parquet", "config.yaml", "metrics.json"
+
+
+def stored_problems(
+    plans: Sequence[Plan], code: Any, config: DictConfig, open_folder: Callable[[str], Any], profile: str | None
+) -> list[Problem]:
+    """Returns what is not in S3, or is in the way there.
+
+    Args:
+        plans: Of jobs that are not there yet.
+        code: A `stocktake.cloud.packing.Code`.
+        config: Of the launch, with Hydra's part.
+        open_folder: The way to what the launcher itself writes.
+        profile: Of these credentials; a job has its role's.
+    """
+    problems, befores = [], {}
+    for plan in plans:
+        problems += _missing_objects(plan.cfg, profile)
+        checkpoints = plan.requests[0].get("CheckpointConfig")
+        if checkpoints is None:
+            continue
+        folder = open_folder(checkpoints["S3Uri"].rstrip("/"))
+        if not folder.exists(f"{RUN}/{CONFIG}"):
+            continue
+        if not plan.cfg.get("resume"):
+            problems.append(
+                Problem(
+                    f"{folder.url} holds a run already, over which a job without resume=true would write. Type "
+                    "resume=true to go on with it, or run_name=<new> to start another run beside it."
+                )
+            )
+            continue
+        befores[plan.name] = folder.read(f"{RUN}/{CONFIG}").decode()
+        if folder.exists(f"{RUN}/{METRICS}"):
+            print(f"{plan.name}: the run in {folder.url} is finished; a job only brings its results.")
+        else:
+            print(f"{plan.name}: goes on with the run in {folder.url}.")
+    return problems + (list(words_problems(plans, code, config, befores)) if befores else [])
+
+
+def _missing_objects(cfg: DictConfig, profile: str | None) -> Iterator[Problem]:
+    from stocktake.config import build
+    from stocktake.storage import Folder, StorageError, StorageOptions, split_url
+
+    options = StorageOptions()
+    if OmegaConf.select(cfg, "storage._target_"):
+        options = build(cfg.storage)
+    options = replace(options, profile=profile or options.profile)
+    channels = cfg.compute.get("channels") or {}
+    for key, place in places(cfg):
+        if channel := CHANNEL.match(place):
+            place = str(channels.get(channel[1], "")).rstrip("/") + place[channel.end() :]
+        if not place.startswith("s3://"):
+            continue
+        folder, name = (place, MANIFEST) if key == "data.root" else split_url(place)
+        cure = "Type: python scripts/prepare.py source=<bins> root=" + place if key == "data.root" else "Upload it."
+        try:
+            if not Folder(folder, options).exists(name):
+                yield Problem(f"{key}: {folder}/{name} does not exist. {cure}")
+        except StorageError as error:
+            yield Problem(f"{key}: {error}")

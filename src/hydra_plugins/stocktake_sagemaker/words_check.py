@@ -1,0 +1,98 @@
+"""Composes each job's words from the code that would be sent, in an environment like the job's, before money is spent.
+
+In another process, which imports torch and the job's own classes; this one stays without.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from hydra_plugins.stocktake_sagemaker.plan import Plan
+from hydra_plugins.stocktake_sagemaker.problems import Problem
+
+TIMEOUT_S = 300
+# All else that this machine's environment holds the job's does not.
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+
+
+def words_problems(
+    plans: Sequence[Plan], code: Any, config: DictConfig, befores: Mapping[str, str] | None = None
+) -> Iterator[Problem]:
+    """Yields what would end the jobs in their first seconds.
+
+    Args:
+        code: A `stocktake.cloud.packing.Code`.
+        config: Of the launch, with Hydra's part.
+        befores: For each job's name the config.yaml of the run that it would go on with; then only that is compared.
+    """
+    sources = [source.path for source in config.hydra.runtime.config_sources if source.provider == "main"]
+    config_folder = Path(sources[0]).resolve() if sources else Path("/")
+    if not config_folder.is_relative_to(code.root.resolve()):
+        return  # a command whose configuration does not travel with the code is not this repository's
+    jobs = [
+        {
+            "name": plan.name,
+            "words": [*plan.words, *plan.added],
+            "environment": _environment(plan),
+            "before": (befores or {}).get(plan.name),
+        }
+        for plan in plans
+        if befores is None or plan.name in befores
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(code.archive())) as archive:
+            archive.extractall(folder, filter="data")
+        wanted = {
+            "config_folder": str(Path(folder, config_folder.relative_to(code.root.resolve()))),
+            "config_name": config.hydra.job.config_name,
+            "jobs": jobs,
+        }
+        print("Composing the words as the job will, and binding them to what they build ...", flush=True)
+        found = _ask(wanted, folder)
+    for (text, is_missing), names in found.items():
+        # What is wrong with all of a sweep is said once.
+        yield Problem(text if len(names) == len(plans) else f"{text} (in {', '.join(names)})", is_missing)
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    """Returns the variables that the container will have, as far as a configuration may ask for them."""
+    request = plan.requests[0]
+    resources = request["ResourceConfig"]
+    num_hosts = resources.get("InstanceCount", resources.get("InstancePreferences", [{}])[0].get("InstanceCount"))
+    variables = {"RUN_DIR": "/opt/ml/checkpoints/run", "GROUP_WORLD_SIZE": num_hosts, **request["Environment"]}
+    return {name: str(value) for name, value in variables.items()}
+
+
+def _ask(wanted: Mapping[str, Any], folder: str) -> dict[tuple[str, bool], list[str]]:
+    """Returns each problem, and whether it is something missing, with the names of the jobs that have it."""
+    environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    source = os.pathsep.join(filter(None, [str(Path(folder, "src")), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", "stocktake.workflows.job_check"],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
+        input=json.dumps(wanted),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it was ended"])[-1]
+        names = [job["name"] for job in wanted["jobs"]]
+        return {(f"The code that would be sent does not start: {reason}", False): names}
+    found: dict[tuple[str, bool], list[str]] = {}
+    for name, told in json.loads(done.stdout.strip().splitlines()[-1]).items():
+        for kind, texts in told.items():
+            for text in texts:
+                found.setdefault((text, kind == "missing"), []).append(name)
+    return found
