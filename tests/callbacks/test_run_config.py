@@ -1,6 +1,7 @@
 """A checkpoint knows the words that made it, and goes on under no others."""
 
 import pytest
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from stocktake.callbacks.run_config import CONFIG_KEY, OtherConfig, RunConfig
 
@@ -40,3 +41,23 @@ def test_what_does_not_change_the_result_may_differ():
     resume(CONFIG, CONFIG | {"data": {"root": "b", "counts": [3]}}, ["data"])
     with pytest.raises(OtherConfig, match=r"data\.root_2"):
         resume(CONFIG, CONFIG | {"data": {"root": "a", "counts": [1, 2], "root_2": 1}}, ["data.root"])
+
+
+def test_a_checkpoint_of_something_else_is_told():
+    with pytest.raises(OtherConfig, match=r"train\.py did not write"):
+        RunConfig(CONFIG, []).on_load_checkpoint(None, None, {"state_dict": {}})
+
+
+@pytest.mark.parametrize("url", ["folder", "s3://bins/checkpoints"])
+@pytest.mark.parametrize("key", ["best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"])
+@pytest.mark.parametrize("path", ["s3://others/best.ckpt", "/somewhere/else", "{folder}/../else", "{folder}-2/a.ckpt"])
+def test_no_checkpoint_has_a_file_outside_its_folder_removed(tmp_path, url, key, path):
+    folder = str(tmp_path) if url == "folder" else url
+    callback = ModelCheckpoint(dirpath=str(tmp_path), monitor="step", save_top_k=2)
+    state = callback.state_dict() | {"dirpath": folder, "best_model_path": f"{folder}/step-1.ckpt"}
+    checkpoint = {CONFIG_KEY: CONFIG, "callbacks": {callback.state_key: state, "Other": {"patience": 3}, "None": None}}
+    RunConfig(CONFIG, []).on_load_checkpoint(None, None, checkpoint)
+    named = path.format(folder=folder)
+    state[key] = {named: 1.0} if key == "best_k_models" else named
+    with pytest.raises(OtherConfig, match="may be removed"):
+        RunConfig(CONFIG, []).on_load_checkpoint(None, None, checkpoint)

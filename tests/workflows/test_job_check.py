@@ -20,7 +20,7 @@ from stocktake.workflows.job_check import missing_values, run_problems, wrong_va
         (["~data.root"], "data: stocktake.data.datamodule.BinDataModule: missing a required argument: 'root'"),
         (["head._target_=stocktake.model.heads.CornHed"], "cannot be imported"),
         (["model.optimizer._target_=mine.Adam"], "_target_=mine.Adam cannot be imported: No module named 'mine'"),
-        (["model.backbone=resnet200"], "timm has no weights for model.backbone=test_convnext2"),
+        (["model.backbone=resnet200"], "timm has no weights for model.backbone=resnet200"),
         (["run_dir=${oc.env:NOT_SET_IN_THE_JOB}"], "NOT_SET_IN_THE_JOB"),
     ],
 )

@@ -26,7 +26,12 @@ class RunConfig(Callback):
         checkpoint[CONFIG_KEY] = self.config
 
     def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.check(checkpoint[CONFIG_KEY])
+        config = checkpoint.get(CONFIG_KEY)
+        if not isinstance(config, dict):
+            raise OtherConfig("This run folder holds a checkpoint that train.py did not write: move it away.")
+        self.check(config)
+        for name, state in checkpoint.get("callbacks", {}).items():
+            _check_paths(name, state)
 
     def check(self, before: dict[str, Any]) -> None:
         """Refuses to go on with a run that another configuration began.
@@ -67,3 +72,20 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
         for key, child in node.items()
         for name, value in _flat(child, f"{prefix}.{key}" if prefix else str(key)).items()
     }
+
+
+def _check_paths(name: str, state: Any) -> None:
+    """Refuses a callback's state whose checkpoints are not in their folder: Lightning removes those that are too old.
+
+    Raises:
+        OtherConfig: The state names another file.
+    """
+    if not isinstance(state, dict) or not isinstance(folder := state.get("dirpath"), str):
+        return
+    named = [state.get(key) for key in ("best_model_path", "kth_best_model_path", "last_model_path")]
+    for path in (*filter(None, named), *(state.get("best_k_models") or ())):
+        if not str(path).startswith(f"{folder.rstrip('/')}/") or ".." in str(path).split("/"):
+            raise OtherConfig(
+                f"The checkpoint in this run folder names {path!r}, which is not in {folder}, as one of its own "
+                f"(callbacks.{name[:80]}). It is refused: what it names may be removed. train.py writes no such file."
+            )
