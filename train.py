@@ -8,18 +8,18 @@ python train.py -m experiment=resnet50 model.optimizer.lr=1e-4,1e-3    # a sweep
 python train.py experiment=resnet50 --cfg job                          # what a run would do
 """
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
+from stocktake.inputs.telling import begin_training, kept_of_training
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+
+@command("train", begin_training, conf="conf", kept=kept_of_training)
 def main(cfg: DictConfig) -> float:
-    # Only now torch, so that --help and --cfg answer at once.
-    from stocktake.workflows.console import plain_errors
+    # Only now torch, so that --help, --cfg and wrong words are answered at once.
     from stocktake.workflows.train import train
 
-    with plain_errors():
-        return train(cfg)
+    return train(cfg)
 
 
 if __name__ == "__main__":

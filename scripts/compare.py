@@ -4,18 +4,17 @@ python scripts/compare.py 'evaluations=[runs/a/evaluation-test,runs/b/evaluation
 python scripts/compare.py 'evaluations=[runs/a0,runs/a1,runs/b0,runs/b1]' 'names=[baseline,baseline,best,best]'
 """
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="compare")
+
+@command("compare", lambda cfg: f"Compares {len(cfg.evaluations)} evaluations with paired intervals ...")
 def main(cfg: DictConfig) -> None:
-    # Only now the metrics, which bring torch along, so that --help answers at once.
+    # Only now the metrics, which bring torch along.
     from stocktake.workflows.compare import compare
-    from stocktake.workflows.console import plain_errors
 
-    with plain_errors():
-        compare(cfg)
+    compare(cfg)
 
 
 if __name__ == "__main__":

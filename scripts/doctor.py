@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 try:
-    import hydra
+    import hydra  # noqa: F401 (only whether it is there)
     from omegaconf import DictConfig
 
-    import stocktake  # noqa: F401 (only whether it is there)
+    from stocktake.command import command
 except ModuleNotFoundError as error:
     print(f"missing  {error.name}: this Python ({sys.executable}) is not the project's")
     print("         type: make setup && .venv/bin/python scripts/doctor.py")
@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="doctor")
+@command("doctor", "Looks at this machine ...")
 def main(cfg: DictConfig) -> None:
     from stocktake.workflows.doctor import doctor
 

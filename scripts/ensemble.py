@@ -4,17 +4,16 @@ python scripts/ensemble.py 'checkpoints=[runs/a/checkpoints/best.ckpt,runs/b/che
 python scripts/evaluate.py checkpoint=runs/ensemble/checkpoints/best.ckpt
 """
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="ensemble")
+
+@command("ensemble", lambda cfg: f"Makes one model of {len(cfg.checkpoints)} runs. Loading PyTorch ...")
 def main(cfg: DictConfig) -> None:
-    from stocktake.workflows.console import plain_errors
     from stocktake.workflows.ensemble import combine
 
-    with plain_errors():
-        combine(cfg)
+    combine(cfg)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,16 @@ python scripts/evaluate.py checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/evaluate.py checkpoint=best.ckpt root=data/outside side=all
 """
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
+
+@command("evaluate", lambda cfg: f"Evaluates {cfg.checkpoint} on the bins of {cfg.side}. Loading PyTorch ...")
 def main(cfg: DictConfig) -> None:
-    from stocktake.workflows.console import plain_errors
     from stocktake.workflows.evaluate import evaluate
 
-    with plain_errors():
-        evaluate(cfg)
+    evaluate(cfg)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,16 @@
 python scripts/learning_curve.py 'evaluations=[runs/a/evaluation-test,runs/b/evaluation-test,runs/c/evaluation-test]'
 """
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="learning_curve")
+
+@command("learning_curve", lambda cfg: f"Fits a curve through {len(cfg.evaluations)} evaluations ...")
 def main(cfg: DictConfig) -> None:
-    from stocktake.workflows.console import plain_errors
     from stocktake.workflows.learning_curve import learning_curve
 
-    with plain_errors():
-        learning_curve(cfg)
+    learning_curve(cfg)
 
 
 if __name__ == "__main__":

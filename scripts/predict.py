@@ -9,18 +9,16 @@ python scripts/predict.py 'images=[photos/]' endpoint=http://127.0.0.1:8080     
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
+
+@command("predict", "Counts the items in the pictures ...")
 def main(cfg: DictConfig) -> None:
-    # Only now the rest, so that --help answers at once.
-    from stocktake.workflows.console import plain_errors
     from stocktake.workflows.predict import predict
 
-    with plain_errors():
-        answers = predict(cfg)
+    answers = predict(cfg)
     if any(answer.error for answer in answers):
         sys.exit(1)
 

@@ -8,17 +8,18 @@ python scripts/prepare.py source=s3://aft-vbi-pds root=s3://my-bucket/abid
 python scripts/prepare.py source=/photos root=data/photos split=none        # an outside test set
 """
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
+KEPT = "The images fetched so far are kept; type the same again to go on."
+
+
+@command("prepare", lambda cfg: f"Collects bins from {cfg.source} into {cfg.root} ...", kept=KEPT)
 def main(cfg: DictConfig) -> None:
-    from stocktake.workflows.console import plain_errors
     from stocktake.workflows.prepare import prepare
 
-    with plain_errors():
-        prepare(cfg)
+    prepare(cfg)
 
 
 if __name__ == "__main__":

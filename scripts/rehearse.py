@@ -6,9 +6,9 @@ python scripts/rehearse.py experiment=resnet50_spot data.root=data/abid model.we
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
 from stocktake.rehearsal.command import split_words
 
 OWN_KEYS = (
@@ -17,7 +17,7 @@ OWN_KEYS = (
 )
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="rehearse")
+@command("rehearse", lambda cfg: f"Rehearses a training on {cfg.hosts} hosts ...")
 def main(cfg: DictConfig) -> None:
     from stocktake.rehearsal.command import rehearse
     from stocktake.workflows.equal_checkpoints import differences

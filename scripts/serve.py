@@ -7,18 +7,17 @@ curl --data-binary @bin.jpg --header 'Content-Type: image/jpeg' 'http://127.0.0.
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
 
-@hydra.main(version_base="1.3", config_path="../conf/serve", config_name="serve")
+
+@command("serve", lambda cfg: "" if cfg.log == "json" else f"Opens the model in {cfg.model} ...", conf="../conf/serve")
 def main(cfg: DictConfig) -> None:
     from stocktake.config import build
     from stocktake.serving.server import serve
-    from stocktake.workflows.console import plain_errors
 
-    with plain_errors():
-        serve(**{**cfg, "storage": build(cfg.storage)})
+    serve(**{**cfg, "storage": build(cfg.storage)})
 
 
 if __name__ == "__main__":

@@ -6,18 +6,17 @@ python scripts/tune.py experiment=resnet50 data.root=data/abid find=batch_size
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
+from stocktake.command import command
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="tune")
+
+@command("tune", lambda cfg: f"Looks for a value for experiment {cfg.name}. Loading PyTorch ...")
 def main(cfg: DictConfig) -> float:
-    # Only now torch, so that --help answers at once.
-    from stocktake.workflows.console import plain_errors
+    # Only now torch, so that --help and wrong words are answered at once.
     from stocktake.workflows.tune import tune
 
-    with plain_errors():
-        return tune(cfg, sys.argv[1:])
+    return tune(cfg, sys.argv[1:])
 
 
 if __name__ == "__main__":

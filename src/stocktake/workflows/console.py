@@ -1,14 +1,7 @@
 """What a person sees in the terminal: this project's words, without the libraries' advertisements."""
 
-import contextlib
 import logging
-import os
-import sys
-import traceback
 import warnings
-from collections.abc import Iterator
-
-from omegaconf.errors import MissingMandatoryValue
 
 
 def quieten() -> None:
@@ -31,34 +24,3 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     # A resumed run writes into the folder of its own earlier checkpoints, which is what is wanted.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-
-
-@contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """Ends the command with the message alone where this project raised the error on purpose.
-
-    HYDRA_FULL_ERROR=1 shows the whole trace. In a sweep the error is Hydra's to handle, and under torchrun the trace
-    goes to whoever started the job.
-    """
-    try:
-        yield
-    except Exception as error:
-        is_elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or {"-m", "--multirun"} & set(sys.argv)
-        message = None if is_elsewhere or os.environ.get("HYDRA_FULL_ERROR") == "1" else _own_message(error)
-        if message is None:
-            raise
-        print(f"\n{message}", file=sys.stderr)
-        sys.exit(1)
-
-
-def _own_message(error: BaseException | None) -> str | None:
-    """Returns the message of the first error in the chain that this package's own code raised about its input."""
-    while error is not None:
-        frames = list(traceback.walk_tb(error.__traceback__))
-        raised_in = frames[-1][0].f_globals.get("__name__", "") if frames else ""
-        if isinstance(error, MissingMandatoryValue):
-            return f"{error.full_key} is missing. Type {error.full_key}=<value>; --help tells which."
-        if isinstance(error, ValueError | OSError) and raised_in.startswith("stocktake."):
-            return str(error)
-        error = error.__cause__
-    return None

@@ -1,0 +1,92 @@
+"""The way into every command: words are read and checked, then one line says what begins, then the work.
+
+All of it happens before torch is imported, so that a wrong word is told within a second or two.
+"""
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stocktake.endings import EXIT_CTRL_C, plain_endings
+
+Told = str | Callable[[Any], str]
+
+
+def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") -> Callable:
+    """Makes a command of a function of a configuration: `@hydra.main`, with checked words and plain endings.
+
+    Args:
+        name: Of the configuration file, and of the rules in inputs/commands.py.
+        says: The first line, on stderr; a function is given the configuration.
+        conf: Folder of the configuration file, seen from the file that the function stands in.
+        kept: What Ctrl-C leaves, and how to go on; a function is given the configuration.
+    """
+    sys.excepthook = functools.partial(_end_early, sys.excepthook)
+
+    def decorate(task: Callable[[Any], Any]) -> Callable[[], None]:
+        import hydra
+
+        from stocktake.inputs.commands import COMMANDS
+
+        inputs, is_sweep = COMMANDS[name], False
+        config_dir = (Path(inspect.getfile(task)).parent / conf).resolve()
+
+        @functools.wraps(task)
+        def run(cfg: Any) -> Any:
+            with plain_endings(is_sweep, kept=lambda: _told(kept, cfg)):
+                return task(cfg)
+
+        start = hydra.main(version_base="1.3", config_path=conf, config_name=name)(run)
+
+        @functools.wraps(task)
+        def main() -> None:
+            nonlocal is_sweep
+            with plain_endings():
+                begins, is_sweep = _prepare(config_dir, name, sys.argv[1:], inputs, says)
+                if begins and os.environ.get("RANK", "0") == "0":
+                    print(begins, file=sys.stderr, flush=True)
+                start()
+
+        return main
+
+    return decorate
+
+
+def _prepare(config_dir: Path, name: str, words: Sequence[str], inputs: Any, says: Told) -> tuple[str, bool]:
+    """Checks what was typed; returns the first line, and whether it is a sweep.
+
+    Raises:
+        WrongWord: Something that was typed cannot be taken.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    from stocktake.inputs.words import check_words, read_words
+
+    parsed, further = get_args_parser().parse_known_args(words)
+    if parsed.experimental_rerun is not None:
+        raise ValueError("--experimental-rerun reads a pickle, which can run code. Type the run's words again.")
+    if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
+        return "", False
+    if parsed.config_name or parsed.config_path or parsed.config_dir:  # somebody's own tree, which Hydra judges
+        return "", parsed.multirun
+    config = read_words(config_dir, name, [*parsed.overrides, *further], inputs, parsed.multirun)
+    if parsed.cfg:
+        return "", False
+    check_words(config, parsed.overrides, inputs, parsed.multirun)
+    return _told(says, config), parsed.multirun
+
+
+def _told(told: Told, config: Any) -> str:
+    return told(config) if callable(told) else told
+
+
+def _end_early(hook: Callable, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Ctrl-C while libraries are still being imported: one line instead of where the import stood."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nStopped by Ctrl-C before anything was done.", file=sys.stderr, flush=True)
+        os._exit(EXIT_CTRL_C)
+    hook(kind, error, trace)

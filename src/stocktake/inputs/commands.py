@@ -1,0 +1,132 @@
+"""Rules of the keys of the commands in scripts/; those of a training are in training.py."""
+
+from dataclasses import dataclass
+
+from stocktake.inputs.rules import Rule, above, anything, choice, either, list_of, map_of, number, switch, text, whole
+from stocktake.inputs.shared import ACCELERATOR, CHECKPOINT, LIMIT, NUM_WORKERS, PRECISION, SPLIT, STORAGE
+from stocktake.inputs.training import TRAIN, TUNE
+
+FOLDER = text("runs/demo/latest/model", None)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a command takes.
+
+    Attributes:
+        rules: Of every key.
+        first: The key that a bare word means, such as the picture in `predict.py bin.jpg`.
+    """
+
+    rules: dict[str, Rule]
+    first: str
+
+
+EVALUATE = {
+    "checkpoint": text(CHECKPOINT),
+    "root": text("data/abid", None),
+    "side": choice("test", "valid", "train", "all"),
+    "limit": LIMIT,
+    "output_dir": text("runs/demo/evaluation", None),
+    "flip_tta": switch(example=False),
+    "linear_baseline": switch(example=False),
+    "overwrite": switch(example=False),
+    "batch_size": whole(1, example=64),
+    "num_workers": NUM_WORKERS,
+    "accelerator": ACCELERATOR,
+    "precision": PRECISION,
+}
+ENSEMBLE = {
+    "checkpoints": list_of(text(CHECKPOINT), ["runs/a/checkpoints/best.ckpt", "runs/b/checkpoints/best.ckpt"], least=1),
+    **{key: EVALUATE[key] for key in ("root", "limit", "batch_size", "num_workers", "accelerator", "precision")},
+    "output_dir": text("runs/ensemble"),
+}
+EXPORT = {
+    "checkpoint": text(CHECKPOINT),
+    "output_dir": FOLDER,
+    "version": text("v1", None),
+    "root": text("data/abid", None),
+    "num_checked": whole(1, example=200),
+    "metrics": text("runs/demo/latest/evaluation-test/metrics.json", None),
+    "weights_license": text("Apache-2.0", None),
+    "int8": switch(example=False),
+    "overwrite": switch(example=False),
+    "num_calibrated": whole(1, example=128),
+}
+PREDICT = {
+    "images": either(list_of(text("bin.jpg"), ["bin.jpg"], least=1), text("bin.jpg")),
+    "checkpoint": text(CHECKPOINT, None),
+    "exported": FOLDER,
+    "endpoint": text("http://127.0.0.1:8080", None),
+    "json": switch(example=False),
+    "batch_size": whole(1, example=32),
+    "device": text("auto"),
+    "max_mib": above(0, example=32),
+    "timeout_s": above(0, example=30),
+    "num_requests": whole(1, example=8),
+    "max_tries": whole(1, example=5),
+}
+PREPARE = {
+    "source": text("s3://aft-vbi-pds"),
+    "root": text("data/abid"),
+    "list": text("all", None),
+    "counts": list_of(whole(0), [1, 2, 3, 4, 5], None, least=1),
+    "limit": LIMIT,
+    "known_bad": list_of(text("00004"), ["00004"]),
+    "max_bad_fraction": number(0, 1, example=0.02),
+    "num_requests": whole(1, example=128),
+    "dry_run": switch(example=False),
+    "remove_leftovers": switch(example=False),
+}
+EVALUATIONS = list_of(text("runs/a/evaluation-test"), ["runs/a/evaluation-test", "runs/b/evaluation-test"], least=1)
+COMPARE = {
+    "evaluations": EVALUATIONS,
+    "names": list_of(either(text("baseline"), number(None, example=1)), ["baseline", "best"], None, least=1),
+    "output_dir": text("runs/comparison"),
+}
+LEARNING_CURVE = {
+    "evaluations": EVALUATIONS,
+    "output_dir": text("learning-curve"),
+    "predict_at": list_of(whole(1), [10000], least=1),
+    "floors.accuracy": number(0, 1, example=0.4),
+    "floors.rmse_mean": number(0, example=0.7),
+    "published_as": text("counts 0 to 5"),
+    "published": list_of(map_of(number(0, example=0.35), {}), [{"num_train_bins": 10000, "accuracy": 0.35}]),
+}
+REHEARSE = {
+    "hosts": whole(1, example=2),
+    "faults": list_of(anything("kill"), ["notice", "kill"]),
+    "compare": switch(example=False),
+    "full": switch(example=False),
+    "epochs": whole(1, example=2),
+    "steps_per_epoch": whole(1, example=12),
+    "checkpoint_every": whole(1, example=4),
+    "folder": text("runs/rehearsal"),
+}
+SERVE = {
+    "model": text("runs/demo/latest/model"),
+    "host": text("127.0.0.1"),
+    "port": whole(0, 65535, example=8080),
+    "workers": whole(1, words=[None], example=2),
+    "max_waiting": whole(0, example=32),
+    "max_body_mib": above(0, example=6),
+    "body_timeout_s": above(0, example=30),
+    "shutdown_timeout_s": whole(0, example=30),
+    "allowed_prefixes": list_of(text("s3://my-bucket/bins/"), ["s3://my-bucket/bins/"]),
+    "log": choice("plain", "json", None),
+}
+
+COMMANDS = {
+    "train": Inputs(TRAIN, "experiment"),
+    "tune": Inputs(TUNE, "experiment"),
+    "evaluate": Inputs(EVALUATE | STORAGE, "checkpoint"),
+    "ensemble": Inputs(ENSEMBLE | STORAGE, "checkpoints"),
+    "export": Inputs(EXPORT | STORAGE, "checkpoint"),
+    "predict": Inputs(PREDICT | STORAGE, "images"),
+    "prepare": Inputs(PREPARE | SPLIT | STORAGE, "source"),
+    "compare": Inputs(COMPARE | STORAGE, "evaluations"),
+    "learning_curve": Inputs(LEARNING_CURVE | STORAGE, "evaluations"),
+    "rehearse": Inputs(REHEARSE, "experiment"),
+    "serve": Inputs(SERVE | STORAGE, "model"),
+    "doctor": Inputs({"network": switch(example=False)}, "network"),
+}

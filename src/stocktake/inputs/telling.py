@@ -1,0 +1,29 @@
+"""The first line of a training, and the one after Ctrl-C."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from stocktake.shell import command, typed_again
+
+
+def begin_training(cfg: DictConfig) -> str:
+    """Returns what begins, for a person who waits while libraries are imported."""
+    length = (
+        f"max_steps={cfg.trainer.max_steps}" if cfg.trainer.max_epochs == -1 else f"{cfg.trainer.max_epochs} epochs"
+    )
+    return f"Trains {cfg.name}: {cfg.model.backbone} on the bins in {cfg.data.root}, {length}. Loading PyTorch ..."
+
+
+def kept_of_training(cfg: DictConfig) -> str:
+    """Returns where the best checkpoint is, and how to go on."""
+    folder = Path(cfg.checkpoint_dir)
+    best = folder / "best.ckpt"
+    told = "Nothing is kept: no validation was finished."
+    if "://" in cfg.checkpoint_dir:
+        told = f"What was saved is in {cfg.checkpoint_dir}."
+    elif best.is_file():
+        told = f"The best so far is kept; evaluate it: {command('scripts/evaluate.py', {'checkpoint': best})}."
+    if cfg.callbacks and cfg.callbacks.get("spot"):
+        return f"{told} Go on from the newest step: {typed_again('resume=true', f'hydra.run.dir={cfg.run_dir}')}"
+    return f"{told} This run cannot go on; with callbacks=spot resume=true run_name=<name> one can."

@@ -1,0 +1,149 @@
+"""What was typed, before anything is built of it: composed, checked, and told in one line where it cannot be."""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stocktake.inputs.check import has_rules, problems_by_key, unknown, wrong
+from stocktake.inputs.commands import Inputs
+from stocktake.inputs.nearest import nearest
+from stocktake.shell import override
+
+
+class WrongWord(ValueError):
+    """A word that was typed cannot be taken; the message says which, what is allowed and what to type."""
+
+
+def read_words(config_dir: Path, config_name: str, words: Sequence[str], inputs: Inputs, is_sweep: bool) -> DictConfig:
+    """Returns the configuration that the words compose, of a sweep the first.
+
+    Raises:
+        WrongWord: A word is not Hydra's, or names no key or choice.
+    """
+    overrides = [_parsed(word, inputs) for word in words]
+    if is_sweep:
+        words = [_first_of_sweep(word, parsed) for word, parsed in zip(words, overrides, strict=True)]
+    with initialize_config_dir(str(config_dir), version_base="1.3", job_name=config_name):
+        try:
+            return compose(config_name, list(words))
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            explained = _explained(error, config_name, overrides, inputs, _groups(config_dir))
+            raise WrongWord(f"{explained}.") from error
+
+
+def check_words(config: DictConfig, words: Sequence[str], inputs: Inputs, is_sweep: bool) -> None:
+    """Checks every value of the configuration, and each value of a sweep.
+
+    Raises:
+        WrongWord: One is wrong; all that are wrong are told, a line for each.
+    """
+    overrides = OverridesParser.create().parse_overrides(list(words))
+    added = [parsed.key_or_group for parsed in overrides if parsed.is_add()]
+    found = [
+        line
+        for key, line in problems_by_key(config, inputs).items()
+        # That every shipped key has a rule is for a test to say, not for who types others.
+        if has_rules(key, inputs.rules) or any(f"{one}.".startswith(f"{key}.") or key.startswith(one) for one in added)
+    ]
+    for parsed in overrides if is_sweep else ():
+        if parsed.is_discrete_sweep() and (rule := inputs.rules.get(parsed.key_or_group)):
+            values = [_parsed(f"key={text}", inputs).value() for text in parsed.sweep_string_iterator()]
+            found += [line for value in values for line in wrong(parsed.key_or_group, _plain(value), rule)]
+    if found:
+        raise WrongWord("\n".join(f"{line}." for line in dict.fromkeys(found)))
+
+
+def _parsed(word: str, inputs: Inputs) -> Override:
+    key, sign, value = word.partition("=")
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        if word.startswith("-"):
+            meant = shlex.quote(word.lstrip("-")) if sign else f"{word.lstrip('-')}=<value>"
+            raise WrongWord(f"{word}: keys have no dashes here. Type {meant}.") from error
+        if not sign:
+            first, rule = inputs.first, inputs.rules.get(inputs.first)
+            meant = override(first, [word] if rule is not None and _takes_lists(rule) else word)
+            raise WrongWord(f"{word!r} is no key=value. Type {meant}.") from error
+        raise WrongWord(
+            f"{word}: Hydra cannot read this value; what holds spaces, commas, brackets or quotes is quoted twice, for "
+            f"the shell and for Hydra. Type {override(key, value.strip(chr(34) + chr(39)))}."
+        ) from error
+
+
+def _takes_lists(rule: Any) -> bool:
+    return isinstance(rule.example, list)
+
+
+def _first_of_sweep(word: str, parsed: Override) -> str:
+    if not parsed.is_discrete_sweep():
+        return word
+    return f"{parsed.get_key_element()}={next(iter(parsed.sweep_string_iterator()))}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _groups(config_dir: Path) -> dict[str, list[str]]:
+    """Returns the configuration groups and their choices."""
+    files = config_dir.glob("*/*.yaml")
+    groups: dict[str, list[str]] = {}
+    for file in sorted(files):
+        groups.setdefault(file.parent.name, []).append(file.stem)
+    return groups
+
+
+def _explained(
+    error: Exception, config_name: str, overrides: Sequence[Override], inputs: Inputs, groups: dict[str, list[str]]
+) -> str:
+    """Returns what composing ended with, as a person would say it."""
+    said = f"{error}\n{error.__cause__ or ''}"
+    for parsed in overrides:
+        key, word, value = parsed.key_or_group, parsed.input_line, _plain(parsed.value())
+        if "Ambiguous value" in said and word in said:
+            return f"{word}: several values are a sweep. Type -m in front of the words, or [ ] around the values"
+        is_chosen = isinstance(value, str) and re.search(rf"Could not find '{re.escape(key)}/", said)
+        if key in groups and (is_chosen or (not isinstance(value, str | list) and "group override" in said)):
+            near = nearest(str(value), groups[key])
+            guess = f"Did you mean {near}? " if near else ""
+            choices = ", ".join(groups[key])
+            return f"{word}: {key} takes one of {choices}. {guess}Type {override(key, near or groups[key][0])}"
+        if f"Could not override '{key}'" in said:
+            others = [other.input_line for other in overrides if other is not parsed]
+            return _no_such_key(key, value, _composed_of_what_can_be(config_name, others), inputs, groups)
+    return " ".join(dict.fromkeys(line.strip() for line in said.splitlines() if line.strip())).rstrip(".")
+
+
+def _composed_of_what_can_be(config_name: str, words: Sequence[str]) -> DictConfig:
+    try:
+        return compose(config_name, list(words), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, ValueError):  # a second word is wrong, too
+        return compose(config_name, return_hydra_config=True)
+
+
+def _no_such_key(key: str, value: Any, config: DictConfig, inputs: Inputs, groups: dict[str, list[str]]) -> str:
+    if key in inputs.rules or key in groups:
+        return f"{override(key, value)}: {key} is no part of this choice of parts. Type +{override(key, value)}"
+    if key.startswith("hydra."):
+        return unknown(key, value, dict.fromkeys(_keys(config.hydra, "hydra.")), config)
+    return unknown(key, value, dict.fromkeys(groups) | inputs.rules, config)
+
+
+def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
+    for name in node:
+        below = OmegaConf.is_dict(child := node._get_node(name)) and not OmegaConf.is_missing(node, name)
+        yield from _keys(child, f"{prefix}{name}.") if below else [f"{prefix}{name}"]

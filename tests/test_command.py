@@ -1,0 +1,84 @@
+"""What is typed wrongly is told in one line, before torch; a command's end is what a person and a shell expect."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+WRONG = [
+    ("../train.py", "seed=abc", "seed takes a whole number from 0 to 4294967295. Type seed=0."),
+    ("../train.py", "model.optimizer.lr=fast", "model.optimizer.lr takes a number above 0. Type model.optimizer.lr="),
+    ("../train.py", "experimnt=demo", "Did you mean experiment? Type experiment=demo."),
+    ("../train.py", "experiment=dmo", "Did you mean demo? Type experiment=demo."),
+    ("../train.py", "lr=0.1", "Did you mean model.optimizer.lr? Type model.optimizer.lr=0.1."),
+    ("../train.py", "data.limit=abc", "data.limit takes a whole number of at least 1, or null. Type data.limit=100."),
+    ("../train.py", "data.limit=0", "data.limit takes a whole number of at least 1, or null."),
+    ("../train.py", "data.batch_size=0", "data.batch_size takes a whole number of at least 1."),
+    ("../train.py", "seed=-1", "seed takes a whole number from 0"),
+    ("../train.py", "data.counts=[1.0]", "data.counts takes a list of 2 or more in brackets, each a whole number"),
+    ("../train.py", "optimized_metric=valid/acc", "Type optimized_metric=valid/accuracy."),
+    ("../train.py", "optimized_metric=bogus", "optimized_metric takes one of valid/accuracy, "),
+    ("../train.py", "data.augment.zoom=3", "data.augment.zoom takes a number from 0 to 0.99."),
+    ("../train.py", "+trainer.limit_train_batchs=3", "Type +trainer.limit_train_batches=3."),
+    ("../train.py", "trainer.max_epochs=abc", "trainer.max_epochs takes a whole number"),
+    ("../train.py", "data=5", "data takes one of abid, abid_full, synthetic."),
+    ("../train.py", "model=null", "model takes one of mobilenetv2_100, resnet50, small."),
+    ("../train.py", "data.root=a b (c)", """Type 'data.root="a b (c)"'."""),
+    ("../train.py", "seed=1,2", "several values are a sweep. Type -m"),
+    ("../train.py", "--seed=5", "keys have no dashes here. Type seed=5."),
+    ("../train.py", "hydra.run.dri=x", "Did you mean hydra.run.dir?"),
+    ("../train.py", "experiment=mobilenet_transfer", "model.weights is missing"),
+    ("../train.py", "--experimental-rerun=x.pickle", "can run code"),
+    ("predict.py", "bin.jpg", "Type 'images=[bin.jpg]'."),
+    ("evaluate.py", "runs/my run [1]", """Type 'checkpoint="runs/my run [1]"'."""),
+    ("evaluate.py", "data.root=x", "Did you mean root? Type root=x."),
+    ("prepare.py", "limit=abc", "limit takes a whole number"),
+    ("prepare.py", "limit=-50", "limit takes a whole number of at least 1, or null."),
+    ("prepare.py", "counts=3", "counts takes a list"),
+    ("prepare.py", "counts=[]", "counts is empty, and takes a list of 1 or more"),
+    ("prepare.py", "num_requests=0", "num_requests takes a whole number of at least 1."),
+    ("prepare.py", "known_bad=101047", "known_bad takes a list"),
+    ("prepare.py", "known_bad=00004", "known_bad takes a list"),
+    ("prepare.py", "split.fractions.train=nan", "split.fractions takes a map"),
+    ("serve.py", "max_waiting=abc", "max_waiting takes a whole number"),
+    ("serve.py", "host=''", "host is empty, and takes text that is not empty."),
+    ("export.py", "version=2", """Type 'version="2"'."""),
+    ("rehearse.py", "hosts=0", "hosts takes a whole number of at least 1."),
+    ("doctor.py", "network=maybe", "network takes true or false."),
+    ("tune.py", "find.max_lr=0", "find.max_lr takes a number above 0."),
+]
+
+
+@pytest.mark.parametrize(("script", "word", "told"), WRONG, ids=[f"{s} {w}" for s, w, _ in WRONG])
+def test_a_wrong_word_is_told_in_a_line(run_script, capsys, script, word, told):
+    assert run_script(script, word) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if word.lstrip("+").partition("=")[0] in line or told in line]
+    assert told in line
+
+
+def test_the_side_is_named_by_the_key_that_was_typed(run_script, capsys):
+    assert run_script("evaluate.py", "checkpoint=x", "side=testt") == 1
+    told = capsys.readouterr().err.strip()
+    assert told == "side=testt is wrong: side takes one of test, valid, train, all. Type side=test."
+
+
+def test_each_value_of_a_sweep_is_checked_before_the_first_run(run_script, capsys):
+    assert run_script("../train.py", "-m", "seed=0,1,no", "data.batch_size=32,0") == 1
+    assert [line.partition(" ")[0] for line in capsys.readouterr().err.strip().splitlines()] == [
+        "seed=no",
+        "data.batch_size=0",
+    ]
+
+
+def test_what_is_wrong_is_told_without_torch():
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', 'seed=abc']\ntry: runpy.run_path('train.py', run_name='__main__')\n"
+    )
+    code += "except SystemExit: print([name for name in ('torch', 'pytorch_lightning', 'timm') if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+    assert told.stderr.strip().startswith("seed=abc is wrong")
