@@ -5,6 +5,7 @@ import torch
 from stocktake.calibration import Calibration
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.config import build
+from stocktake.data.identity import DATA_KEY
 from stocktake.model.counter import CALIBRATION_KEY
 
 COUNTS = [1, 2, 3, 4, 5]
@@ -12,7 +13,9 @@ CALIBRATION = Calibration(temperature=1.7, coverage=0.9, threshold=0.1, counts=C
 HEADS = {"softmax": "SoftmaxHead", "soft": "SoftLabelHead", "corn": "CornHead"}
 
 
-def write_checkpoint(folder, root, head="softmax", resize="squash", calibration=CALIBRATION, seed=0, **model):
+def write_checkpoint(
+    folder, root, head="softmax", resize="squash", calibration=CALIBRATION, seed=0, data=None, **model
+):
     """Saves a run's checkpoint: a network that was never trained, but is loud enough to tell pictures apart."""
     config = {
         "name": "tried",
@@ -41,6 +44,8 @@ def write_checkpoint(folder, root, head="softmax", resize="squash", calibration=
     state = {"state_dict": network.state_dict(), CONFIG_KEY: config}
     if calibration is not None:
         state[CALIBRATION_KEY] = calibration.to_dict()
+    if data is not None:  # what it says that it was trained on
+        state[DATA_KEY] = data.to_state()
     path = folder / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
     torch.save(state, path)

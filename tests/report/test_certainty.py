@@ -25,17 +25,17 @@ def section(calibration: dict) -> str:
 def test_what_it_says_is_set_beside_how_often_it_is_right(calibration):
     words = prose(calibration)
     assert "it says on average that it is 48 % sure, and is right on 34 % of bins" in words
-    assert "(temperature 1.31, fitted on 1,811 validation images) has softened what it says, it is 38 % sure" in words
-    assert "lay 14.0 points apart, and now lie 4.2 apart" in words
+    assert "Softened by a temperature of 1.31 (fitted on 1,811 validation images), it says 38 %." in words
+    assert "calibration error (ECE)" in words and "14.0 points as trained, 4.2 with the temperature" in words
 
 
 def test_the_sets_are_measured_against_what_was_asked_for(calibration):
-    chance = "fitted on 1,811 bins and measured on these, chance alone leaves it between 87.1 % and 92.9 %"
-    for value, verdict in ((0.91, ""), (0.8, ", which this falls short of"), (0.95, ", which this is more than")):
+    for value, verdict in ((0.91, ""), (0.8, " They fall short."), (0.95, " They hold more.")):
         calibration["set_coverage"] = {"value": value, "low": value - 0.03, "high": value + 0.03}
         words = prose(calibration)
-        assert f"hold the record in {100 * value:.1f} % of bins and name 2.4 of the 5 counts" in words
-        assert f"90 % was asked for{verdict}: {chance}" in words
+        assert "made to hold the record in 90 % of bins (conformal prediction)" in words
+        assert f"hold it in {100 * value:.1f} %, and name 2.4 of the 5 counts" in words
+        assert f"between 87.1 % and 92.9 %: 1,811 bins to fit on, and these to measure, are no more.{verdict} " in words
 
 
 def test_a_persons_help_is_told_at_all_at_half_and_at_a_fifth(calibration):
@@ -53,12 +53,11 @@ def test_a_single_point_needs_no_person(calibration):
 
 @pytest.mark.parametrize(
     ("temperature", "word"),
-    [(1.006, "softened"), (1.004, "left alone"), (0.996, "left alone"), (0.8, "sharpened")],
+    [(1.006, "Softened"), (1.004, "Left as it is"), (0.996, "Left as it is"), (0.8, "Sharpened")],
 )
 def test_the_temperature_is_told_as_it_is_rounded(calibration, temperature, word):
-    assert f"(temperature {temperature:.2f}, fitted on 1,811 validation images) has {word}" in prose(
-        calibration | {"temperature": temperature}
-    )
+    words = prose(calibration | {"temperature": temperature})
+    assert f"{word} by a temperature of {temperature:.2f} (fitted on 1,811 validation images)" in words
 
 
 def test_averages_over_the_bars_are_those_over_the_images(calibration):
@@ -73,7 +72,7 @@ def test_averages_over_the_bars_are_those_over_the_images(calibration):
     said, right = probabilities_NK.max(1).mean(), (probabilities_NK.argmax(1) == classes_N).mean()
     words = prose(calibration)
     assert f"it is {100 * said:.0f} % sure, and is right on {100 * right:.0f} % of bins" in words
-    assert f"lay {100 * error:.1f} points apart" in words
+    assert f"{100 * error:.1f} points as trained" in words
 
 
 def test_the_table_holds_the_values_and_intervals_of_the_metrics(calibration):
@@ -105,6 +104,7 @@ def test_numbers_that_do_not_exist_are_written_as_such(calibration):
     shown = describe_certainty(calibration, num_counts=5)
     html = section(calibration)
     assert "could not be compared" in html and "hold the record could not be computed" in html
+    assert "<h3>Calibration</h3>" in html and "<h3>Conformal sets</h3>" in html
     assert {str(after) for _, after in shown["measures"].values()} == {"n/a"}
     assert "As trained. No bins." in shown["plots"]["As trained"]
     assert "nan" not in html.lower() and "None" not in html

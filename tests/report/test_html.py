@@ -6,8 +6,10 @@ import itertools
 import re
 from html.parser import HTMLParser
 
+import numpy
 import pytest
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from stocktake.report.bins import (
     NUM_PRODUCTS_SHOWN,
@@ -15,6 +17,7 @@ from stocktake.report.bins import (
     BinPrediction,
     make_thumbnail,
     rank_predictions,
+    tempered,
 )
 from stocktake.report.html import render_evaluation
 from stocktake.report.wording import Estimate, describe_result
@@ -186,7 +189,16 @@ def test_calibration_adds_one_section_and_nothing_else(html, calibration):
     longer, num_links = re.subn(r'<li><a href="#certainty">.*?</li>\n', "", longer)
     longer, num_sections = re.subn(r'<section id="certainty".*?</section>\n', "", longer, flags=re.DOTALL)
     assert (num_links, num_sections) == (1, 1)
+    bins = r'<section id="(mistakes|hits)".*?</section>\n'  # their probabilities are calibrated, too
+    longer, html = (re.sub(bins, "", page, flags=re.DOTALL) for page in (longer, html))
     assert longer == html
+
+
+def test_single_bins_have_calibrated_probabilities(calibration):
+    text = Page(render(metrics=make_metrics() | {"calibration": calibration})).text
+    softer = [p ** (1 / calibration["temperature"]) for p in (0.02, 0.97, 0.01)]
+    assert f"P(2) {100 * softer[1] / sum(softer):.0f} %" in text
+    assert "no calibration" not in text and "no calibration" in Page(render()).text
 
 
 def test_calibration_that_does_not_fit_is_refused(calibration):
@@ -209,12 +221,99 @@ def test_a_mistake_stands_beside_what_its_record_lists():
     page = Page(mistakes)
     assert [span["title"] for span in page.all("span") if "title" in span][:2] == [f"Cable & {HOSTILE}", LONG]
     words = page.text
-    for part in (f"1 × Cable & {HOSTILE}", f"24 × {LONG}", "3 × a product without a name", "P 97 %"):
+    for part in (f"1 × Cable & {HOSTILE}", f"24 × {LONG}", "3 × a product without a name", "P(2) 97 %"):
         assert part in words
     assert f"{NUM_PRODUCTS_SHOWN} × Product {NUM_PRODUCTS_SHOWN} and 2 more" in words
     assert f"Product {NUM_PRODUCTS_SHOWN + 1}" not in words
     assert words.count("No record came with this photo") == 1  # the bin LONG
     assert "Product 1" not in html[html.index('<section id="hits"') :]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Disney&reg; Frozen&#8482;", "Disney® Frozen™"),
+        ("Caf&eacute; &amp; Co", "Café & Co"),
+        ("&lt;script&gt;alert(1)&lt;/script&gt;", HOSTILE),
+        ("&lt;img src=x onerror=alert(1)&gt;", "<img src=x onerror=alert(1)>"),
+        ("AT&T", "AT&T"),
+    ],
+)
+def test_a_name_that_was_written_as_html_is_read_and_stays_text(written, read):
+    page = Page(render(records=make_records() | {HOSTILE: [(written, 1)]}))
+    assert f"1 × {read}" in page.text
+    assert read in [span.get("title") for span in page.all("span")]
+    assert not page.all("script") and all("onerror" not in image for image in page.all("img"))
+
+
+def test_a_leak_is_the_headline():
+    leaked = make_metrics() | {"leakage": 20, "train_manifest_sha256": "ab12" * 16}
+    html = render(metrics=leaked)
+    page = Page(html[html.index("<body>") :])
+    assert page.text.strip().startswith(
+        "Leak: the model was trained on 20 of these 1,000 test bins. The figures do not say"
+    )
+    assert "resnet50 was trained on 20 of 1,000 test bins" in html[: html.index("</title>")]
+    assert (
+        "another dataset than the model was trained on: manifest.parquet is 9f2c9f2c9f2c9f2c, was ab12ab12" in page.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "said", "unsaid"),
+    [
+        ({"leakage": 0, "train_manifest_sha256": "9f2c" * 16}, "", "trained on"),
+        (
+            {"leakage": None},
+            "Whether the model was trained on some of these bins, its checkpoint does not say.",
+            "Leak",
+        ),
+        ({"leakage": 0, "train_manifest_sha256": "ab12" * 16}, "it was trained on none of these bins", "Leak"),
+        ({"split": "train", "leakage": 1000}, "was trained on 1,000 of these 1,000 bins: on new ones", "Leak"),
+        ({"split": "all", "leakage": 700}, "was trained on 700 of these 1,000 bins: on new ones", "Leak"),
+        ({"split": "valid", "leakage": 0}, "The checkpoint was chosen on these bins", "trained on"),
+        ({"trained_on_synthetic": True}, "has only ever seen drawn bins, and these are photos", "drawings"),
+        ({"trained_on_synthetic": True, "synthetic": True}, "These bins are drawings", "and these are photos"),
+    ],
+)
+def test_what_the_model_has_seen_is_told_before_the_figures(facts, said, unsaid):
+    text = Page(render(metrics=make_metrics() | facts)).text
+    head = text[: text.index("Higher is better")]
+    assert said in head and unsaid not in head
+
+
+def test_no_word_of_wrong_records_where_bins_were_drawn():
+    text = Page(render(metrics=make_metrics() | {"synthetic": True}, records=make_records())).text
+    assert "Surest mistakes" in text
+    assert "record may be" not in text and "record errors" not in text and "One of the two is wrong" not in text
+
+
+def test_planted_record_errors_come_first():
+    """5 % of the records are wrong, any way; an overconfident model errs by one."""
+    draw = numpy.random.default_rng(3)
+    truth_N = draw.integers(5, size=2000)
+    seen_N = truth_N + draw.normal(0, 0.45, size=2000)
+    probabilities_NK = numpy.exp(-4 * (numpy.arange(5) - seen_N[:, None]) ** 2 / (2 * 0.45**2))  # T = 4 is honest
+    probabilities_NK /= probabilities_NK.sum(1, keepdims=True)
+    is_wrong_N = draw.random(2000) < 0.05
+    recorded_N = numpy.where(is_wrong_N, (truth_N + draw.integers(1, 5, size=2000)) % 5, truth_N)
+    predictions = [
+        BinPrediction(
+            f"{row:05}", int(recorded_N[row]), int(probabilities_NK[row].argmax()), probabilities_NK[row].tolist()
+        )
+        for row in range(2000)
+    ]
+
+    def precision(ranked: list[BinPrediction]) -> float:
+        place = {prediction.image_id: place for place, prediction in enumerate(ranked)}
+        return average_precision_score(is_wrong_N, [-place[f"{row:05}"] for row in range(2000)])
+
+    mistakes, hits = rank_predictions(tempered(predictions, 4.0), range(5))
+    by_the_formula = (probabilities_NK**0.25 / (probabilities_NK**0.25).sum(1, keepdims=True))[range(2000), recorded_N]
+    found = precision([*mistakes, *reversed(hits)])
+    assert found == pytest.approx(average_precision_score(is_wrong_N, -by_the_formula), abs=0.02)
+    surest = sorted(predictions, key=lambda bin: (bin.predicted == bin.count, -max(bin.probabilities), bin.image_id))
+    assert found > precision(surest) + 0.1, "ranked by how sure of its own count the model is"
 
 
 def test_an_empty_bin_is_not_one_without_a_record():
@@ -387,4 +486,18 @@ def test_in_a_browser(browser, calibration, tmp_path, width_px, color_scheme):
     assert ink in page.evaluate("[...document.querySelectorAll('svg text')].map(text => getComputedStyle(text).fill)")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#measures"
+    photo = page.locator("#mistakes img").first
+    photo.scroll_into_view_if_needed()
+    small = photo.bounding_box()
+    page.locator("#mistakes .zoom").first.click()
+    large = photo.bounding_box()
+    assert (large["width"], large["height"]) == (width_px, 844) and small["width"] < 350
+    page.mouse.click(width_px / 2, 422)
+    assert photo.bounding_box()["width"] == small["width"], "a second click, anywhere, makes it small again"
+    if width_px == 1280:  # no column stays empty
+        right = (
+            "section => Math.max(...[...section.querySelectorAll('*')].map(one => one.getBoundingClientRect().right))"
+        )
+        ends = page.locator("section").evaluate_all(f"all => all.map({right})")
+        assert min(ends) > 0.9 * 1280, ends
     context.close()

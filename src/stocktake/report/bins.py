@@ -1,13 +1,17 @@
 """Single bins on a page: which ones are worth a look, and how their picture and prediction are shown."""
 
 import base64
+import html
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy
 from PIL import Image, ImageOps
 
-THUMBNAIL_PX = 240
+from stocktake.calibration import apply_temperature, mismatch_score
+
+THUMBNAIL_PX = 480  # large enough to be looked at; the page shows it small, and at a click large
 NUM_PRODUCTS_SHOWN = 5
 
 # What the records list of each bin: name, None where the record has none, and quantity of each product.
@@ -24,23 +28,35 @@ class BinPrediction:
     probabilities: Sequence[float]
 
 
+def tempered(predictions: Sequence[BinPrediction], temperature: float) -> list[BinPrediction]:
+    """Returns the predictions with probabilities that can be believed; the most likely count stays."""
+    if not predictions:
+        return []
+    probabilities_NK = apply_temperature([prediction.probabilities for prediction in predictions], temperature)
+    pairs = zip(predictions, probabilities_NK.tolist(), strict=True)
+    return [replace(prediction, probabilities=probabilities) for prediction, probabilities in pairs]
+
+
 def rank_predictions(
     predictions: Sequence[BinPrediction], counts: Sequence[int]
 ) -> tuple[list[BinPrediction], list[BinPrediction]]:
-    """The mistakes and the hits, each with the most probable prediction first, then by image id.
+    """The mistakes, those with the likeliest record errors first, and the hits, the surest first; then by image id.
 
     Args:
-        predictions: In any order.
+        predictions: In any order. Untempered ones are ranked worse: the temperature changes the order among images.
         counts: The count that each of the probabilities is about.
     """
-
-    def surest_first(prediction: BinPrediction) -> tuple[float, str]:
-        return -prediction.probabilities[counts.index(prediction.predicted)], prediction.image_id
-
-    ranked = sorted(predictions, key=surest_first)
-    mistakes = [prediction for prediction in ranked if prediction.predicted != prediction.count]
-    hits = [prediction for prediction in ranked if prediction.predicted == prediction.count]
-    return mistakes, hits
+    if not predictions:
+        return [], []
+    recorded_N = numpy.array([counts.index(prediction.count) for prediction in predictions])
+    scores_N = mismatch_score([prediction.probabilities for prediction in predictions], recorded_N)
+    scores = {prediction.image_id: score for prediction, score in zip(predictions, scores_N.tolist(), strict=True)}
+    mistakes = [prediction for prediction in predictions if prediction.predicted != prediction.count]
+    hits = [prediction for prediction in predictions if prediction.predicted == prediction.count]
+    return (
+        sorted(mistakes, key=lambda prediction: (-scores[prediction.image_id], prediction.image_id)),
+        sorted(hits, key=lambda prediction: (scores[prediction.image_id], prediction.image_id)),
+    )
 
 
 def describe_bin(
@@ -50,7 +66,7 @@ def describe_bin(
     records: Records | None = None,
 ) -> dict:
     """What the template shows of a bin; `products` is None if `records` are."""
-    products = None if records is None else list(records.get(prediction.image_id, ()))
+    products = None if records is None else [*map(_readable, records.get(prediction.image_id, ()))]
     probabilities = {count: round(float(p), 4) for count, p in zip(counts, prediction.probabilities, strict=True)}
     return {
         "image_id": prediction.image_id,
@@ -62,6 +78,12 @@ def describe_bin(
         "num_more_products": max(0, len(products or ()) - NUM_PRODUCTS_SHOWN),
         "picture": make_thumbnail(prediction.image_id, pictures(prediction.image_id)),
     }
+
+
+def _readable(product: tuple[str | None, int]) -> tuple[str | None, int]:
+    """The public bucket's records write names as HTML, `&reg;` for ®; what comes out is text and is escaped as such."""
+    name, quantity = product
+    return name and html.unescape(name), quantity
 
 
 def make_thumbnail(image_id: str, jpeg: bytes) -> str:

@@ -17,12 +17,13 @@ MEASURES = {  # title: the keys before and after the temperature, and whether it
 NUMBERS = ("temperature", "coverage", "threshold", "num_images", "ece_by_chance")
 BY_CHANCE = "set_coverage_by_chance"
 RELIABILITY = ("confidence", "accuracy", "num_images")
+TITLES = ("Calibration", "Conformal sets", "A person's help")
 ANSWERED = (1.0, 0.5, 0.2)  # shares of the bins that the sentence about a person's help speaks of
 CURE = "Write metrics.json again with scripts/evaluate.py."
 
 
 def describe_certainty(calibration: Mapping[str, Any], num_counts: int) -> dict[str, Any]:
-    """What the template shows of `metrics["calibration"]`: `sentences`, `plots`, `measures` and `fitted`.
+    """What the template shows of `metrics["calibration"]`: `titles` and `sentences`, `plots`, `measures`, `fitted`.
 
     Args:
         calibration: Of the form that metrics.json holds; the values of estimates and of empty bars may be None.
@@ -51,6 +52,7 @@ def describe_certainty(calibration: Mapping[str, Any], num_counts: int) -> dict[
     title = "If a person counts the rest"
     plots[title] = draw_risk_coverage(answered, wrong, marked, title)
     return {
+        "titles": TITLES,
         "sentences": [
             _describe_honesty(calibration, reliability, estimates),
             _describe_sets(calibration, estimates, num_counts),
@@ -77,18 +79,18 @@ def _describe_honesty(
     if said is None or right is None or said_after is None:
         return ["How sure it is could not be compared with how often it is right."]
     temperature = round(calibration["temperature"], 2)
-    change = "softened" if temperature > 1 else "sharpened" if temperature < 1 else "left alone"
+    change = "Softened" if temperature > 1 else "Sharpened" if temperature < 1 else "Left as it is"
     sentences = [
         f"As trained, it says on average that it is {_percent(said)} sure, and is right on {_percent(right)} of bins.",
-        f"After one number (temperature {temperature:.2f}, fitted on {calibration['num_images']:,} validation images) "
-        f"has {change} what it says, it is {_percent(said_after)} sure.",
+        f"{change} by a temperature of {temperature:.2f} (fitted on {calibration['num_images']:,} validation images), "
+        f"it says {_percent(said_after)}.",
     ]
     before, after = estimates["ece_before"], estimates["ece_after"]
     if before.value is not None and after.value is not None:
         sentences.append(
-            f"Weighed over all bars below, how sure it says it is and how often it is right lay "
-            f"{100 * before.value:.1f} points apart, and now lie {100 * after.value:.1f} apart; with so few bins, "
-            f"chance alone would keep them {100 * calibration['ece_by_chance']:.1f} apart."
+            f"The calibration error (ECE) is how far the two lie apart over all bars below: {100 * before.value:.1f} "
+            f"points as trained, {100 * after.value:.1f} with the temperature, of which so few bins would leave "
+            f"{100 * calibration['ece_by_chance']:.1f} by chance alone."
         )
     return sentences
 
@@ -98,16 +100,14 @@ def _describe_sets(calibration: Mapping[str, Any], estimates: Mapping[str, Estim
     if held.value is None or size.value is None:
         return ["How often its sets of counts hold the record could not be computed."]
     low, high = (calibration[BY_CHANCE][end] for end in ("low", "high"))
-    asked = f"{100 * calibration['coverage']:g}\u202f% was asked for"
-    if held.value < low:
-        asked += ", which this falls short of"
-    elif held.value > high:
-        asked += ", which this is more than"
+    verdict = " They fall short." if held.value < low else " They hold more." if held.value > high else ""
     return [
-        f"Where one count is too bold, it can name a set of counts: its sets hold the record in "
-        f"{_percent(held.value, 1)} of bins and name {size.value:.1f} of the {num_counts} counts on average.",
-        f"{asked}: fitted on {calibration['num_images']:,} bins and measured on these, chance alone leaves it between "
-        f"{_percent(low, 1)} and {_percent(high, 1)} in 95 of 100 cases.",
+        f"Where one count is too bold, it names a set of counts, made to hold the record in "
+        f"{100 * calibration['coverage']:g}\u202f% of bins (conformal prediction).",
+        f"On these bins the sets hold it in {_percent(held.value, 1)}, and name {size.value:.1f} of the {num_counts} "
+        f"counts on average.",
+        f"Where all is well, 95 of 100 such measurements lie between {_percent(low, 1)} and {_percent(high, 1)}: "
+        f"{calibration['num_images']:,} bins to fit on, and these to measure, are no more.{verdict}",
     ]
 
 

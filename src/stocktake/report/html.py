@@ -12,19 +12,21 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stocktake.report.bins import BinPrediction, Records, describe_bin, rank_predictions
+from stocktake.report.bins import BinPrediction, Records, describe_bin, rank_predictions, tempered
 from stocktake.report.certainty import describe_certainty
 from stocktake.report.plots import draw_bars, draw_learning_curves
 from stocktake.report.slices import describe_slices
 from stocktake.report.wording import (
     ACCURACY,
-    CAUTIONS,
+    DRAWN_LABELS,
     LABELS,
     MEASURES,
     RMSE,
     WITHIN_ONE,
     Estimate,
     describe_result,
+    describe_what_was_seen,
+    is_leaked,
 )
 
 TEMPLATES = Environment(
@@ -71,6 +73,9 @@ def render_evaluation(
     """
     _check(metrics, predictions)
     counts = metrics["counts"]
+    calibration = metrics.get("calibration")
+    if calibration is not None:
+        predictions = tempered(predictions, calibration["temperature"])
     mistakes, hits = (
         [describe_bin(prediction, counts, pictures, records) for prediction in ranked[:NUM_BINS_SHOWN]]
         for ranked in rank_predictions(predictions, counts)
@@ -80,10 +85,10 @@ def render_evaluation(
         Section("measures", "Measures", _measures(metrics)),
         Section("confusion", "Which counts are mixed up", _confusion(counts, metrics["confusion_matrix"])),
         Section("per-count", "Each count", _per_count(counts, metrics["per_count"])),
-        *_certainty(metrics.get("calibration"), len(counts)),
+        *_certainty(calibration, len(counts)),
         *_slices(metrics),
         Section("learning", "Learning curves", _fill("learning", plots=draw_learning_curves(history))),
-        Section("mistakes", "Likely record errors, or the surest mistakes", _fill("mistakes", bins=mistakes)),
+        _mistakes(mistakes, bool(metrics.get("synthetic")), calibration is not None),
         Section("hits", "Surest hits", _fill("hits", bins=hits)),
         Section("reproduce", "How this was made", _fill("reproduce", metrics=metrics, run=run)),
     ]
@@ -133,11 +138,13 @@ def _title(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     name = run.get("name") or str(metrics.get("checkpoint") or "The model").rpartition("/")[2]
     bins = f"{metrics['num_images']:,} {'' if metrics['split'] == 'all' else metrics['split'] + ' '}bins"
     accuracy = Estimate.read(metrics[ACCURACY])
+    if is_leaked(metrics):
+        return f"{name} was trained on {metrics['leakage']:,} of {bins}"
     return f"{name} on {bins}" if accuracy.value is None else f"{name} counts {accuracy} of {bins} exactly"
 
 
 def _headline(title: str, metrics: Mapping[str, Any]) -> Markup:
-    majority = metrics["majority_baseline"]
+    majority, notes = metrics["majority_baseline"], describe_what_was_seen(metrics)
     answers = []
     for key in (ACCURACY, WITHIN_ONE, RMSE):
         measure = MEASURES[key]
@@ -154,8 +161,9 @@ def _headline(title: str, metrics: Mapping[str, Any]) -> Markup:
         metrics=metrics,
         answers=answers,
         sentences=describe_result(metrics),
-        labels=LABELS,
-        caution=CAUTIONS.get(metrics["split"]),
+        labels=DRAWN_LABELS if metrics.get("synthetic") else LABELS,
+        alarm=notes.pop(0) if is_leaked(metrics) else None,
+        notes=notes,
     )
 
 
@@ -193,6 +201,11 @@ def _certainty(calibration: Mapping[str, Any] | None, num_counts: int) -> list[S
     if calibration is None:
         return []
     return [Section("certainty", "How sure it is", _fill("certainty", **describe_certainty(calibration, num_counts)))]
+
+
+def _mistakes(bins: Sequence[Mapping[str, Any]], are_drawn: bool, is_calibrated: bool) -> Section:
+    title = "Surest mistakes" if are_drawn else "Likely record errors, or mistakes"
+    return Section("mistakes", title, _fill("mistakes", bins=bins, are_drawn=are_drawn, is_calibrated=is_calibrated))
 
 
 def _slices(metrics: Mapping[str, Any]) -> list[Section]:

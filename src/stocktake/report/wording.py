@@ -15,6 +15,10 @@ CAUTIONS = {
     "valid": "The checkpoint was chosen on these bins: on new ones it may do a little worse.",
     "all": "The model was trained on some of these bins: on new ones it will do worse.",
 }
+DRAWN_LABELS = (
+    "These bins are drawings: their counts are right by their making, and where the model says another one, it is the "
+    "model that is wrong. How it would count photos of real bins, nothing here says."
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,43 @@ class Difference(Estimate):
 def known(number: float | None) -> float | None:
     """The number, or None where JSON holds null or NaN."""
     return None if number is None or math.isnan(number) else number
+
+
+def is_leaked(metrics: Mapping[str, Any]) -> bool:
+    """Whether the model was trained on some of the bins that are there to measure it."""
+    return metrics["split"] in ("valid", "test") and bool(metrics.get("leakage"))
+
+
+def describe_what_was_seen(metrics: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of the bins before any figure: whether, and in what, the model has seen them.
+
+    Args:
+        metrics: Of metrics.json `split`, `num_images`, `manifest_sha256` and what is known of the training.
+    """
+    split, num_bins, leakage = metrics["split"], metrics["num_images"], metrics.get("leakage")
+    before, now = metrics.get("train_manifest_sha256"), metrics.get("manifest_sha256")
+    is_other = before is not None and before != now
+    notes = []
+    if is_leaked(metrics):
+        notes.append(
+            f"Leak: the model was trained on {leakage:,} of these {num_bins:,} {split} bins. The figures do not say "
+            "how it counts new ones; evaluate it with the dataset root that it was trained on."
+        )
+    elif leakage:
+        notes.append(f"The model was trained on {leakage:,} of these {num_bins:,} bins: on new ones it will do worse.")
+    elif split in CAUTIONS and (leakage is None or (split == "valid" and not is_other)):
+        notes.append(CAUTIONS[split])
+    elif leakage is None and "leakage" in metrics:
+        notes.append("Whether the model was trained on some of these bins, its checkpoint does not say.")
+    if is_other:
+        none = "" if leakage else "; it was trained on none of these bins"
+        notes.append(
+            f"This is another dataset than the model was trained on: manifest.parquet is {now[:16]}, was {before[:16]} "
+            f"(sha256){none}."
+        )
+    if metrics.get("trained_on_synthetic") and not metrics.get("synthetic"):
+        notes.append("The model has only ever seen drawn bins, and these are photos.")
+    return notes
 
 
 def describe_result(metrics: Mapping[str, Any]) -> list[str]:

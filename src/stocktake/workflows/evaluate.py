@@ -21,6 +21,7 @@ from stocktake.data.products import read_products
 from stocktake.data.records import Product
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
+from stocktake.report.wording import describe_what_was_seen
 from stocktake.storage import Folder, is_s3, join_url
 from stocktake.workflows.baselines import linear_baseline
 from stocktake.workflows.console import quieten
@@ -30,6 +31,7 @@ from stocktake.workflows.history import read_history
 from stocktake.workflows.measured_certainty import measure_calibration
 from stocktake.workflows.measured_counts import measure, measure_majority
 from stocktake.workflows.measured_images import measure_images
+from stocktake.workflows.measured_leakage import measure_leakage
 from stocktake.workflows.measured_slices import measure_slices
 from stocktake.workflows.packages import versions
 from stocktake.workflows.predicted_split import predict_split
@@ -66,10 +68,13 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         "split": cfg.side,
         "num_images": rows.num_rows,
         "manifest_sha256": datamodule.manifest.sha256,
+        **measure_leakage(checkpoint.data, kept, datamodule.manifest, datamodule.root, rows),
     }
     place = cfg.output_dir or str(_output_dir(checkpoint.place, cfg.side))
     output = Folder(place, storage)
     require_replaceable(output, METRICS_KEY, {name: about[name] for name in MADE_OF}, cfg.overwrite)
+    for note in describe_what_was_seen(about):
+        print(note, flush=True)
     probabilities_NK = predict_split(model, datamodule, cfg.side, cfg.accelerator, cfg.precision)
     counts_K = numpy.array(model.counts)
     recorded_N = numpy.searchsorted(counts_K, rows["count"].to_numpy())
@@ -99,7 +104,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     content = {PREDICTIONS_KEY: table.getvalue(), REPORT_KEY: report.encode()}
     output.write_together(content | {METRICS_KEY: (json.dumps(metrics, indent=2) + "\n").encode()})
 
-    gist = {f"test/{name}": metrics[f"test/{name}"]["value"] for name in ("accuracy", "rmse", "rmse_mean")}
+    gist = {"leakage": metrics["leakage"]}
+    gist |= {f"test/{name}": metrics[f"test/{name}"]["value"] for name in ("accuracy", "rmse", "rmse_mean")}
     gist |= {name: metrics[name]["test/accuracy"]["value"] for name in metrics if name.endswith("_baseline")}
     gist |= {"num_images": rows.num_rows, "report": join_url(place, REPORT_KEY)}
     print(json.dumps(gist))

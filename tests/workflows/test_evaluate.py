@@ -1,0 +1,83 @@
+"""What an evaluation says of what the model has seen: nothing where all is well, and else before any figure."""
+
+import json
+
+import pytest
+from untrained import write_checkpoint
+
+from stocktake.data.identity import DataIdentity
+from stocktake.data.ingest import Ingest
+from stocktake.data.listing import read_listing
+from stocktake.data.manifest import Manifest
+from stocktake.data.split import Split
+from stocktake.storage import Folder
+from stocktake.workflows.evaluate import evaluate
+
+
+@pytest.fixture(scope="module")
+def other_root(synthetic_source, tmp_path_factory):
+    """The same bins, with others to test on."""
+    folder = tmp_path_factory.mktemp("split-again")
+    source = Folder(str(synthetic_source))
+    Ingest(source, Folder(str(folder)), read_listing(source), Split(block=1, seed=1)).run()
+    return folder
+
+
+def identity(root) -> DataIdentity:
+    manifest = Manifest.read(Folder(str(root)))
+    return DataIdentity.of(manifest, manifest.side("train"))
+
+
+@pytest.fixture
+def evaluated(compose, synthetic_root, tmp_path, capsys):
+    """Evaluates a model that says what it was trained on; returns metrics.json, the page and the printed lines."""
+
+    def run(*words, data=None):
+        checkpoint = write_checkpoint(tmp_path, synthetic_root, data=data)
+        evaluate(compose("evaluate", f"checkpoint={checkpoint}", *words, "num_workers=0", "accelerator=cpu"))
+        (folder,) = tmp_path.glob("evaluation-*")
+        lines = capsys.readouterr().out.splitlines()
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        return json.loads((folder / "metrics.json").read_text()), page, lines
+
+    return run
+
+
+def test_a_model_that_has_seen_none_of_the_bins_is_told_so_in_figures_alone(evaluated, synthetic_root):
+    metrics, page, lines = evaluated(data=identity(synthetic_root))
+    assert metrics["leakage"] == json.loads(lines[-1])["leakage"] == 0
+    assert metrics["train_manifest_sha256"] == metrics["manifest_sha256"]
+    assert "trained on" not in page[: page.index("<nav")]
+    assert not any("trained on" in line for line in lines)
+
+
+def test_bins_that_were_trained_on_are_the_headline(evaluated, synthetic_root, other_root):
+    seen = set(Manifest.read(Folder(str(synthetic_root))).side("train")["image_id"].to_pylist())
+    tested = Manifest.read(Folder(str(other_root))).side("test")["image_id"].to_pylist()
+    num_seen = len(seen.intersection(tested))
+    assert 0 < num_seen < len(tested)
+    metrics, page, lines = evaluated(f"root={other_root}", data=identity(synthetic_root))
+    assert metrics["leakage"] == num_seen
+    leak = f"Leak: the model was trained on {num_seen} of these {len(tested)} test bins."
+    assert lines[0].startswith(leak)
+    assert lines[1].startswith("This is another dataset than the model was trained on: manifest.parquet is ")
+    assert next(iter(json.loads(lines[-1]).items())) == ("leakage", num_seen)
+    assert leak in page[: page.index("<h1>")]
+
+
+def test_the_training_bins_themselves_are_no_leak(evaluated, synthetic_root):
+    metrics, page, lines = evaluated("side=train", data=identity(synthetic_root))
+    assert metrics["leakage"] == metrics["num_images"] == json.loads(lines[-1])["leakage"]
+    assert lines[
+        0
+    ] == f"The model was trained on {metrics['leakage']} of these {metrics['num_images']} bins: on new " + (
+        "ones it will do worse."
+    )
+    assert "Leak" not in page
+
+
+def test_an_old_checkpoint_cannot_tell(evaluated):
+    metrics, page, lines = evaluated("limit=20")
+    assert metrics["leakage"] is metrics["train_manifest_sha256"] is None
+    assert lines[0] == "Whether the model was trained on some of these bins, its checkpoint does not say."
+    assert lines[0] in page and json.loads(lines[-1])["leakage"] is None
