@@ -164,6 +164,18 @@ class Folder:
         for key, content in files.items():
             self.write(key, content)
 
+    def copy(self, key: str, to: str) -> None:
+        """Copies one object within the folder, whole or not at all.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            StorageError: It could not be copied.
+        """
+        try:
+            self._ask(f"copy {key}", lambda store: obstore.copy(store, key, to))
+        except StorageError:  # a file system without hard links, or an object past the 5 GB of S3's CopyObject
+            self.write(to, self.read(key))
+
     def remove(self, key: str) -> None:
         """Removes one object.
 

@@ -73,15 +73,19 @@ class SpotCheckpoint(ModelCheckpoint):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         epoch_loop = trainer.fit_loop.epoch_loop
-        if epoch_loop.batch_progress.is_last_batch or epoch_loop._should_accumulate():
-            return  # a validation follows, or gradients that no checkpoint holds: neither can be resumed from
+        follows = epoch_loop.batch_progress.is_last_batch or epoch_loop._should_check_val_fx(
+            trainer.fit_loop._data_fetcher
+        )
+        if follows or epoch_loop._should_accumulate():
+            return  # an epoch's end, a validation, or gradients that no checkpoint holds: none can be resumed from
         super().on_train_batch_end(trainer, module, *args)
         if self._is_anyone_told_to_stop(trainer):
             self._save_last(trainer)
             self._is_stopping = True  # at the start of the next step, when this one has been logged
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.sanity_checking:
+        is_in_step = trainer.fit_loop.epoch_loop._should_accumulate()  # and no checkpoint holds its gradients
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not is_in_step:
             self._save_last(trainer)
             if self._is_anyone_told_to_stop(trainer):
                 self._stop(trainer)
@@ -99,8 +103,12 @@ class SpotCheckpoint(ModelCheckpoint):
         raise Interrupted(f"stopped by SIGTERM after step {trainer.global_step}, saved {self.best_model_path}")
 
     def _save_last(self, trainer: Trainer) -> None:
-        if self._last_global_step_saved != trainer.global_step:
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        candidates = self._monitor_candidates(trainer)
+        path = self.format_checkpoint_name(candidates)
+        if path in self.best_k_models:  # saved before its validation, which it is to know of
+            self._save_checkpoint(trainer, path)
+        else:
+            self._save_topk_checkpoint(trainer, candidates)
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         # Lightning logs a step only after this hook, and a machine that vanishes in between would have lost it: what

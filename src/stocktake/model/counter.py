@@ -21,6 +21,7 @@ from stocktake.model.metrics import CountMetrics
 from stocktake.model.weights import create_backbone
 
 CALIBRATION_KEY = "calibration"  # in a checkpoint
+LENGTHS = frozenset({"total_steps", "T_max"})  # what a schedule calls the length of the run, where it depends on it
 
 
 class BinCounter(LightningModule):
@@ -170,7 +171,7 @@ class BinCounter(LightningModule):
             return {"optimizer": optimizer}
         taken = inspect.signature(self.scheduler).parameters
         runtime = {}
-        if lengths := {"total_steps", "T_max"} & set(taken):
+        if lengths := LENGTHS & set(taken):
             by_step = self.scheduler_interval == "step"
             length = int(self.trainer.estimated_stepping_batches) if by_step else self.trainer.max_epochs
             runtime = dict.fromkeys(lengths, length)

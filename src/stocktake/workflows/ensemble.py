@@ -27,8 +27,9 @@ from stocktake.model.metrics import group_errors, summarise
 from stocktake.storage import Folder, StorageOptions, join_url
 from stocktake.workflows.console import quieten
 from stocktake.workflows.evaluations import short_names
+from stocktake.workflows.finishing import CALIBRATION_NAME
 from stocktake.workflows.predicted_split import predict_split
-from stocktake.workflows.train import CALIBRATION_NAME, CONFIG_NAME
+from stocktake.workflows.resuming import CONFIG_NAME
 
 CHECKPOINT_KEY = "checkpoints/best.ckpt"  # as of a run, so that all that reads a run's checkpoint reads this one
 # Members that differ in one of these see other pictures, may have seen the others' validation bins, or make it

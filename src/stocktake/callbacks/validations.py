@@ -1,0 +1,77 @@
+"""The figures of the newest validation in every checkpoint, and a validation of a run's last steps."""
+
+import time
+from math import inf
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
+
+
+class Validations(Callback):
+    """Remembers what a checkpoint's weights got in their validation, and validates before a run ends.
+
+    Without it a run whose `max_steps` end inside an epoch, or whose last epoch is not a multiple of
+    `check_val_every_n_epoch`, would neither validate nor keep its last steps.
+    """
+
+    def __init__(self):
+        self.metrics: dict[str, float] = {}
+        self.step: int | None = None  # at which they were measured
+        self._intervals: tuple[Any, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metrics": self.metrics, "step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.metrics, self.step = state_dict["metrics"], state_dict["step"]
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Ends at once what had ended before it could write its results."""
+        stopped_early = any(
+            callback.stopping_reason != EarlyStoppingReason.NOT_STOPPED for callback in trainer.early_stopping_callbacks
+        )
+        if self.step != trainer.global_step:
+            return
+        if stopped_early or _is_end(trainer):
+            trainer.should_stop = True
+        elif not _is_due(trainer):
+            # It was the end, and no longer is. Lightning goes on right only after a validation that was due.
+            self._intervals = trainer.val_check_batch, trainer.check_val_every_n_epoch
+            _make_due(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        if self._intervals is not None:
+            trainer.val_check_batch, trainer.check_val_every_n_epoch = self._intervals
+            trainer._last_val_time = time.monotonic()
+            self._intervals = None
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        if _is_end(trainer):
+            _make_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.metrics = {
+                name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("valid/")
+            }
+            self.step = trainer.global_step
+
+
+def _is_end(trainer: Trainer) -> bool:
+    """Whether the run ends with this batch."""
+    is_last_step = 0 <= trainer.max_steps <= trainer.global_step
+    is_last_epoch = 0 < trainer.max_epochs <= trainer.current_epoch + 1
+    return is_last_step or (is_last_epoch and trainer.is_last_batch)
+
+
+def _is_due(trainer: Trainer) -> bool:
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+
+
+def _make_due(trainer: Trainer) -> None:
+    """Has Lightning validate after this batch."""
+    epoch_loop, is_within_epoch = trainer.fit_loop.epoch_loop, trainer.check_val_every_n_epoch is not None
+    trainer.val_check_batch = (epoch_loop.batch_idx if is_within_epoch else epoch_loop.total_batch_idx) + 1
+    trainer.check_val_every_n_epoch = 1 if is_within_epoch else None
+    trainer._last_val_time = -inf  # where the interval is one of time

@@ -1,0 +1,77 @@
+"""What a finished run leaves for people and for what has no torch: metrics.json and calibration.json."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
+
+from stocktake.callbacks.best import BestCheckpoint
+from stocktake.callbacks.spot import SpotCheckpoint
+from stocktake.callbacks.validations import Validations
+from stocktake.checkpoints import read_checkpoint
+from stocktake.model.counter import CALIBRATION_KEY
+from stocktake.storage import Folder, StorageOptions, split_url
+
+METRICS_NAME = "metrics.json"
+CALIBRATION_NAME = "calibration.json"
+
+
+def read_metrics(run_dir: Path, optimized_metric: str) -> dict[str, Any] | None:
+    """Returns the metrics.json of a finished run; None where the run has not come so far."""
+    path = run_dir / METRICS_NAME
+    if not path.is_file():
+        return None
+    try:
+        metrics = json.loads(path.read_text())
+        float(metrics[optimized_metric])
+    except (ValueError, KeyError, TypeError):
+        print(f"{path} is not whole, so the run goes on from its newest checkpoint.", file=sys.stderr)
+        return None
+    return metrics
+
+
+def write_results(
+    run_dir: Path, trainer: Trainer, validations: Validations, optimized_metric: str, storage: StorageOptions
+) -> float:
+    """Writes metrics.json last of all, so that its presence means that the run is finished; returns the best value.
+
+    The figures are those of the validation that the named checkpoint was saved at; those of the last validation and
+    the last steps stand beside them as `last/...`.
+
+    Raises:
+        ValueError: `optimized_metric` was never measured.
+    """
+    best = _kept(trainer, BestCheckpoint)
+    kept = best or _kept(trainer, SpotCheckpoint)
+    metrics: dict[str, Any] = validations.metrics
+    if kept is not None:
+        state = read_checkpoint(kept.best_model_path, storage)
+        measured = state.get("callbacks", {}).get(validations.state_key, {"metrics": {}})
+        metrics = measured["metrics"] | {"checkpoint": kept.best_model_path, "checkpoint_step": state["global_step"]}
+        if best is not None:
+            metrics[optimized_metric] = float(best.best_model_score)
+    if optimized_metric not in metrics:
+        raise ValueError(f"optimized_metric={optimized_metric!r} was never measured; there are {sorted(metrics)}.")
+    last = {name: float(value) for name, value in trainer.callback_metrics.items()} | validations.metrics
+    value = metrics[optimized_metric]
+    if best is None:
+        rank_zero_info("No best checkpoint was kept: the figures are the last validation's.")
+    if kept is not None:
+        rank_zero_info(f"{optimized_metric} {value:.4f} in {kept.best_model_path}")
+        rank_zero_info(f"Evaluate it: python scripts/evaluate.py checkpoint={kept.best_model_path}")
+    if trainer.is_global_zero:
+        if kept is not None and CALIBRATION_KEY in state:
+            content = json.dumps(state[CALIBRATION_KEY], indent=2) + "\n"
+            Folder(split_url(kept.best_model_path)[0], storage).write(CALIBRATION_NAME, content.encode())
+        metrics = metrics | {f"last/{name}": figure for name, figure in last.items()} | {"steps": trainer.global_step}
+        Folder(str(run_dir)).write(METRICS_NAME, (json.dumps(metrics, indent=2) + "\n").encode())
+    return value
+
+
+def _kept(trainer: Trainer, kind: type[ModelCheckpoint]) -> ModelCheckpoint | None:
+    """Returns the callback of this kind, if it is on and has kept a checkpoint."""
+    return next((c for c in trainer.checkpoint_callbacks if isinstance(c, kind) and c.best_model_path), None)

@@ -1,0 +1,178 @@
+"""Going on with a run: from which checkpoint, by which overrides, and never over another run's."""
+
+import hashlib
+import inspect
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from stocktake.agreement import Agreement
+from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
+from stocktake.callbacks.run_config import CONFIG_KEY, OtherConfig
+from stocktake.config import build
+from stocktake.model.counter import LENGTHS
+from stocktake.shell import hydra_value, typed_again
+from stocktake.storage import Folder, is_s3, local_path
+from stocktake.workflows.finishing import METRICS_NAME
+
+CONFIG_NAME = "config.yaml"
+TIMED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # a run folder that Hydra has just made
+# Where a run is, on how many machines, and what it shows: none of it changes what is learnt.
+MAY_DIFFER = [
+    *("run_dir", "run_name", "checkpoint_dir", "storage", "logger", "compute"),
+    *("data.root", "data.num_workers", "data.cache_dir", "data.cache_limit_mib", "data.storage"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins"),
+    *(f"callbacks.{name}" for name in ("best", "spot", "learning_rate", "throughput", "progress", "step_lines")),
+]
+RUN_LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
+
+
+class NothingToResume(ValueError):
+    """`resume=true` where there is no run to go on with, or none that can be gone on with."""
+
+
+class WouldOverwrite(ValueError):
+    """The folder of a new run holds another run's checkpoints."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A whole checkpoint, and the configuration of the run that wrote it.
+
+    Attributes:
+        path: Of a copy on this machine, under its own name.
+        config: Plain values.
+    """
+
+    path: Path
+    config: dict[str, Any]
+
+
+def newest_start(checkpoints: Folder, folder: Path, agreement: Agreement) -> Start | None:
+    """Returns a local copy, in `folder`, of the checkpoint to go on from: the newest whole one that all ranks have.
+
+    Lightning would find it on disk, but not in S3, and would take a half-written one.
+    """
+    starts, digests = {}, []
+    for key in _keys(checkpoints):
+        path = folder / key
+        path.write_bytes(content := checkpoints.read(key))
+        try:
+            config = torch.load(path, map_location="meta", weights_only=True)[CONFIG_KEY]
+        except Exception:  # torch raises a dozen different ones for a broken file
+            path.unlink()
+            said = f"{key} ({len(content)} bytes) is damaged or not a run's"
+            print(f"{said}; trying the one before it.", file=sys.stderr)
+            continue
+        starts[key] = Start(path, config)
+        digests.append((key, hashlib.sha256(content).hexdigest()))
+        if agreement.num_ranks == 1:
+            break  # the others need not be read
+    return starts.get(agreement.newest_common(digests))
+
+
+def _keys(checkpoints: Folder) -> list[str]:
+    names = {key for key, _ in checkpoints.sizes()}
+    steps = sorted((name for name in names if re.fullmatch(r"step-\d+\.ckpt", name)), reverse=True)
+    return steps + [name for name in (BEST_NAME, BEFORE_NAME) if name in names]
+
+
+def begin_anew(cfg: DictConfig, checkpoints: Folder) -> None:
+    """Checks that a run which goes on from nothing takes no other run's place.
+
+    Raises:
+        NothingToResume: `resume=true`, and the folder is new, or nothing in it can be gone on from.
+        WouldOverwrite: The folder holds the results of another run.
+    """
+    run_dir = Path(cfg.run_dir)
+    held = _keys(checkpoints) + [METRICS_NAME] * (run_dir / METRICS_NAME).is_file()
+    is_named = cfg.run_name in run_dir.parts
+    elsewhere = "run_name=<new>" if is_named else f"hydra.run.dir=runs/{cfg.name}/<new>"
+    anew = f"{elsewhere}, or remove what lies there to start anew in its place: {_removal(run_dir, checkpoints)}"
+    if held and cfg.resume:
+        raise NothingToResume(
+            f"resume=true finds no whole checkpoint in {checkpoints.url} to go on from; there are {', '.join(held)}. "
+            f"To start another run, type {anew}"
+        )
+    if held:
+        raise WouldOverwrite(
+            f"{checkpoints.url} holds an earlier run ({', '.join(held)}), which this one would overwrite. "
+            f"To go on with that one, type resume=true; to start another, {anew}"
+        )
+    if cfg.resume and (timed := _timed_folder(cfg)) is not None:
+        again = typed_again(f"hydra.run.dir={hydra_value(_newest_beside(timed))}")
+        raise NothingToResume(
+            f"resume=true finds nothing to go on from: {timed} is a new folder, named by the time. To go on with a "
+            f"run, name its folder: {again}"
+        )
+
+
+def _removal(run_dir: Path, checkpoints: Folder) -> str:
+    command = f"rm -r {shlex.quote(str(run_dir))}"
+    if is_s3(checkpoints.url):
+        return f"{command} ; aws s3 rm --recursive {shlex.quote(checkpoints.url)}"
+    path = local_path(checkpoints.url)
+    return command if run_dir.absolute() in path.parents else f"{command} {shlex.quote(str(path))}"
+
+
+def _timed_folder(cfg: DictConfig) -> Path | None:
+    """Returns the run's folder, or a sweep's, if Hydra named it by the time and the checkpoints are in it."""
+    if "RUN_DIR" in os.environ or is_s3(cfg.checkpoint_dir):
+        return None
+    run_dir = Path(cfg.run_dir)
+    timed = (folder for folder in (run_dir, run_dir.parent) if TIMED.fullmatch(folder.name))
+    return next(timed, None) if run_dir in Path(cfg.checkpoint_dir).parents else None
+
+
+def _newest_beside(folder: Path) -> str:
+    beside = sorted(path.parents[1] for path in folder.parent.glob("*/checkpoints/*.ckpt"))
+    return str(beside[-1]) if beside else f"{folder.parent}/<time>"
+
+
+def read_config(run_dir: Path) -> dict[str, Any] | None:
+    """Returns the configuration that a run folder's run was begun with, or None."""
+    try:
+        config = yaml.safe_load((run_dir / CONFIG_NAME).read_bytes())
+    except (OSError, yaml.YAMLError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+@rank_zero_only
+def write_config(run_dir: Path, cfg: DictConfig) -> None:
+    Folder(str(run_dir)).write(CONFIG_NAME, OmegaConf.to_yaml(cfg, resolve=True).encode())
+
+
+def raised_lengths(cfg: DictConfig, before: Mapping[str, Any]) -> list[str]:
+    """Returns which keys make a run longer than it was to be when it began.
+
+    Raises:
+        OtherConfig: The learning rate's schedule depends on the length.
+    """
+    trainer = before.get("trainer") or {}
+    lengths = {name: (trainer.get(name.split(".")[1]), OmegaConf.select(cfg, name)) for name in RUN_LENGTHS}
+    raised = [name for name, (was, now) in lengths.items() if _length(now) > _length(was)]
+    schedule = cfg.model.scheduler and build(cfg.model.scheduler)
+    if raised and schedule is not None and LENGTHS & set(inspect.signature(schedule).parameters):
+        was, now = lengths[raised[0]]
+        raise OtherConfig(
+            f"{raised[0]} was {was}, is {now}: {cfg.model.scheduler._target_.split('.')[-1]} spreads the learning rate "
+            "over the whole run, so a longer one would have had other rates from its first step on. Type "
+            f"{raised[0]}={hydra_value(was)} to go on with this run, or start another one beside it."
+        )
+    return raised
+
+
+def _length(value: Any) -> float:
+    return inf if value in (None, -1) else float(value)
