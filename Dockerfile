@@ -1,10 +1,11 @@
 # Two images. One for training jobs that starts without installing anything:
-#   docker build --target training --tag <account>.dkr.ecr.<region>.amazonaws.com/stocktake:1 .
+#   docker build --platform linux/amd64 --provenance=false --output type=docker --target training --tag <account>.dkr.ecr.<region>.amazonaws.com/stocktake:1 .
 #   python train.py -m experiment=resnet50_spot hydra/launcher=sagemaker compute.image_uri=<that tag> compute.requirements=null
-# The job's own code comes through its channel `code` and goes before the copy in here.
+# The job's own code comes through its channel `code` and goes before the copy in here. SageMaker's instances are amd64,
+# and it refuses an image whose manifest is of the OCI format, which buildx writes with a provenance: hence the options.
 #
 # And one that serves an exported model, here or behind a SageMaker endpoint:
-#   docker build --target serving --tag stocktake-serving:1 .
+#   docker build --platform linux/amd64 --provenance=false --output type=docker --target serving --tag stocktake-serving:1 .
 #   docker run --publish 8080:8080 --volume "$PWD/model:/opt/ml/model:ro" stocktake-serving:1
 
 # AWS's PyTorch image: torch, CUDA, NCCL and the network drivers of its instances. Log in first:

@@ -18,6 +18,9 @@ from stocktake.workflows.credentials import aws_source, wandb_key_source
 from stocktake.workflows.hardware import suitable_precision
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
+sys.path.append(str(REPOSITORY / "tests" / "launchers"))
+from account import Account  # noqa: E402
+
 SCRIPT = REPOSITORY / "scripts" / "doctor.py"
 SECRET = "a-secret-that-nobody-may-see"
 
@@ -25,7 +28,7 @@ SECRET = "a-secret-that-nobody-may-see"
 @pytest.fixture(autouse=True)
 def bare_machine(monkeypatch, tmp_path):
     """A home without credentials, and a socket that leads nowhere: without network=true nothing may be asked."""
-    for name in ("WANDB_API_KEY", "NETRC", *ward.PLACES):
+    for name in ("WANDB_API_KEY", "NETRC", "STOCKTAKE_BUCKET", "STOCKTAKE_ROLE", *ward.PLACES):
         monkeypatch.delenv(name, raising=False)
     for name in [name for name in ward.os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -166,6 +169,87 @@ def test_aws_credentials_are_found_by_their_method_and_never_shown(monkeypatch, 
 def test_a_containers_role_is_not_asked(monkeypatch, no_network):
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials")
     assert aws_source() == "the container's role in AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+
+
+def test_a_system_that_it_does_not_run_on_is_told():
+    assert ward.platform("linux").cure is None
+    assert ward.platform("darwin").cure is None
+    windows = ward.platform("win32")
+    assert windows.stops_training
+    assert windows.cure.startswith("wsl --install")
+
+
+class Cuda:
+    """torch with a GPU of another age than its own."""
+
+    __version__ = "2.15.0"
+
+    def __init__(self, available=True, capability=(7, 0)):
+        self.cuda, self.version = self, self
+        self.available, self.capability = available, capability
+
+    def __str__(self):
+        return "13.2"
+
+    def is_available(self):
+        return self.available
+
+    def device_count(self):
+        return 1
+
+    def get_arch_list(self):
+        return ["sm_75", "sm_80", "sm_120", "compute_120"]
+
+    def get_device_capability(self, _):
+        return self.capability
+
+    def get_device_name(self, _):
+        return "Tesla V100"
+
+
+def test_a_gpu_that_this_torch_cannot_use_is_told(tmp_path):
+    (old,) = ward.unusable_gpus(Cuda(), tmp_path)
+    assert old.detail == "Tesla V100 is of compute capability 7.0; torch 2.15.0 begins at 7.5"
+    assert old.stops_training
+    assert list(ward.unusable_gpus(Cuda(capability=(7, 5)), tmp_path)) == []
+    assert list(ward.unusable_gpus(Cuda(available=False), tmp_path)) == []
+    (tmp_path / "nvidiactl").touch()
+    (tmp_path / "nvidia0").touch()
+    (hidden,) = ward.unusable_gpus(Cuda(available=False), tmp_path)
+    assert hidden.detail == "is here, but torch 2.15.0 cannot use it: its driver must know CUDA 13.2"
+    assert hidden.cure.startswith("nvidia-smi")
+
+
+def test_what_sagemaker_wants_is_looked_for_without_a_request(monkeypatch, no_network):
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("STOCKTAKE_BUCKET", "bins")
+    region, bucket, role = ward.sagemaker(network=False)
+    assert "AWS_REGION=eu-west-1 is set, which boto3 does not read" in region.detail
+    assert region.cure == "export AWS_DEFAULT_REGION=<region>"
+    assert (bucket.detail, bucket.cure) == ("bins (not tried: network=true)", None)
+    assert role.cure.startswith("export STOCKTAKE_ROLE=arn:aws:iam::")
+    assert not any(finding.stops_training for finding in (region, bucket, role))
+
+
+def test_with_the_network_bucket_role_and_quota_are_looked_at(monkeypatch):
+    with Account() as account:
+        for name, value in account.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+        for name, value in {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": SECRET}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        monkeypatch.setenv("STOCKTAKE_BUCKET", "bins")
+        monkeypatch.setenv("STOCKTAKE_ROLE", "arn:aws:iam::123456789012:role/Stocktake")
+        account.quotas = {"ml.g5.xlarge for training job usage": 0.0, "other": 9.0}
+        region, bucket, role, on_demand, spot = ward.sagemaker(network=True)
+    assert region.detail == "eu-west-1"
+    assert "compute.bucket=bins: S3 does not answer" in bucket.detail
+    assert (role.detail, role.cure) == ("arn:aws:iam::123456789012:role/Stocktake", None)
+    assert on_demand.detail == "ml.g5.xlarge for training job usage: 0"
+    assert "servicequotas" in on_demand.cure
+    assert spot.detail == "ml.g5.xlarge for spot training job usage: not told"
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from hydra.errors import CompactHydraException
+from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
@@ -34,12 +33,9 @@ from hydra_plugins.stocktake_sagemaker.problems import (
     secret_problems,
     told,
 )
+from hydra_plugins.stocktake_sagemaker.results import LaunchError, job_returns
 from hydra_plugins.stocktake_sagemaker.stored import stored_problems
 from hydra_plugins.stocktake_sagemaker.words_check import words_problems
-
-
-class LaunchError(CompactHydraException):
-    """Jobs could not be sent, or ended without a result; Hydra prints its message without a traceback."""
 
 
 class SageMakerLauncher(Launcher):
@@ -96,7 +92,7 @@ class SageMakerLauncher(Launcher):
             except (ValueError, RuntimeError, OSError):
                 self._left_running(jobs, plans, followed)
                 raise
-            return self._returns(jobs, plans, followed)
+            return job_returns(jobs, plans, followed)
 
     def _plan(self, words: list[str], number: int, is_single: bool, tags: dict[str, str]) -> Plan:
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, words)
@@ -249,37 +245,3 @@ class SageMakerLauncher(Launcher):
             names = ", ".join(job.name for job in running)
             print(f"{len(running)} of {len(plans)} job(s) run on, and are billed: {names}.")
             print("\n".join(how_to_go_on(jobs, running, self.launch_name, self.region)), flush=True)
-
-    def _returns(self, jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> list[JobReturn]:
-        from stocktake.cloud.jobs import JobError
-
-        returns = []
-        for plan, job in zip(plans, followed, strict=True):
-            cfg = plan.cfg.copy()
-            result = JobReturn(
-                overrides=plan.words,
-                hydra_cfg=plan.cfg,
-                working_dir=str(plan.folder),
-                task_name=plan.cfg.hydra.job.name,
-                status=JobStatus.COMPLETED,
-            )
-            with open_dict(cfg):
-                del cfg["hydra"]
-            result.cfg = cfg
-            try:
-                if job.status != "Completed":
-                    raise JobError(
-                        f"{job.name} {job.status.lower()} ({job.secondary_status}): {job.reason or job.message}"
-                    )
-                metrics = jobs.results(job.name, plan.folder)
-                if plan.cfg.optimized_metric not in metrics:
-                    raise JobError(f"{job.name}: its metrics.json has no {plan.cfg.optimized_metric}.")
-                result.return_value = metrics[plan.cfg.optimized_metric]
-            except (JobError, OSError) as error:
-                result.status, result.return_value = JobStatus.FAILED, LaunchError(str(error))
-            returns.append(result)
-        for result, plan, job in zip(returns, plans, followed, strict=True):
-            if result.status is JobStatus.COMPLETED:
-                print(f"{job.name}: {plan.cfg.optimized_metric} {result.return_value:.4f}")
-                print(f"  results in {plan.folder}, model in {job.description['ModelArtifacts']['S3ModelArtifacts']}")
-        return returns

@@ -9,10 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from hydra_plugins.stocktake_sagemaker.launcher import LaunchError, SageMakerLauncher
+from hydra_plugins.stocktake_sagemaker.launcher import SageMakerLauncher
 from hydra_plugins.stocktake_sagemaker.leaving import INTERRUPTED
 from hydra_plugins.stocktake_sagemaker.plan import Plan, resolved_compute
 from hydra_plugins.stocktake_sagemaker.problems import Problem, request_problems, secret_problems, told
+from hydra_plugins.stocktake_sagemaker.results import LaunchError
 
 # Stand-ins for what an account would have.
 ACCOUNT = {
@@ -36,7 +37,7 @@ class RehearsalLauncher(SageMakerLauncher):
         # Nothing of a rehearsal shall appear among the real runs.
         environment = {
             "WANDB_MODE": "offline",
-            "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // max(1, num_hosts))),
+            "OMP_NUM_THREADS": str(max(1, _num_cores() // max(1, num_hosts))),
         }
         if num_hosts > 1:
             # Several hosts cannot share this machine's GPUs as they would have their own.
@@ -86,6 +87,10 @@ class RehearsalLauncher(SageMakerLauncher):
 
     def _left_running(self, jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> None:
         print("The rehearsal ends with this program, and all that it started.")
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _local_paths(cfg: DictConfig) -> list[tuple[str, str]]:

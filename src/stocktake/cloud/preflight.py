@@ -6,7 +6,7 @@ itself will tell when the job is sent.
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -175,17 +175,28 @@ def _check_quotas(session: Any, requests: Sequence[Mapping[str, Any]]) -> None:
         if "InstanceType" in resources:  # of several preferences AWS takes what the quota allows
             way = "spot training job" if request.get("EnableManagedSpotTraining") else "training job"
             wanted[f"{resources['InstanceType']} for {way} usage"] += resources["InstanceCount"]
-    token: dict[str, str] = {}
-    while wanted:
+    for name, value in quotas(session, wanted).items():
+        if wanted[name] > value:
+            raise JobError(
+                f"The account may use {value:g} {name.replace(' usage', '')}, and {wanted[name]} are wanted. Ask for "
+                "more at https://console.aws.amazon.com/servicequotas (a day or two), or take another of "
+                "compute.instance_types or fewer compute.num_instances."
+            )
+
+
+def quotas(session: Any, names: Iterable[str]) -> dict[str, float]:
+    """Returns the account's quotas of these names, as far as it may look at them.
+
+    Raises:
+        JobError: AWS does not answer.
+    """
+    wanted, found, token = set(names), {}, {}
+    while wanted - found.keys():
         answer = _ask(session, "service-quotas", "list_service_quotas", "Quota", ServiceCode="sagemaker", **token)
         for quota in answer["Quotas"] if answer else ():
-            number = wanted.pop(quota["QuotaName"], 0)
-            if number > quota["Value"]:
-                raise JobError(
-                    f"The account may use {quota['Value']:g} {quota['QuotaName'].replace(' usage', '')}, and "
-                    f"{number} are wanted. Ask for more at https://console.aws.amazon.com/servicequotas (a day or "
-                    "two), or take another of compute.instance_types or fewer compute.num_instances."
-                )
+            if quota["QuotaName"] in wanted:
+                found[quota["QuotaName"]] = quota["Value"]
         if not answer or "NextToken" not in answer:
-            return
+            break
         token = {"NextToken": answer["NextToken"]}
+    return found

@@ -5,8 +5,8 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows import packages
-from stocktake.workflows.credentials import aws_source, wandb_key_source
+from stocktake.workflows.accounts import Finding, aws, sagemaker, wandb
 
 SETUP = "rm -f .venv/.synced && make setup"  # make alone would not see what another pip did
 SMALLEST_DISK_GIB = 5  # a ResNet50's checkpoints, 10,441 images and the report
@@ -30,20 +30,6 @@ PLACES = {  # environment variable: what the tests take from it, and how it is s
     ),
     "WEIGHTS": ("ImageNet weights", "export WEIGHTS=<folder>/mobilenetv2_100.imagenet.safetensors"),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was looked for, what is there, and, where `cure` is set, what is missing and what to type.
-
-    Attributes:
-        stops_training: Without it no training starts, so the command ends with exit code 1.
-    """
-
-    subject: str
-    detail: str
-    cure: str | None = None
-    stops_training: bool = False
 
 
 def doctor(repository: Path, network: bool = False) -> int:
@@ -80,9 +66,11 @@ def examine(repository: Path, network: bool = False) -> Iterator[Finding]:
     for name, lines in extras.items():
         yield extra(name, [Requirement(line) for line in lines])
     yield lock(repository / "requirements.lock")
+    yield platform()
     yield from hardware()
     yield disk(Path.cwd())
     yield aws(network)
+    yield from sagemaker(network)
     yield wandb()
     yield chromium()
     yield from named_places()
@@ -95,6 +83,16 @@ def python_version(wanted: str) -> Finding:
     running = ".".join(map(str, sys.version_info[:3]))
     cure = None if SpecifierSet(wanted).contains(running) else "rm -r .venv && make setup PYTHON=python3.12"
     return Finding("python", f"{running} (wanted {wanted}), {sys.prefix}", cure, stops_training=True)
+
+
+def platform(system: str = sys.platform) -> Finding:
+    """Whether this is a system that the project runs on."""
+    if system == "win32":
+        detail = "Windows has no forkserver, which the processes that read images start from"
+        return Finding("system", detail, "wsl --install   # and then make setup in its Linux", stops_training=True)
+    if system == "darwin":
+        return Finding("system", "macOS: trains, evaluates and serves; nobody has tried a rehearsal of SageMaker there")
+    return Finding("system", f"{system}, where all of it is tested")
 
 
 def package(requirement: Requirement) -> Finding:
@@ -135,8 +133,27 @@ def hardware() -> Iterator[Finding]:
     gpu = f"{torch.cuda.device_count()} (CUDA {torch.version.cuda})" if torch.cuda.is_available() else "none"
     mps = "yes" if torch.backends.mps.is_available() else "no"
     yield Finding("processor", describe())
+    yield from unusable_gpus(torch)
     yield Finding("accelerator", f"GPUs {gpu}, MPS {mps}, AVX-512 BF16 {'yes' if has_bf16 else 'no'}")
     yield Finding("trainer.precision=auto", f"will be {suitable_precision('auto')}")
+
+
+def unusable_gpus(torch: Any, devices: Path = Path("/dev")) -> Iterator[Finding]:
+    """Yields the GPUs that are there and that this torch cannot use: it would train on the CPU, or end in an error."""
+    without = "python train.py trainer.accelerator=cpu   # or install a torch that is built for it"
+    if not torch.cuda.is_available():
+        if any(path.name[6:].isdigit() for path in devices.glob("nvidia*")):
+            wanted = f"its driver must know CUDA {torch.version.cuda}" if torch.version.cuda else "it knows no CUDA"
+            cure = "nvidia-smi   # shows the newest CUDA that the driver knows"
+            yield Finding("GPU", f"is here, but torch {torch.__version__} cannot use it: {wanted}", cure)
+        return
+    built_for = sorted(int(name[3:]) for name in torch.cuda.get_arch_list() if name[3:].isdigit())
+    for number in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(number)
+        if built_for and 10 * major + minor < built_for[0]:
+            name = torch.cuda.get_device_name(number)
+            detail = f"{name} is of compute capability {major}.{minor}; torch {torch.__version__} begins at "
+            yield Finding(f"GPU {number}", f"{detail}{built_for[0] / 10:g}", without, stops_training=True)
 
 
 def disk(folder: Path) -> Finding:
@@ -144,43 +161,6 @@ def disk(folder: Path) -> Finding:
     enough = free_gib >= SMALLEST_DISK_GIB
     cure = None if enough else "RUN_DIR=<folder on a larger disk> python train.py data.root=<folder on a larger disk>"
     return Finding("disk", f"{free_gib:.0f} GiB free in {folder}, {SMALLEST_DISK_GIB} wanted", cure)
-
-
-def aws(network: bool) -> Finding:
-    """By which method AWS credentials would be found; only with `network` whether AWS accepts them."""
-    subject, purpose = "AWS credentials", "only private buckets need any"
-    try:
-        source = aws_source()
-    except ValueError as error:
-        return Finding(subject, str(error), "unset AWS_PROFILE, or: aws configure --profile $AWS_PROFILE")
-    if not network:
-        if source is None:
-            return Finding(
-                subject,
-                f"none found; {purpose}",
-                "aws configure   # or on an EC2 instance: python scripts/doctor.py network=true",
-            )
-        return Finding(subject, f"{source} (not tried: network=true)")
-
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        hurried = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 2})
-        region = boto3.Session().region_name or "us-east-1"
-        identity = boto3.client("sts", region_name=region, config=hurried).get_caller_identity()
-    except (BotoCoreError, ClientError, ValueError) as error:
-        cure = "aws sso login" if source and source.startswith("single sign-on") else "aws configure"
-        return Finding(subject, f"{source or 'none found'}; {purpose}: {error}", cure)
-    return Finding(subject, f"{source or 'the role of this machine'}: {identity['Arn']}")
-
-
-def wandb() -> Finding:
-    source = wandb_key_source()
-    if source is None:
-        return Finding("W&B key", "not found, so runs are kept offline in their folder", "wandb login")
-    return Finding("W&B key", f"found in {source}, so runs go online")
 
 
 def chromium() -> Finding:
@@ -226,6 +206,8 @@ def weights_hub() -> Finding:
 
 def _memory_bytes() -> int:
     """Returns what this machine has, or what its container may use (cgroup v2)."""
+    if not hasattr(os, "sysconf"):  # Windows, where nothing runs anyway
+        return 0
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     allowed = limit.read_text().strip() if limit.is_file() else "max"

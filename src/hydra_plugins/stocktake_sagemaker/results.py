@@ -1,0 +1,48 @@
+"""Brings the jobs' metrics back to Hydra."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
+from omegaconf import open_dict
+
+from hydra_plugins.stocktake_sagemaker.plan import Plan
+
+
+class LaunchError(CompactHydraException):
+    """Jobs could not be sent, or ended without a result; Hydra prints its message without a traceback."""
+
+
+def job_returns(jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> list[JobReturn]:
+    """Fetches what each job left; one without a result is told by its own error, and the others all the same."""
+    from stocktake.cloud.jobs import JobError
+
+    returns = []
+    for plan, job in zip(plans, followed, strict=True):
+        cfg = plan.cfg.copy()
+        result = JobReturn(
+            overrides=plan.words,
+            hydra_cfg=plan.cfg,
+            working_dir=str(plan.folder),
+            task_name=plan.cfg.hydra.job.name,
+            status=JobStatus.COMPLETED,
+        )
+        with open_dict(cfg):
+            del cfg["hydra"]
+        result.cfg = cfg
+        try:
+            if job.status != "Completed":
+                raise JobError(f"{job.name} {job.status.lower()} ({job.secondary_status}): {job.reason or job.message}")
+            metrics = jobs.results(job.name, plan.folder)
+            if plan.cfg.optimized_metric not in metrics:
+                raise JobError(f"{job.name}: its metrics.json has no {plan.cfg.optimized_metric}.")
+            result.return_value = metrics[plan.cfg.optimized_metric]
+        except (JobError, OSError) as error:
+            result.status, result.return_value = JobStatus.FAILED, LaunchError(str(error))
+        returns.append(result)
+    for result, plan, job in zip(returns, plans, followed, strict=True):
+        if result.status is JobStatus.COMPLETED:
+            print(f"{job.name}: {plan.cfg.optimized_metric} {result.return_value:.4f}")
+            print(f"  results in {plan.folder}, model in {job.description['ModelArtifacts']['S3ModelArtifacts']}")
+    return returns
