@@ -1,6 +1,6 @@
 """Plays a training on SageMaker through on this machine, interruptions included: no AWS, no Docker, no root.
 
-python scripts/rehearse.py experiment=demo hosts=2 'faults=[notice,kill]' compare=true
+python scripts/rehearse.py experiment=demo hosts=2 'faults=[notice,kill]' compare=true clean=true
 python scripts/rehearse.py experiment=resnet50_spot data.root=data/abid model.weights=none full=true
 """
 
@@ -12,7 +12,7 @@ from stocktake.command import command
 from stocktake.rehearsal.command import split_words
 
 OWN_KEYS = (
-    *("hosts", "faults", "compare", "full"),
+    *("hosts", "faults", "clean", "compare", "full"),
     *("epochs", "steps_per_epoch", "checkpoint_every", "folder"),
 )
 

@@ -41,12 +41,15 @@ def test_a_later_line_replaces_the_earlier_and_keeps_the_rest():
 
 def test_words_are_no_markup_and_torchruns_prefix_is_gone(capsys):
     job = FollowedJob("demo-0", label="texts=[red]x[/red]", secondary_status="Training")
-    job.description = {"BillableTimeInSeconds": 7}
+    job.description = {
+        "BillableTimeInSeconds": 7,
+        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2},
+    }
     console = Console(width=140)
     with console.capture() as captured:
         console.print(table([job]))
     assert "texts=[red]x[/red]" in captured.get()
-    assert "7 s" in captured.get()
+    assert "14 s" in captured.get(), "each instance is billed"
     assert log_line(job, "algo-2", "[default0]:[red] hello ") == "[demo-0 algo-2] [red] hello"
 
 

@@ -2,6 +2,12 @@
 
 import json
 
+import pytest
+from rich.console import Console
+
+from stocktake.cloud.board import table
+from stocktake.cloud.following import FollowedJob
+from stocktake.cloud.jobs import billed_s
 from stocktake.cloud.requests import training_job
 from stocktake.rehearsal.jobs import Attempt, Job
 from stocktake.rehearsal.summary import readable, summary, write_summaries
@@ -39,6 +45,27 @@ def test_what_was_lost_and_billed():
     assert told["steps_lost"] == [0, None, None]
     assert told["billed_s"] == 2 * 100, "99.5 s, counted in whole seconds, on two instances"
     assert told["faults"] == ["notice", "kill (host=algo-2)", "kill"]
+
+
+def test_the_table_bills_what_the_summary_bills():
+    job, shown = ended_job(), FollowedJob("demo")
+    shown.see(job.describe())
+    console = Console(width=140)
+    with console.capture() as captured:
+        console.print(table([shown]))
+    assert f"{summary(job)['billed_s']} s" in captured.get()
+
+
+@pytest.mark.parametrize(
+    ("described", "seconds"),
+    [
+        ({"ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2}}, None),
+        ({"BillableTimeInSeconds": 57, "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2}}, 114),
+        ({"BillableTimeInSeconds": 5, "ResourceConfig": {"InstancePreferences": [{"InstanceCount": 3}]}}, 15),
+    ],
+)
+def test_every_instance_is_billed(described, seconds):
+    assert billed_s(described) == seconds
 
 
 def test_steps_taken_twice_are_lost():

@@ -59,6 +59,7 @@ class RehearsalOptions(LauncherOptions):
     _target_: str = "hydra_plugins.stocktake_sagemaker.rehearsal.RehearsalLauncher"
     folder: str = "runs/rehearsal"  # holds a folder for each launch: instances, logs, and what stands in for S3
     faults: list[Any] = field(default_factory=list)  # what goes wrong: [notice, {kind: kill, host: algo-2, step: 11}]
+    clean: bool = False  # in an environment like the image's, from requirements.container.lock, instead of this one
     poll_s: float = 0.5  # between two looks
     grace_s: float = 120.0  # from SIGTERM to SIGKILL, as SageMaker gives
     upload_interval_s: float = 1.0  # between two uploads of checkpoints; SageMaker does not say how often it does

@@ -15,11 +15,12 @@ from hydra_plugins.stocktake_sagemaker.plan import Plan, resolved_compute
 from hydra_plugins.stocktake_sagemaker.problems import Problem, request_problems, secret_problems, told
 from hydra_plugins.stocktake_sagemaker.results import LaunchError
 
+LOCK = Path("requirements.container.lock")
 # Stand-ins for what an account would have.
 ACCOUNT = {
     "bucket": "rehearsal",
     "role_arn": "arn:aws:iam::123456789012:role/Rehearsal",
-    "requirements": None,  # the instances run in this Python's environment
+    "requirements": None,  # nothing is installed when an instance starts; see hydra.launcher.clean
     "wandb_secret": None,
 }
 
@@ -60,6 +61,7 @@ class RehearsalLauncher(SageMakerLauncher):
             raise LaunchError(told(problems))
 
         from stocktake.cloud.jobs import Jobs
+        from stocktake.rehearsal.clean_python import clean_python
         from stocktake.rehearsal.runner import LocalRunner
         from stocktake.rehearsal.server import RehearsalServer
         from stocktake.rehearsal.summary import write_summaries
@@ -68,6 +70,7 @@ class RehearsalLauncher(SageMakerLauncher):
         options, folder = self.options, Path(self.options.folder, plans[0].name)
         if folder.exists():
             raise ValueError(f"{folder} is there already: type another hydra.launcher.job_name, or rm -r {folder}")
+        image_uri = plans[0].requests[0]["AlgorithmSpecification"]["TrainingImage"]
         with (
             LocalRunner(
                 folder,
@@ -75,11 +78,12 @@ class RehearsalLauncher(SageMakerLauncher):
                 s3_folder=folder / "s3",
                 grace_s=options.grace_s,
                 upload_interval_s=options.upload_interval_s,
+                python=clean_python(LOCK, image_uri) if options.clean else None,
             ) as runner,
             RehearsalServer(runner, faults=runner.faults) as server,
         ):
             yield Jobs(server.client("sagemaker"), server.client("logs"), opener(folder / "s3"))
-            write_summaries(folder, server.jobs.all())
+            write_summaries(folder, server.jobs.all(), server.faults.unplayed)
 
     def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:
         self._left_running(jobs, [], followed)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from stocktake.cloud.following import FollowedJob
+from stocktake.cloud.jobs import billed_s
 
 PLAIN_INTERVAL_S = 10.0  # between two lines that tell a job's step
 PLAIN_WIDTH = 140  # characters of the table at the end
@@ -85,8 +86,8 @@ def table(jobs: Sequence[FollowedJob]):
 
     drawn = Table("job", "words", "instances", "state", "progress", "billed")
     for job in jobs:
-        billed_s = job.description.get("BillableTimeInSeconds")
-        billed = "" if billed_s is None else f"{billed_s} s"
+        seconds = billed_s(job.description)
+        billed = "" if seconds is None else f"{seconds} s"
         drawn.add_row(job.name, escape(job.label), job.instances, job.secondary_status, progress(job), billed)
     return drawn
 

@@ -203,6 +203,18 @@ class Jobs:
             raise JobError(_explained(error, what), code, num_retries) from error
 
 
+def billed_s(described: Mapping[str, Any]) -> int | None:
+    """Returns the seconds that AWS charges for, over all instances; `None` while it tells none.
+
+    Source: DescribeTrainingJob, BillableTimeInSeconds: "Multiply this value by the number of instances".
+    """
+    seconds = described.get("BillableTimeInSeconds")
+    if seconds is None:
+        return None
+    resources = described["ResourceConfig"]
+    return seconds * resources.get("InstancePreferences", [resources])[0]["InstanceCount"]
+
+
 def _explained(error: Exception, what: str) -> str:
     response = (getattr(error, "response", None) or {}).get("Error", {})
     code, message = response.get("Code", type(error).__name__), response.get("Message", str(error))

@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy
 
 from stocktake.rehearsal.summary import SUMMARY_NAME
 
@@ -35,6 +38,7 @@ def rehearse(
     differences: Differences,
     *,
     hosts: int,
+    clean: bool,
     compare: bool,
     full: bool,
     epochs: int,
@@ -50,6 +54,7 @@ def rehearse(
         faults_word: The value of `hydra.launcher.faults`.
         differences: Names what differs between two checkpoints.
         hosts: Instances.
+        clean: Whether the instances run in an environment like the image's.
         compare: Whether to run it without faults, too.
         full: The whole training; else `epochs` of `steps_per_epoch`.
         checkpoint_every: Steps.
@@ -68,16 +73,17 @@ def rehearse(
             *("+trainer.limit_val_batches=2", "data.num_workers=0", "logger=csv"),
             f"callbacks.spot.every_n_train_steps={checkpoint_every}",
         ]
-    words = with_defaults(words, defaults)
+    words = [*with_defaults(words, defaults), f"hydra.launcher.clean={clean}"]
     told = _run(words, root, "with-faults", faults_word)
     answer = {key: told[key] for key in ("status", "attempts", "world_size", "steps_lost", "billed_s")}
-    well = told["status"] == "Completed" and not told["unplayed_faults"]
+    answer["model_answers"] = exported_model_answers(told)
+    well = told["status"] == "Completed" and not told["unplayed_faults"] and answer["model_answers"]
     if compare:
         print("The same without faults:")
         whole = _run(words, root, "without-faults", "[]")
         differing = ["no run that ended to compare with"]
         if told["status"] == whole["status"] == "Completed":
-            differing = differences(*(_last_checkpoint(root, run) for run in (told, whole)))
+            differing = differences(*(_last_checkpoint(run) for run in (told, whole)))
         answer["weights_equal"] = not differing
         well = well and not differing
         print(
@@ -109,6 +115,30 @@ def _run(words: Sequence[str], root: Path, name: str, faults_word: str) -> dict[
     return {**told, "folder": str(path.parent)}
 
 
-def _last_checkpoint(root: Path, told: dict[str, Any]) -> Path:
-    stored = Path(told["folder"], "s3", told["checkpoint_url"].removeprefix("s3://"))
-    return max(stored.rglob("step-*.ckpt"))
+def _stored(told: dict[str, Any], url: str) -> Path:
+    return Path(told["folder"], "s3", url.removeprefix("s3://"))
+
+
+def _last_checkpoint(told: dict[str, Any]) -> Path:
+    return max(_stored(told, told["checkpoint_url"]).rglob("step-*.ckpt"))
+
+
+def exported_model_answers(told: dict[str, Any]) -> bool:
+    """Whether the job's model.tar.gz holds an exported model and the server can count with it; says which, or why not.
+
+    Args:
+        told: A job's summary, with its `folder`.
+    """
+    from stocktake.serving.predictor import Predictor
+
+    packed, folder = _stored(told, told["model_url"]), Path(told["folder"], "model")
+    try:
+        with tarfile.open(packed) as archive:
+            archive.extractall(folder, filter="data")
+        predictor = Predictor.open(str(folder), num_threads=1)
+        predictor.probabilities(numpy.full((64, 64, 3), 128, numpy.uint8))
+    except (OSError, ValueError, tarfile.TarError) as error:
+        print(f"No exported model that could be served came out of the job: {error}")
+        return False
+    print(f"The exported model {predictor.version} answers. To ask it: python scripts/serve.py model={folder}")
+    return True

@@ -78,20 +78,27 @@ class Instance:
         for name, content in contents.items():
             (self.base / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
 
-    def start(self, request: Mapping, environment: Mapping[str, str]) -> None:
-        """Starts PID 1 with the request's entrypoint; /opt/ml in it means the base folder."""
+    def start(self, request: Mapping, environment: Mapping[str, str], python: Path | None = None) -> None:
+        """Starts PID 1 with the request's entrypoint; /opt/ml in it means the base folder.
+
+        Args:
+            environment: What SageMaker and the job set.
+            python: Of an environment like the image's, which then has none of this user's variables either; `None`
+                takes this one.
+        """
         algorithm = request["AlgorithmSpecification"]
         words = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", ())]
         command = [
             str(self.base) + word.removeprefix("/opt/ml") if word.startswith("/opt/ml/") else word for word in words
         ]
-        search_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        folders = [str((python or Path(sys.executable)).parent), os.defpath if python else os.environ.get("PATH")]
+        search_path = os.pathsep.join(filter(None, folders))
         other_disk = OTHER_DISK if os.access(OTHER_DISK, os.W_OK) else None
         self._temporary = tempfile.TemporaryDirectory(prefix="stocktake-", dir=other_disk, ignore_cleanup_errors=True)
         self._process = subprocess.Popen(  # noqa: S603 - words, no shell
             command,
             cwd=self.base,
-            env=_passed_on()
+            env=_passed_on(self.base if python else None)
             | {"PATH": search_path, "PYTHONUNBUFFERED": "1", "TMPDIR": self._temporary.name}
             | environment
             | {BASE_VARIABLE: str(self.base)},
@@ -155,12 +162,12 @@ class Instance:
         return f"AlgorithmError: {written}, exit code: {self.exit_code}"
 
 
-def _passed_on() -> dict[str, str]:
-    return {
-        key: value
-        for key, value in os.environ.items()
-        if key in PASSED_ON or (key.startswith("AWS_") and key not in NOT_PASSED_ON)
-    }
+def _passed_on(home: Path | None) -> dict[str, str]:
+    """Returns the way to S3, and with no `home` of the instance's own this user's settings."""
+    aws = {key: value for key, value in os.environ.items() if key.startswith("AWS_") and key not in NOT_PASSED_ON}
+    if home:
+        return aws | {"HOME": str(home), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+    return aws | {key: os.environ[key] for key in PASSED_ON if key in os.environ}
 
 
 def chosen_instances(request: Mapping) -> tuple[str, int]:

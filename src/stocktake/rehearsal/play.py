@@ -35,11 +35,12 @@ class Play:
         grace_s: float,
         upload_interval_s: float,
         closing: threading.Event,
+        python: Path | None = None,
     ):
         self.job, self.request, self.folder = job, job.request, folder
         self.plan = [fault for fault in faults if fault.kind not in OF_THE_API]
         self.open_folder, self.grace_s, self.upload_interval_s = open_folder, grace_s, upload_interval_s
-        self.closing = closing
+        self.closing, self.python = closing, python
         self.failed: Instance | None = None
         stopping = self.request.get("StoppingCondition", {})
         self.max_runtime_s = stopping.get("MaxRuntimeInSeconds", 24 * 3600)
@@ -146,7 +147,7 @@ class Play:
                 mirrors.append(mirror)
             instances.append(instance)
         for instance in instances:
-            instance.start(self.request, environment)
+            instance.start(self.request, environment, self.python)
         return instances, mirrors
 
     def _watch(self, attempt: Attempt, instances: list[Instance], mirrors: list[Mirror]) -> str:

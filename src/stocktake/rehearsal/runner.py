@@ -5,8 +5,8 @@
         client = boto3.client("sagemaker", endpoint_url=server.url, ...)
 
 The container's code has no branch for it: it sees the files, variables and signals that SageMaker gives. What
-differs: no image is pulled (the entrypoint runs in this Python's environment), and the hosts are 127.0.0.1,
-127.0.0.2, ... with a port of their own for each job.
+differs: no image is pulled (the entrypoint runs in this Python's environment, or in one like the image's), the hosts
+are 127.0.0.1, 127.0.0.2, ... with a port of their own for each job, and where this machine has no GPU they have none.
 """
 
 import threading
@@ -32,6 +32,7 @@ class LocalRunner:
         storage: How to reach S3.
         grace_s: From SIGTERM to SIGKILL; SageMaker's is 120.
         upload_interval_s: How often checkpoints are uploaded; SageMaker does not say how often it does.
+        python: Of an environment like the image's, see `clean_python`; `None` takes this one.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class LocalRunner:
         storage: StorageOptions | None = None,
         grace_s: float = 120.0,
         upload_interval_s: float = 1.0,
+        python: Path | None = None,
     ):
         self.folder = Path(folder).absolute()
         self.faults = fault_plan(faults)
         self.open_folder = opener(s3_folder, storage)
         self.grace_s, self.upload_interval_s = grace_s, upload_interval_s
-        self.closing = threading.Event()
+        self.closing, self.python = threading.Event(), python
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -94,6 +96,7 @@ class LocalRunner:
             self.grace_s,
             self.upload_interval_s,
             self.closing,
+            self.python,
         )
         thread = threading.Thread(target=play.run, name=job.name)
         self._threads.append(thread)

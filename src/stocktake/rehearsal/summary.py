@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from stocktake.cloud.jobs import billed_s
 from stocktake.rehearsal.instance import chosen_instances
 from stocktake.rehearsal.jobs import Job
 
@@ -29,11 +30,12 @@ def summary(job: Job) -> dict[str, Any]:
         "attempts": len(job.attempts),
         "world_size": chosen_instances(job.request)[1],
         "steps_lost": lost,
-        "billed_s": described.get("BillableTimeInSeconds", 0) * chosen_instances(job.request)[1],
+        "billed_s": billed_s(described) or 0,
         "faults": [attempt.fault for attempt in job.attempts if attempt.fault],
         "unplayed_faults": job.unplayed_faults,
         "warnings": list(dict.fromkeys(job.warnings)),
         "failure_reason": job.failure_reason,
+        "model_url": described["ModelArtifacts"]["S3ModelArtifacts"],
         "checkpoint_url": job.request.get("CheckpointConfig", {}).get("S3Uri"),
     }
 
@@ -59,9 +61,14 @@ def readable(job: Job) -> str:
     return "\n".join(lines)
 
 
-def write_summaries(folder: Path, jobs: Sequence[Job]) -> None:
-    """Prints the story of each job and writes all of them to summary.json in `folder`."""
+def write_summaries(folder: Path, jobs: Sequence[Job], unplayed_faults: Sequence[str] = ()) -> None:
+    """Prints the story of each job and writes all of them to summary.json in `folder`.
+
+    Args:
+        unplayed_faults: Those that would have met who asks; each job tells them.
+    """
     for job in jobs:
+        job.unplayed_faults += unplayed_faults
         print(readable(job))
     (folder / SUMMARY_NAME).write_text(json.dumps([summary(job) for job in jobs], indent=2) + "\n")
     print(f"Logs, checkpoints and results are in {folder}")
