@@ -5,7 +5,8 @@ the package, in AWS's PyTorch image as in an own one (`ENTRYPOINT ["python3", "-
 
     /opt/ml/input/data/code/code.tar.gz        unpacked to /opt/ml/code; without it the working directory is the code
     /opt/ml/input/data/config/overrides.json   {"script": "train.py", "overrides": ["experiment=demo", ...]}
-    /opt/ml/checkpoints/run                    the run folder (RUN_DIR): survives an interruption with all in it
+    /opt/ml/checkpoints/run                    the first host's run folder (RUN_DIR): survives an interruption
+    /opt/ml/run                                the other hosts'; begins as a copy of that
     /opt/ml/output/data, /opt/ml/model         what SageMaker uploads when the job ends
     /opt/ml/output/failure                     why it failed; shown as FailureReason
 
@@ -70,7 +71,15 @@ class Host:
 
     @property
     def run_folder(self) -> Path:
-        return self.base / "checkpoints" / "run"
+        """The first host's is kept in S3; which stays of two hosts' files of one name there, SageMaker does not say."""
+        return self.base / ("checkpoints/run" if self.rank == 0 else "run")
+
+    def restore(self) -> None:
+        """Makes the run folder, on every host with what SageMaker restored."""
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        restored = self.base / "checkpoints" / "run"
+        if self.rank and restored.exists():
+            shutil.copytree(restored, self.run_folder, dirs_exist_ok=True)
 
     def code(self) -> Path:
         """Returns the folder of the code, unpacked if it came through the channel `code`."""
@@ -169,11 +178,11 @@ def export(host: Host, supervisor: Supervisor, code: Path, environment: Mapping[
 def train(host: Host, supervisor: Supervisor) -> int:
     """Runs the training on this host, publishes its results and returns the exit code."""
     log_folder = host.base / "logs"
-    interrupted = host.run_folder / "interrupted"
-    interrupted.unlink(missing_ok=True)  # of the attempt before this
     shutil.rmtree(log_folder, ignore_errors=True)
     log_folder.mkdir(parents=True)
-    host.run_folder.mkdir(parents=True, exist_ok=True)
+    host.restore()
+    interrupted = host.run_folder / "interrupted"
+    interrupted.unlink(missing_ok=True)  # of the attempt before this
     restored = files(host.run_folder)
 
     code = host.code()
