@@ -356,6 +356,16 @@ def test_the_key_of_wandb_comes_from_its_secret(tmp_path, monkeypatch):
     assert environment["WANDB_API_KEY"] == "k" * 40
 
 
+def test_the_region_that_sagemaker_tells_reaches_boto3(tmp_path, start):
+    script = """
+import os, pathlib, boto3
+pathlib.Path(os.environ["RUN_DIR"], "region").write_text(boto3.client("secretsmanager").meta.region_name)
+"""
+    base = make_host(tmp_path / "ml", script)
+    assert start(base, AWS_REGION="eu-west-1", HOME=str(tmp_path)).wait(30) == 0, failure(base)
+    assert (base / "output/data/region").read_text() == "eu-west-1"
+
+
 def test_it_runs_without_any_package(tmp_path):
     for path in container.SOURCES:  # as they are uploaded
         shutil.copy(path, tmp_path)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,28 @@ def test_two_interruptions_change_nothing_in_the_model(tmp_path):
     assert at_notice == 0
     assert 0 <= at_kill <= 4, "at most from one checkpoint to the next"
     assert told.pop("billed_s") > 0
-    assert told == {"status": "Completed", "attempts": 3, "world_size": 2, "weights_equal": True}
+    whole = {"status": "Completed", "attempts": 3, "world_size": 2, "model_answers": True, "weights_equal": True}
+    assert told == whole
+
+
+def test_a_clean_environment_changes_nothing_and_its_model_is_served(tmp_path):
+    """The first time it installs torch and what else AWS's image holds: minutes, and a package index."""
+    told = rehearsed(tmp_path, "hosts=2", "faults=[notice,kill]", "compare=true", "clean=true")
+    assert (told["status"], told["attempts"], told["weights_equal"]) == ("Completed", 3, True)
+    (model,) = (tmp_path / "rehearsals").glob("*/with-faults/model")
+    (picture,) = sorted((tmp_path / "bins").rglob("*.jpg"))[:1]
+    words = [sys.executable, "scripts/serve.py", f"model={model}", "port=0"]
+    with subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as server:
+        url = json.loads(server.stdout.readline())["url"]
+        asked = urllib.request.Request(f"{url}/invocations", picture.read_bytes(), {"Content-Type": "image/jpeg"})
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            assert json.loads(answer.read())["model_version"].startswith("demo-")
+        server.terminate()
+
+
+def test_a_rehearsal_goes_on_through_throttling_and_a_blip(tmp_path):
+    told = rehearsed(tmp_path, "hosts=1", "faults=[throttle,blip,pending]")
+    assert (told["status"], told["attempts"]) == ("Completed", 1)
 
 
 def test_one_host_of_two_is_interrupted_and_both_go_on(tmp_path):

@@ -145,6 +145,9 @@ def training_environment(host: Host, code: Path) -> dict[str, str]:
         "GLOO_SOCKET_IFNAME": host.network_interface,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(code / "src"), os.environ.get("PYTHONPATH")])),
     }
+    if "AWS_REGION" in environment:  # which SageMaker sets; boto3 and the object store read the other one
+        os.environ.setdefault("AWS_DEFAULT_REGION", environment["AWS_REGION"])
+        environment.setdefault("AWS_DEFAULT_REGION", environment["AWS_REGION"])
     if "WANDB_SECRET_ID" in environment and "WANDB_API_KEY" not in environment:
         environment["WANDB_API_KEY"] = read_secret(environment["WANDB_SECRET_ID"])
     return environment

@@ -93,8 +93,9 @@ class Instance:
         ]
         folders = [str((python or Path(sys.executable)).parent), os.defpath if python else os.environ.get("PATH")]
         search_path = os.pathsep.join(filter(None, folders))
-        other_disk = OTHER_DISK if os.access(OTHER_DISK, os.W_OK) else None
-        self._temporary = tempfile.TemporaryDirectory(prefix="stocktake-", dir=other_disk, ignore_cleanup_errors=True)
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="stocktake-", dir=_other_disk(), ignore_cleanup_errors=True
+        )
         self._process = subprocess.Popen(  # noqa: S603 - words, no shell
             command,
             cwd=self.base,
@@ -160,6 +161,11 @@ class Instance:
         path = self.base / "output" / "failure"
         written = path.read_text() if path.exists() else f"{self.name} wrote no failure file; see its log"
         return f"AlgorithmError: {written}, exit code: {self.exit_code}"
+
+
+def _other_disk() -> Path | None:
+    there = os.access(OTHER_DISK, os.W_OK) and shutil.disk_usage(OTHER_DISK).free > 2**30  # Docker gives it 64 MB
+    return OTHER_DISK if there else None
 
 
 def _passed_on(home: Path | None) -> dict[str, str]:

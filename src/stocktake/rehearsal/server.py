@@ -153,6 +153,7 @@ def _matches(summary: Mapping, request: Mapping) -> bool:
 def _handler(server: RehearsalServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = 120  # s without a word, and a connection is closed
 
         def do_POST(self):
             target = self.headers.get("X-Amz-Target", "")
