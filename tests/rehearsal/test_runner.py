@@ -466,6 +466,26 @@ def test_a_fault_plan_is_read_from_words_and_mappings():
         fault_plan([{"kind": "kill", "stepp": 1}])
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("notise", r"'notise' is unknown\. Did you mean notice\?"),
+        ({"kind": "kill", "step": "abc"}, "step='abc' of kill must be a whole number, at least 0"),
+        ({"kind": "kill", "step": 1.5}, "step=1.5 of kill must be a whole number"),
+        (
+            {"kind": "capacity", "wait_s": float("nan")},
+            "wait_s=nan of capacity must be a number of seconds, at least 0",
+        ),
+        ({"kind": "throttle", "calls": 0}, "calls=0 of throttle must be a whole number, at least 1"),
+        ({"kind": "refused_submit", "number": True}, "number=True of refused_submit must be a whole number"),
+        ({"kind": "kill", "host": 2}, "host=2 of kill names no host: type such as algo-2"),
+    ],
+)
+def test_what_a_fault_gets_wrong_is_named(entry, message):
+    with pytest.raises(ValueError, match=message):
+        fault_plan([entry])
+
+
 def test_neither_torch_nor_boto3_is_imported():
     code = "import sys, stocktake.rehearsal.runner, stocktake.rehearsal.server\n"
     code += "print({'torch', 'boto3'} & set(sys.modules))"

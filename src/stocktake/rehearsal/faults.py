@@ -1,7 +1,9 @@
 """What shall go wrong in a rehearsal, and when."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any
 
 KINDS = {
@@ -16,6 +18,15 @@ KINDS = {
     "blip": "the next looks get no answer: the connection is reset",
     "refused_submit": "a CreateTrainingJob is refused: ResourceLimitExceeded",
 }
+HOST = re.compile(r"algo-[1-9][0-9]*")
+# What each value must be, and the least that it may be.
+LEAST = (
+    ("step", int, 0),
+    ("after_s", (int, float), 0),
+    ("wait_s", (int, float), 0),
+    ("calls", int, 1),
+    ("number", int, 1),
+)
 INTERRUPTIONS = ("notice", "kill", "half_upload")
 CAPACITY = ("capacity", "pending", "no_capacity")
 OF_THE_API = ("throttle", "blip", "refused_submit")  # they meet who asks, not a job
@@ -59,15 +70,14 @@ def fault_plan(entries: Sequence[str | Mapping[str, Any] | Fault]) -> list[Fault
     """Returns the plan that `[notice, {kind: kill, host: algo-2, step: 11}]` means, in the order of its entries.
 
     Raises:
-        ValueError: An entry is of no known kind, or has an unknown key.
+        ValueError: An entry is of no known kind, or has an unknown key or an impossible value.
     """
-    plan = []
-    for entry in entries:
-        fault = entry if isinstance(entry, Fault) else _fault({"kind": entry} if isinstance(entry, str) else entry)
-        if fault.kind not in KINDS:
-            known = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
-            raise ValueError(f"faults: {fault.kind!r} is unknown. Known are {known}.")
-        plan.append(fault)
+    plan = [
+        entry if isinstance(entry, Fault) else _fault({"kind": entry} if isinstance(entry, str) else entry)
+        for entry in entries
+    ]
+    for fault in plan:
+        _check(fault)
     return plan
 
 
@@ -77,3 +87,18 @@ def _fault(entry: Mapping[str, Any]) -> Fault:
     if unknown or "kind" not in entry:
         raise ValueError(f"faults: {dict(entry)} needs a kind and may have {', '.join(allowed[1:])}.")
     return Fault(**entry)
+
+
+def _check(fault: Fault) -> None:
+    if fault.kind not in KINDS:
+        close = get_close_matches(str(fault.kind), KINDS)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        known = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
+        raise ValueError(f"faults: {fault.kind!r} is unknown.{meant} Known are {known}.")
+    if fault.host is not None and not HOST.fullmatch(str(fault.host)):
+        raise ValueError(f"faults: host={fault.host!r} of {fault.kind} names no host: type such as algo-2.")
+    for name, types, least in LEAST:
+        value = getattr(fault, name)
+        if value is not None and (not isinstance(value, types) or isinstance(value, bool) or not value >= least):
+            a_number = "a whole number" if types is int else "a number of seconds"
+            raise ValueError(f"faults: {name}={value!r} of {fault.kind} must be {a_number}, at least {least}.")

@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from stocktake.rehearsal.jobs import REGION, RequestRefused
 
 AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/,]+)/(?P<day>\d{8})/(?P<region>[^/,]+)/(?P<service>[^/,]+)/aws4_request, "
+    r"AWS4-HMAC-SHA256 "
+    r"Credential=(?P<key>[A-Za-z0-9_-]+)/(?P<day>\d{8})/(?P<region>[a-z0-9-]+)/(?P<service>[a-z]+)/aws4_request, "
     r"SignedHeaders=(?P<headers>[a-z0-9;-]+), Signature=(?P<signature>[0-9a-f]{64})"
 )
 MAX_AGE = timedelta(minutes=15)
