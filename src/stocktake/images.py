@@ -19,6 +19,8 @@ MAX_SIDE_PX = 16_384  # what WebP can hold; the exported graph weighs side x S n
 MAX_ASPECT = 50  # of the longer side to the shorter; a panorama has 10
 MAX_SCANS = 100  # of a progressive JPEG, which has 10; each costs time for the whole image, and few bytes
 
+EMPTY = ("The picture is empty: 0 bytes came.", "Send a JPEG, PNG, GIF or WebP file.")
+
 DEEP_MODES = ("I;16", "I;16B", "I")  # as which Pillow opens grey PNG of 16 bits, and nothing else of FORMATS
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {  # what brings an orientation (EXIF 2.32, table 6) upright
@@ -82,9 +84,7 @@ def open_image(content: bytes | bytearray) -> Image.Image:
         UndecodableImage: The bytes are empty, no such image, an animation, or over a limit.
     """
     if not content:
-        raise UndecodableImage(
-            "The picture is empty: 0 bytes came.", "Send the bytes of a JPEG, PNG, GIF or WebP file."
-        )
+        raise UndecodableImage(*EMPTY)
     if len(content) > MAX_BYTES:
         raise _too_large(f"The picture has {len(content)} bytes, more than the {MAX_BYTES} that are read.")
     try:

@@ -49,7 +49,11 @@ def checkpoint(network, tmp_path_factory):
 
 
 def write_checkpoint(network, path, resize):
-    config = {"model": MODEL, "data": {"image_size_px": SIDE_PX, "resize": resize}}
+    config = {
+        "name": "tried",
+        "model": MODEL,
+        "data": {"root": "data", "image_size_px": SIDE_PX, "resize": resize, "counts": COUNTS},
+    }
     torch.save({"state_dict": network.state_dict(), CONFIG_KEY: config}, path)
     return path
 
@@ -130,7 +134,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_counted(answers, tmp_pa
     assert code == 1
     assert [name for name, answer in found.items() if "count" in answer] == [str(tmp_path / "good.jpg")]
     assert "start with b'hell'" in found[str(tmp_path / "bad.jpg")]["error"]
-    assert "truncated" in found[str(tmp_path / "cut.jpg")]["error"]
+    assert "damaged or cut off" in found[str(tmp_path / "cut.jpg")]["error"]
     assert "there is no .jpg" in found[str(tmp_path / "empty")]["error"]
     assert "No such file" in found[str(missing)]["error"]
     assert "ftp:// is no place" in found[unknown]["error"]
@@ -228,3 +232,23 @@ def test_help_shows_an_example_and_waits_for_no_torch(tmp_path):
     assert "hydra.main" in imported
     assert not imported & {"torch", "timm", "pytorch_lightning"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_or_a_pipe_is_read_no_further_than_allowed(tmp_path):
+    places = Places(StorageOptions(), max_bytes=1000, timeout_s=5)
+    with pytest.raises(ValueError, match="more than max_mib"):
+        places.read("/dev/zero")
+    for max_bytes in (0, 33 * 2**20):
+        with pytest.raises(ValueError, match=r"images of up to 32 MiB are read\. Type max_mib=32 or less"):
+            Places(StorageOptions(), max_bytes, timeout_s=5)
+
+
+def test_a_name_that_a_terminal_would_obey_is_shown_and_not_obeyed(
+    run_script, capsys, monkeypatch, checkpoint, tmp_path
+):
+    draw(tmp_path / "good.png")
+    (tmp_path / "\x1b[31mred\udcff.png").write_text("hello")
+    monkeypatch.setenv("COLUMNS", "400")
+    assert run_script("predict.py", f"images=[{tmp_path}]", f"checkpoint={checkpoint}") == 1
+    shown = capsys.readouterr().out
+    assert r"\x1b[31mred\udcff.png" in shown and "\x1b" not in shown and "good.png" in shown

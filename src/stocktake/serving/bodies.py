@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from stocktake.images import EMPTY
 from stocktake.serving.refusal import Refused
 from stocktake.serving.stored import too_large
 
@@ -51,7 +52,7 @@ async def read_question(request: Request, counts: Sequence[int], max_bytes: int,
     _check_counts(beside, counts)
     body = await _read(request, max_bytes, timeout_s)
     if not body:
-        raise Refused(400, "empty", "The body is empty.", "Send the bytes of a JPEG or PNG picture.")
+        raise Refused(400, "empty", *EMPTY)
     if media_type == JSON:
         question = _from_json(body)
     elif media_type == FORM:

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from typing import Self
 
 
+def printable(text: str) -> str:
+    """Returns the text with what a terminal would obey, or cannot show, in Python's own notation.
+
+    The name of a file may hold anything but a slash: colours of a terminal, and bytes that are no text.
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 @dataclass(frozen=True)
 class Answer:
     """What there is to say of one picture: a count with its probabilities, or why it could not be read."""

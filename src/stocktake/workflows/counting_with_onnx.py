@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from stocktake.images import read_pixels
 from stocktake.serving.predictor import Predictor
 from stocktake.workflows.answers import Answer
-from stocktake.workflows.places import READ_ERRORS
 
 
 class OnnxCounting:
@@ -25,9 +24,9 @@ class OnnxCounting:
                 return place
             try:
                 pixels_HW3 = read_pixels(read(place))
-            except READ_ERRORS as error:
+                return Answer.of(place, self.counts, self.predictor.probabilities(pixels_HW3).tolist())
+            except Exception as error:  # ONNX Runtime's errors have no other base; the pictures after it still count
                 return Answer.unread(place, error)
-            return Answer.of(place, self.counts, self.predictor.probabilities(pixels_HW3).tolist())
 
         # Decoding and the network both leave Python's lock to the others.
         with ThreadPoolExecutor(os.cpu_count(), "count") as threads:

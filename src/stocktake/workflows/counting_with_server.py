@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 from stocktake.workflows.answers import Answer
 from stocktake.workflows.places import READ_ERRORS
+from stocktake.workflows.web import answered
 
 MAX_WAIT_S = 30  # a longer Retry-After is not waited for
+MAX_ANSWER_BYTES = 2**20  # scripts/serve.py never says so much
 
 
 class EndpointError(OSError):
@@ -28,7 +30,7 @@ class Endpoint:
         """
         Args:
             url: Such as `http://127.0.0.1:8080`.
-            timeout_s: One request may take this long.
+            timeout_s: One request may take this long, to the last byte of its answer.
             max_tries: Of one picture, while the server says that it is busy.
 
         Raises:
@@ -68,17 +70,17 @@ class Endpoint:
         request = urllib.request.Request(self.url + path, content, headers)  # noqa: S310 (http or https)
         for attempt in range(1, self.max_tries + 1):
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310
-                    return json.loads(response.read())
-            except urllib.error.HTTPError as error:
-                with error:
-                    wait_s = _retry_after_s(error) if error.code == 503 and attempt < self.max_tries else None
-                    if wait_s is None:
-                        raise EndpointError(_refusal(error)) from None
-                time.sleep(wait_s)
+                with answered(request, self.timeout_s) as response:
+                    content = response.read(MAX_ANSWER_BYTES)
+                if not isinstance(response, urllib.error.HTTPError):
+                    return json.loads(content)
             except (OSError, ValueError, http.client.HTTPException) as error:
                 reason = getattr(error, "reason", error)
                 raise EndpointError(f"{self.url} does not answer: {reason}.") from None
+            wait_s = _retry_after_s(response) if response.code == 503 and attempt < self.max_tries else None
+            if wait_s is None:
+                raise EndpointError(_refusal(response, content))
+            time.sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -88,8 +90,7 @@ def _retry_after_s(error: urllib.error.HTTPError) -> float | None:
     return float(text) if text.isdecimal() and int(text) <= MAX_WAIT_S else None
 
 
-def _refusal(error: urllib.error.HTTPError) -> str:
-    content = error.read()
+def _refusal(error: urllib.error.HTTPError, content: bytes) -> str:
     try:
         said = json.loads(content)
         return f"{said['error']} {said['cure']}"
@@ -112,9 +113,9 @@ class ServerCounting:
                 return place
             try:
                 by_count = self.endpoint.count(read(place))
+                return Answer.of(place, list(by_count), list(by_count.values()))
             except READ_ERRORS as error:
                 return Answer.unread(place, error)
-            return Answer.of(place, list(by_count), list(by_count.values()))
 
         with ThreadPoolExecutor(self.num_requests, "ask") as threads:
             waiting = deque()

@@ -1,6 +1,7 @@
 """Where pictures lie: on the disk, in S3, on the web; found and read one by one."""
 
 import http.client
+import urllib.error
 import urllib.request
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -9,8 +10,10 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import BaseError
 
+from stocktake.images import MAX_BYTES
 from stocktake.s3 import split_bucket
 from stocktake.storage import Folder, StorageOptions, is_s3, local_path
+from stocktake.workflows.web import answered
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")  # what is taken from a folder
 # What finding, reading and decoding can raise; StorageError is an OSError, UndecodableImage a ValueError.
@@ -25,8 +28,16 @@ class Places:
         Args:
             storage: How to reach S3.
             max_bytes: A larger file is refused before it is read.
-            timeout_s: A web server may take this long to answer.
+            timeout_s: A web server may take this long for its whole answer.
+
+        Raises:
+            ValueError: `max_bytes` is more than any image may have, or nothing.
         """
+        if not 0 < max_bytes <= MAX_BYTES:
+            raise ValueError(
+                f"max_mib={max_bytes / 2**20:g} is out of range: images of up to {MAX_BYTES / 2**20:g} MiB are read. "
+                f"Type max_mib={MAX_BYTES / 2**20:g} or less."
+            )
         self.max_bytes, self.timeout_s = max_bytes, timeout_s
         self._bucket = cache(lambda name: Folder(f"s3://{name}", storage))
 
@@ -69,7 +80,10 @@ class Places:
             return self._read_web(place)
         path = local_path(place)
         self._check_size(path.stat().st_size)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(self.max_bytes + 1)  # a device or a pipe says that it has 0
+        self._check_size(len(content))
+        return content
 
     def _read_s3(self, bucket: str, key: str) -> bytes:
         folder = self._bucket(bucket)
@@ -83,7 +97,9 @@ class Places:
     def _read_web(self, url: str) -> bytes:
         # Some servers turn Python's own name away.
         request = urllib.request.Request(url, headers={"User-Agent": "stocktake"})  # noqa: S310 (http or https)
-        with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310
+        with answered(request, self.timeout_s) as response:
+            if isinstance(response, urllib.error.HTTPError):
+                raise response
             self._check_size(int(response.headers.get("Content-Length") or 0))
             content = response.read(self.max_bytes + 1)  # the header may be missing, or wrong
         self._check_size(len(content))
@@ -93,7 +109,7 @@ class Places:
         if num_bytes > self.max_bytes:
             raise ValueError(
                 f"it has at least {num_bytes / 2**20:.1f} MiB, more than max_mib={self.max_bytes / 2**20:g}; "
-                "type a larger max_mib if that is as it should be"
+                f"make it smaller, or type a larger max_mib, at most {MAX_BYTES / 2**20:g}"
             )
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from stocktake.config import build
 from stocktake.storage import StorageOptions
-from stocktake.workflows.answers import Answer
+from stocktake.workflows.answers import Answer, printable
 from stocktake.workflows.places import READ_ERRORS, Places
 
 COUNTED_BY = ("checkpoint", "exported", "endpoint")
@@ -81,10 +81,11 @@ def _table(answers: Sequence[Answer]) -> Table:
         table.add_column(f"P({count})", justify="right")
     for answer in answers:
         if answer.error:
-            table.add_row(f"{escape(answer.image)}\n[red]{escape(answer.error)}[/red]", *["-"] * (1 + len(counts)))
+            told = f"{escape(printable(answer.image))}\n[red]{escape(printable(answer.error))}[/red]"
+            table.add_row(told, *["-"] * (1 + len(counts)))
         else:
             chances = [f"{answer.probabilities[count]:.1%}" for count in counts]
-            table.add_row(escape(answer.image), str(answer.count), *chances)
+            table.add_row(escape(printable(answer.image)), str(answer.count), *chances)
     if num_unread := sum(answer.error is not None for answer in answers):
         table.caption = f"{num_unread} of {len(answers)} could not be read"
     return table
