@@ -1,9 +1,13 @@
 """A root as loaders: the same batches whoever loads them, and plain words for what does not fit."""
 
+import shlex
+import shutil
+
 import pytest
 import torch
 
 from stocktake.data.datamodule import BinDataModule, SyntheticBinDataModule
+from stocktake.data.drawn_root import RootError
 from stocktake.data.manifest import Manifest, ManifestError
 from stocktake.data.transforms import Augment
 from stocktake.storage import Folder
@@ -95,3 +99,90 @@ def test_drawn_bins_are_made_once(tmp_path):
     assert "guard" not in table["split"].to_pylist()
     module.prepare_data()
     assert (tmp_path / "manifest.parquet").stat().st_mtime_ns == manifest
+
+
+def drawn(root, **options) -> SyntheticBinDataModule:
+    small = {"num_bins": 10, "batch_size": 2, "image_size_px": 32, "num_workers": 0}
+    return SyntheticBinDataModule(str(root), **small | options)
+
+
+@pytest.fixture(scope="module")
+def ten_bins(tmp_path_factory):
+    """A root of ten drawn bins; nobody may write into it."""
+    root = tmp_path_factory.mktemp("roots") / "synthetic-10"
+    drawn(root, draw=None).prepare_data()
+    return root
+
+
+def test_bins_are_drawn_unasked_only_where_the_folder_is_named_so(ten_bins, tmp_path):
+    """`train.py data.root=<a wrong path>` drew 2,000 bins there and trained on them."""
+    drawn(ten_bins, draw=None).prepare_data()  # it is there: nothing to draw
+    wrong = tmp_path / "data" / "abdi [1]"
+    for draw in (None, False):
+        with pytest.raises(RootError, match=r"no dataset in .*abdi \[1\].*draw 10 bins .* data\.draw=true"):
+            drawn(wrong, draw=draw).prepare_data()
+    assert not wrong.parent.exists()
+    with pytest.raises(RootError, match="no dataset"):
+        drawn(tmp_path / "synthetic-10", draw=False).prepare_data()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bins_are_not_drawn_beside_other_things(tmp_path):
+    for name in ("photos", "data"):
+        root = tmp_path / f"synthetic-{name}"
+        (root / name).mkdir(parents=True)
+        with pytest.raises(RootError, match=f"holds other things, such as {name}: no bins are drawn there"):
+            drawn(root, draw=True).prepare_data()
+        assert [path.name for path in root.iterdir()] == [name]
+
+
+def test_bins_are_not_drawn_into_a_bucket(s3):
+    with pytest.raises(RootError, match=r"data\.root=s3://bins/root, and bins are drawn on this machine's disk only"):
+        drawn("s3://bins/root").prepare_data()
+
+
+def test_an_interrupted_drawing_is_done_again(ten_bins, tmp_path):
+    root = tmp_path / "synthetic-10"
+    shutil.copytree(ten_bins / "source", root / "source")
+    (root / "source" / "file_list.json").unlink()
+    drawn(root, draw=None).prepare_data()
+    assert (root / "records.parquet").read_bytes() == (ten_bins / "records.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [({"num_bins": 20}, r"20 with \[1, 2, 3, 4, 5\]"), ({"counts": [1, 2, 3]}, r"10 with \[1, 2, 3\]")],
+)
+def test_drawn_bins_of_another_number_or_counts_are_refused(ten_bins, tmp_path, options, asked):
+    """Asked for 200 bins, it took the 60 that were there."""
+    moved = tmp_path / "moved [1]"
+    shutil.copytree(ten_bins, moved)
+    for root in (ten_bins, moved):
+        with pytest.raises(RootError, match=rf"holds 10 drawn bins with \[1, 2, 3, 4, 5\] items, and {asked}") as told:
+            drawn(root, **options).prepare_data()
+        assert "data.num_bins=10 'data.counts=[1,2,3,4,5]'" in str(told.value)
+        assert shlex.split(str(told.value).partition(": ")[2])[-3:] == ["rm", "-r", str(root)]
+
+
+def test_a_root_of_collected_bins_is_trained_on_as_it_is(synthetic_root):
+    module = drawn(synthetic_root, draw=None)
+    module.prepare_data()
+    assert module.manifest.table.num_rows == 120
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"counts": []}, r"data\.counts=\[\]"),
+        ({"counts": [1.0, 2.0]}, r"data\.counts=\[1\.0"),
+        ({"counts": [1, 1]}, r"data\.counts=\[1, 1\]"),
+        ({"limit": 0}, r"data\.limit=0"),
+        ({"limit": -1}, r"data\.limit=-1"),
+        ({"limit": "abc"}, r"data\.limit='abc'"),
+        ({"batch_size": 0}, r"data\.batch_size=0"),
+        ({"num_workers": -1}, r"data\.num_workers=-1"),
+    ],
+)
+def test_a_number_out_of_range_is_named(synthetic_root, options, named):
+    with pytest.raises(ValueError, match=named):
+        module_of(synthetic_root, **options)

@@ -120,13 +120,17 @@ def test_a_root_of_an_earlier_version_has_none(tmp_path):
     assert read_products(Folder(str(tmp_path)), ["00001"]) is None
 
 
-@pytest.mark.parametrize("spoil", ["not parquet", "cut off", "other columns"])
+@pytest.mark.parametrize("spoil", ["not parquet", "cut off", "other columns", "other types", "nulls"])
 def test_another_file_says_to_run_prepare(tmp_path, spoil):
     root = written([("1", [CUP])], root=Folder(str(tmp_path)))
     content = root.read(RECORDS_KEY)
     other = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"image_id": ["1"]}), other)
-    root.write(RECORDS_KEY, {"not parquet": b"PAR1", "cut off": content[:-9], "other columns": other.getvalue()}[spoil])
+    rows = {
+        "other types": {"image_id": ["1"], "name": ["Cup"], "asin": ["B0"], "quantity": ["many"]},
+        "nulls": {"image_id": ["1"], "name": ["Cup"], "asin": ["B0"], "quantity": pyarrow.nulls(1, pyarrow.int32())},
+    }
+    pyarrow.parquet.write_table(pyarrow.table(rows.get(spoil, {"image_id": ["1"]})), other)
+    root.write(RECORDS_KEY, {"not parquet": b"PAR1", "cut off": content[:-9]}.get(spoil, other.getvalue()))
     with pytest.raises(ProductsError, match=r"not readable .*scripts/prepare\.py root="):
         read_products(root, ["1"])
 

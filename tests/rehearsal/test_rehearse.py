@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-SMALL = ("data=synthetic", "data.num_bins=200", "data.limit=64", "trainer.max_epochs=1", "logger=csv")
+SMALL = ("data=synthetic", "data.num_bins=200", "data.draw=true", "data.limit=64", "trainer.max_epochs=1", "logger=csv")
 
 
 def typed(*words: str) -> subprocess.CompletedProcess:
@@ -22,7 +22,7 @@ def typed(*words: str) -> subprocess.CompletedProcess:
 
 
 def rehearsed(folder: Path, *words: str) -> dict:
-    data = ("experiment=demo", f"data.root={folder}/bins", "data.num_bins=400")
+    data = ("experiment=demo", f"data.root={folder}/bins", "data.num_bins=400", "data.draw=true")
     told = typed("scripts/rehearse.py", *data, f"folder={folder}/rehearsals", *words)
     assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
     return json.loads(told.stdout.splitlines()[-1])

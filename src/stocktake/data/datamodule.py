@@ -11,8 +11,9 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from stocktake.data.cache import DiskCache
+from stocktake.data.drawn_root import DRAWN_SOURCE, check_drawing_place, check_drawn
 from stocktake.data.ingest import Ingest
-from stocktake.data.listing import read_listing
+from stocktake.data.listing import check_counts, read_listing
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
 from stocktake.data.sampler import ResumableSampler
 from stocktake.data.split import Split
@@ -20,7 +21,7 @@ from stocktake.data.stream import BatchLoader, ObjectImages
 from stocktake.data.synthetic import write_synthetic_source
 from stocktake.data.transforms import Augment, Resize
 from stocktake.data.workers import WorkerStart, worker_context
-from stocktake.storage import Folder, StorageOptions, local_path
+from stocktake.storage import Folder, StorageOptions, is_s3, local_path
 
 
 class BinDataModule(LightningDataModule):
@@ -60,8 +61,15 @@ class BinDataModule(LightningDataModule):
             cache_dir: Local folder to keep images of a remote root in, from one epoch to the next; `None` for none.
             cache_limit_mib: The kept images together are never larger.
             storage: How to reach S3.
+
+        Raises:
+            ValueError: A number is out of its range.
         """
         super().__init__()
+        check_counts(counts, "data.counts")
+        _check_range("batch_size", batch_size, 1)
+        _check_range("limit", limit, 1, "null for all of them")
+        _check_range("num_workers", num_workers, 0, "null for as many as suit the hardware")
         self.root = Folder(root, storage or StorageOptions())
         self.batch_size, self.counts, self.limit, self.seed = batch_size, list(counts), limit, seed
         self.num_train_bins = num_train_bins
@@ -153,26 +161,45 @@ class BinDataModule(LightningDataModule):
 class SyntheticBinDataModule(BinDataModule):
     """A dataset root of drawn bins, which it makes when it is not there yet."""
 
-    def __init__(self, root: str, num_bins: int = 2000, **options: Any):
+    def __init__(self, root: str, num_bins: int = 2000, draw: bool | None = True, **options: Any):
         """
         Args:
             root: Local folder; the drawn source bucket is kept in it too.
             num_bins: Bins to draw, over all splits.
+            draw: Whether to draw them where there is no dataset yet; `None` only if the folder's name begins with
+                `synthetic-`, so that a mistyped one is not filled with drawings and trained on.
             options: As for `BinDataModule`.
         """
         super().__init__(root, **options)
-        self.num_bins = num_bins
+        _check_range("num_bins", num_bins, 1)
+        self.num_bins, self.draw = num_bins, draw
 
     def prepare_data(self) -> None:
-        """Draws and ingests; Lightning calls it once a machine, and several runs may share the folder."""
+        """Draws and ingests; Lightning calls it once a machine, and several runs may share the folder.
+
+        Raises:
+            RootError: There is no dataset and it may not be drawn there, or the one that was drawn is another.
+        """
+        check_drawing_place(self.root, self.draw, self.num_bins)
+        if is_s3(self.root.url):
+            return
         root = local_path(self.root.url)
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{root}.lock"):
             if not self.root.exists(MANIFEST_KEY):
-                source = Folder(str(root / "source"))
-                write_synthetic_source(root / "source", self.num_bins, counts=self.counts)
+                source = Folder(str(root / DRAWN_SOURCE))
+                write_synthetic_source(root / DRAWN_SOURCE, self.num_bins, counts=self.counts)
                 # Drawn bins are independent of their neighbours.
                 Ingest(source, self.root, read_listing(source), Split(block=1)).run()
+        check_drawn(self.root, self.manifest, self.num_bins, self.counts)
+
+
+def _check_range(name: str, value: object, least: int, otherwise: str | None = None) -> None:
+    if value is None and otherwise:
+        return
+    if type(value) is not int or value < least:
+        hint = f", or {otherwise}" if otherwise else ""
+        raise ValueError(f"data.{name}={value!r} must be a whole number, at least {least}{hint}.")
 
 
 def _suitable_num_workers() -> int:

@@ -17,10 +17,13 @@ import pyarrow.parquet
 
 from stocktake.data.split import GUARD, SIDES
 from stocktake.seeding import derive_seed
+from stocktake.shell import command
 from stocktake.storage import Folder
 
 MANIFEST_KEY = "manifest.parquet"
 ROWS_PER_GROUP = 2**13  # what is encoded at once
+# A key is the way from the root to an image: no way out of it, none from elsewhere, nothing that a terminal obeys.
+WRONG_KEY = r"(^|/)\.{0,2}(/|$)|[\\\x00-\x1f]"
 SCHEMA = pyarrow.schema(
     {
         "image_id": pyarrow.string(),  # never an int: 242 and 00242 are different bins
@@ -60,9 +63,10 @@ class Manifest:
         try:
             content = root.read(MANIFEST_KEY)
         except FileNotFoundError:
+            prepare = command("scripts/prepare.py", {"source": "s3://aft-vbi-pds", "root": root.url})
             raise ManifestError(
-                f"There is no {MANIFEST_KEY} in data.root={root.url}. Make a dataset there first:\n"
-                f"  python scripts/prepare.py source=s3://aft-vbi-pds root={root.url}"
+                f"There is no {MANIFEST_KEY} in {root.url}, so it is no dataset. Type another folder, or make one "
+                f"of it, of Amazon's bins or of a source of your own:\n  {prepare}"
             ) from None
         try:
             table = pyarrow.parquet.read_table(io.BytesIO(content))
@@ -71,8 +75,17 @@ class Manifest:
         missing = [name for name in SCHEMA.names if name not in table.column_names]
         if missing or b"stocktake" not in (table.schema.metadata or {}):
             raise ManifestError(f"{MANIFEST_KEY} in {root.url} lacks {missing or 'its origin'}: run prepare again.")
-        origin = json.loads(table.schema.metadata[b"stocktake"])
-        return cls(table.select(SCHEMA.names), origin, hashlib.sha256(content).hexdigest())
+        try:
+            origin = json.loads(table.schema.metadata[b"stocktake"])
+            if not isinstance(origin, dict):
+                raise ValueError("its origin is no JSON object")
+            table = table.select(SCHEMA.names).cast(SCHEMA)
+            _check_rows(table)
+        except (pyarrow.ArrowException, ValueError, RecursionError) as error:
+            raise ManifestError(
+                f"{MANIFEST_KEY} in {root.url} is not one of ours: {error}. Run prepare again."
+            ) from None
+        return cls(table, origin, hashlib.sha256(content).hexdigest())
 
     def write(self, root: Folder) -> None:
         """Writes the table with its origin; the same rows and origin give the same bytes."""
@@ -105,8 +118,10 @@ class Manifest:
 
         Raises:
             ManifestError: The split is empty, holds a count that the model does not know, or fewer bins than
-                `num_train_bins`.
+                `num_train_bins`; or `limit` is below 1.
         """
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise ManifestError(f"limit={limit!r} must be a whole number, at least 1, or null for all.")
         wanted = list(SIDES) if split == "all" else [split]
         column = self.table["split"]
         rows = self.table.filter(pyarrow.compute.is_in(column, pyarrow.array(wanted)))
@@ -129,6 +144,37 @@ class Manifest:
             order = sorted(range(rows.num_rows), key=digests.__getitem__)
             rows = rows.take(numpy.sort(order[:limit]))
         return rows
+
+
+def _check_rows(table: pyarrow.Table) -> None:
+    """Refuses rows that no prepare of ours writes: the file may be anybody's, and its keys are opened.
+
+    Raises:
+        ValueError: Naming the first such row.
+    """
+    compute = pyarrow.compute
+    is_used = compute.is_in(table["split"], pyarrow.array(SIDES))
+    wrong_rows = {
+        "no id": compute.equal(compute.fill_null(table["image_id"], ""), ""),
+        "no count from 0 on": compute.less(compute.fill_null(table["count"], -1), 0),
+        f"a split that is none of {', '.join((*SIDES, GUARD))}": compute.invert(
+            compute.is_in(table["split"], pyarrow.array((*SIDES, GUARD)))
+        ),
+        "no key, though it is used": compute.and_(is_used, compute.equal(compute.fill_null(table["key"], ""), "")),
+        "a key that is no way from the root to an image": compute.and_(
+            compute.not_equal(compute.fill_null(table["key"], ""), ""),
+            compute.match_substring_regex(compute.fill_null(table["key"], "x"), WRONG_KEY),
+        ),
+        "a sha256 that is none": compute.invert(
+            compute.match_substring_regex(compute.fill_null(table["sha256"], "0"), "^[0-9a-f]{1,64}$")
+        ),
+    }
+    for what, wrong in wrong_rows.items():
+        if (row := compute.index(wrong, True).as_py()) >= 0:
+            key = (table["key"][row].as_py() or "")[:80]
+            raise ValueError(f"row {row} (image_id {table['image_id'][row].as_py()!r}, key {key!r}) has {what}")
+    if compute.count_distinct(table["image_id"]).as_py() < table.num_rows:
+        raise ValueError("an id stands there twice")
 
 
 def draw_blocks(rows: pyarrow.Table, num_train_bins: int, seed: int) -> pyarrow.Table:

@@ -15,6 +15,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from stocktake.data.records import Product
+from stocktake.shell import override
 from stocktake.storage import Folder, StorageError
 
 RECORDS_KEY = "records.parquet"
@@ -112,12 +113,16 @@ def read_products(root: Folder, image_ids: Collection[str]) -> dict[str, list[Pr
     try:
         with pyarrow.parquet.ParquetFile(io.BytesIO(content)) as file:
             for batch in file.iter_batches(ROWS_PER_GROUP, columns=SCHEMA.names):
+                batch = batch.cast(SCHEMA)
+                if any(batch[name].null_count for name in ("image_id", "asin", "quantity")):
+                    raise ValueError("a product without an id, an asin or a quantity")
                 rows = batch.filter(pyarrow.compute.is_in(batch["image_id"], wanted))
                 for row in rows.to_pylist():
                     products[row["image_id"]].append(Product(row["asin"], row["name"], row["quantity"]))
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
         raise ProductsError(
-            f"{RECORDS_KEY} in {root.url} is not readable ({error}). Run scripts/prepare.py root={root.url} again."
+            f"{RECORDS_KEY} in {root.url} is not readable ({error}). "
+            f"Run scripts/prepare.py {override('root', root.url)} again."
         ) from None
     return products
 

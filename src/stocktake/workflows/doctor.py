@@ -159,7 +159,11 @@ def unusable_gpus(torch: Any, devices: Path = Path("/dev")) -> Iterator[Finding]
 def disk(folder: Path) -> Finding:
     free_gib = shutil.disk_usage(folder).free / 2**30
     enough = free_gib >= SMALLEST_DISK_GIB
-    cure = None if enough else "RUN_DIR=<folder on a larger disk> python train.py data.root=<folder on a larger disk>"
+    cure = (
+        None
+        if enough
+        else "RUN_DIR=<folder on a larger disk> python train.py data.root=<folder on a larger disk>/synthetic-2000"
+    )
     return Finding("disk", f"{free_gib:.0f} GiB free in {folder}, {SMALLEST_DISK_GIB} wanted", cure)
 
 

@@ -1,0 +1,71 @@
+"""Where bins may be drawn, and whether those that were drawn are the ones that are asked for."""
+
+import shlex
+from collections.abc import Sequence
+
+from stocktake.data.manifest import MANIFEST_KEY, Manifest
+from stocktake.data.present import UNFINISHED_KEY
+from stocktake.data.products import RECORDS_KEY
+from stocktake.data.quarantine import QUARANTINE_KEY
+from stocktake.shell import override
+from stocktake.storage import Folder, is_s3, local_path
+
+DRAWN_SOURCE = "source"  # the drawn bucket, a folder in the root
+DRAWN_NAMES = {DRAWN_SOURCE, "data", MANIFEST_KEY, RECORDS_KEY, QUARANTINE_KEY, UNFINISHED_KEY}
+DEFAULT_NAME = "synthetic-"  # how the folders begin that are drawn into unasked
+
+
+class RootError(ValueError):
+    """A folder that no bins may be drawn into, or that holds others than are asked for."""
+
+
+def check_drawing_place(root: Folder, draw: bool | None, num_bins: int) -> None:
+    """Refuses to draw into a folder that holds other things, or that may have been mistyped.
+
+    Args:
+        draw: `None` allows folders whose name begins as the default's does.
+
+    Raises:
+        RootError: There is no dataset, and none may be drawn there.
+    """
+    if root.exists(MANIFEST_KEY):
+        return
+    typed = override("data.root", root.url)
+    if is_s3(root.url):
+        raise RootError(f"There is no {MANIFEST_KEY} in {typed}, and bins are drawn on this machine's disk only.")
+    path = local_path(root.url)
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if names - DRAWN_NAMES or (names and DRAWN_SOURCE not in names):
+        raise RootError(
+            f"There is no {MANIFEST_KEY} in {typed}, and it holds other things, such as {min(names)}: no bins are "
+            "drawn there. Type the folder of a dataset, or a new one with data.draw=true."
+        )
+    if draw or (draw is None and path.name.startswith(DEFAULT_NAME)):
+        return
+    raise RootError(
+        f"There is no dataset in {typed}. To train on collected bins, type the folder that scripts/prepare.py made; to "
+        f"draw {num_bins:,} bins into this one, add data.draw=true."
+    )
+
+
+def check_drawn(root: Folder, manifest: Manifest, num_bins: int, counts: Sequence[int]) -> None:
+    """Refuses drawn bins that are of another number, or of other counts, than are asked for.
+
+    A root that was collected from elsewhere is left alone.
+
+    Raises:
+        RootError: Naming what is there and what to type.
+    """
+    origin = manifest.origin
+    source = local_path(root.url) / DRAWN_SOURCE
+    if is_s3(root.url) or not (origin.get("source") == str(source) or (source / "file_list.json").exists()):
+        return
+    there = manifest.table.num_rows + origin.get("num_quarantined", 0)
+    counts_there = sorted(manifest.table["count"].unique().to_pylist())
+    if there != num_bins or counts_there != sorted(set(counts[:num_bins])):
+        raise RootError(
+            f"{override('data.root', root.url)} holds {there:,} drawn bins with {counts_there} items, and {num_bins:,} "
+            f"with {sorted(counts)} are asked for. Type data.num_bins={there} {override('data.counts', counts_there)}, "
+            "or another data.root with data.draw=true, or remove this one: "
+            f"rm -r {shlex.quote(str(local_path(root.url)))}"
+        )
