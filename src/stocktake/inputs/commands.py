@@ -96,6 +96,7 @@ LEARNING_CURVE = {
 REHEARSE = {
     "hosts": whole(1, example=2),
     "faults": list_of(anything("kill"), ["notice", "kill"]),
+    "clean": switch(example=False),
     "compare": switch(example=False),
     "full": switch(example=False),
     "epochs": whole(1, example=2),
