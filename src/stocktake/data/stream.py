@@ -17,6 +17,7 @@ from stocktake.data.cache import DiskCache
 from stocktake.data.fetching import FetchAhead
 from stocktake.data.sampler import BatchPlan
 from stocktake.data.transforms import UndecodableImage, decode
+from stocktake.data.workers import named_end
 from stocktake.storage import Folder, join_url
 
 Batch = dict[str, Any]
@@ -126,7 +127,8 @@ class BatchLoader(DataLoader):
     """
 
     def __iter__(self) -> Iterator[Batch]:
-        return map(_with_counts_tensor, super().__iter__())
+        batches = super().__iter__()
+        return named_end(map(_with_counts_tensor, batches), getattr(batches, "_workers", ()))
 
 
 def _with_counts_tensor(batch: Batch) -> Batch:

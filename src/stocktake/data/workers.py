@@ -4,9 +4,21 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import pickle
+import queue
+import signal
 import threading
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+class WorkerLost(OSError):
+    """A process that loads images ended, or what it sent could not be read."""
 
 
 def worker_context() -> BaseContext:
@@ -46,6 +58,38 @@ def take_long_turns() -> None:
     # Linux alone knows it, and some sandboxes forbid it; without, it is only slower.
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def named_end(batches: Iterable[Item], workers: Sequence[BaseProcess]) -> Iterator[Item]:
+    """Yields the batches; where a worker is lost it says why, which torch does not ("exited unexpectedly").
+
+    Raises:
+        WorkerLost: With the worker's signal or exit code, or what was wrong with the connection to it.
+    """
+    try:
+        yield from batches
+    except (RuntimeError, EOFError, ConnectionError, pickle.UnpicklingError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith(("DataLoader worker", "Too many open files")):
+            raise
+        ends = sorted({_end(worker.exitcode) for worker in workers if worker.exitcode})
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        if not ends and not isinstance(cause, queue.Empty):
+            ends = [f"{type(cause).__name__}: {cause}".strip(": ")]
+        raise WorkerLost(
+            f"A process that loads images was lost ({'; '.join(ends) or error}). Fewer of them need less memory: type "
+            f"data.num_workers={len(workers) // 2}, or a smaller data.batch_size."
+        ) from error
+
+
+def _end(exit_code: int) -> str:
+    """Returns how a process ended, and what is usually the cause."""
+    if exit_code > 0:
+        return f"exit code {exit_code}"
+    causes = {
+        signal.SIGKILL: ", as the system does when memory runs out",
+        signal.SIGBUS: ", as happens when shared memory, /dev/shm, is full",
+    }
+    return f"killed by {signal.Signals(-exit_code).name}{causes.get(-exit_code, '')}"
 
 
 def _end_with_the_trainer() -> None:

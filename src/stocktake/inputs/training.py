@@ -29,6 +29,7 @@ DATA = {
     "cache_dir": text("cache", None),
     "cache_limit_mib": above(0, example=20000),
     "num_bins": whole(1, example=2000),
+    "draw": MAYBE,
     **under(
         "augment",
         {
