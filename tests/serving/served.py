@@ -108,9 +108,9 @@ def serving(folder: pathlib.Path, log: pathlib.Path, *words: str):
 
 
 @contextlib.contextmanager
-def listening(app):
+def listening(app, http="h11"):
     """Serves an app in a thread of this process; yields a client of it."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http="h11", ws="none", log_level="critical"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=http, ws="none", log_level="critical"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

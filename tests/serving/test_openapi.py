@@ -11,7 +11,7 @@ from served import picture
 
 PICTURES = strategies.sampled_from([picture(value, kind) for value in (25, 125, 225) for kind in ("JPEG", "PNG")])
 # What a picture is cannot be said in a schema.
-MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-image")
+MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-image", "application/octet-stream")
 for media_type in MEDIA_TYPES:
     schemathesis.openapi.media_type(media_type, PICTURES)
 schemathesis.openapi.format("byte", PICTURES.map(lambda content: base64.b64encode(content).decode()))

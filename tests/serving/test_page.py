@@ -144,6 +144,17 @@ def test_troubles_are_told_in_words(page, server):
     shows(page, "#error", "did not answer")
 
 
+def test_after_a_file_that_is_no_picture_nothing_of_the_one_before_stays(page):
+    page.set_input_files("#file", file(picture(125), name="first.png"))
+    wait_for_answer(page)
+    assert page.locator("#preview").is_visible() and page.locator("#invitation").inner_text() == "first.png"
+    page.set_input_files("#file", file(b"a note", "note.txt", "text/plain"))
+    shows(page, "#error", "no picture that your browser can read")
+    assert not page.locator("#preview").is_visible() and page.locator("#invitation").inner_text() == "note.txt"
+    page.click("#count")
+    shows(page, "#error", "There is no picture yet")
+
+
 def test_a_dropped_and_a_pasted_picture_are_counted_and_a_busy_server_is_asked_again(page):
     give = """([bytes, kind]) => {
       const data = new DataTransfer();

@@ -161,6 +161,42 @@ def test_a_graph_in_another_format_is_refused(folder):
         Predictor.open(str(folder))
 
 
+def with_counts(folder, counts):
+    change(folder, counts=counts, calibration=CALIBRATION | {"counts": counts})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: with_counts(folder, [1, 2, 3, 4]), r"shape \(3,\), and model\.json says counts=\[1, 2, 3, 4\]"),
+        (lambda folder: rename(folder, "pixels", "image"), r"does not count a grey picture given as pixels"),
+        (lambda folder: rename(folder, "probabilities", "logits"), r"does not count a grey picture"),
+        (lambda folder: rename(folder, "Div", "Mul"), r"gives \[.*\], no probabilities"),
+        (lambda folder: change(folder, version=2), r"version=2 is no line of text"),
+        (lambda folder: change(folder, version="a\nforged line"), r"version='a\\nforged line' is no line of text"),
+        (lambda folder: change(folder, version=""), r"version='' is no line of text"),
+    ],
+)
+def test_a_description_that_does_not_fit_its_graph_is_refused_when_it_is_opened(folder, spoil, told):
+    spoil(folder)
+    with pytest.raises(ModelFolderError, match=told):
+        Predictor.open(str(folder))
+
+
+def rename(folder, name, other):
+    """Has the graph say `other` wherever it says `name`."""
+    model = onnx.load_model_from_string((folder / "model.onnx").read_bytes())
+    for node in model.graph.node:
+        node.op_type = other if node.op_type == name else node.op_type
+        for names in (node.input, node.output):
+            names[:] = [other if found == name else found for found in names]
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = other if value.name == name else value.name
+    graph = model.SerializeToString()
+    (folder / "model.onnx").write_bytes(graph)
+    change(folder, sha256=hashlib.sha256(graph).hexdigest())
+
+
 def test_it_comes_without_torch_and_without_aws():
     code = (
         "import sys, stocktake.serving.predictor as p; print({'torch', 'boto3', 'pytorch_lightning'} & {*sys.modules})"

@@ -30,6 +30,8 @@ def bodies(content: bytes, expected: int | None) -> dict[str, dict]:
         "raw": {"content": content, "headers": PNG, "params": query},
         "octets": {"content": content, "headers": {"Content-Type": "application/x-image", **header}},
         "json": {"json": {"image": encoded, "expected_count": expected}},
+        "unsaid": {"content": content, "params": query},
+        "boto3": {"content": content, "params": query, "headers": {"Content-Type": "application/octet-stream"}},
         "form": {"files": {"file": ("bin.png", content, "image/png")}, "data": query},
     }
 
@@ -57,7 +59,8 @@ ENCODED = base64.b64encode(picture()).decode()
 FORM = {"Content-Type": "multipart/form-data"}
 REFUSED = {
     "no body": (400, "empty", {"headers": PNG}),
-    "no media type": (415, "media-type", {"content": b"x"}),
+    "no media type and no picture": (422, "picture", {"content": b"x", "headers": {}}),
+    "another media type": (415, "media-type", {"content": b"x", "headers": {"Content-Type": "text/plain"}}),
     "curl's own media type": (415, "media-type", {"data": {"a": "b"}}),
     "no picture": (422, "picture", {"content": b"hello", "headers": PNG}),
     "cut off": (422, "picture", {"content": picture(kind="JPEG", size=(200, 200))[:500], "headers": JPEG}),
@@ -197,6 +200,19 @@ WORDS = {
         ({"log": "loud"}, "log='loud' is none of json, plain, null"),
         ({"allowed_prefixes": ["s3://b/bins"]}, "'s3://b/bins' needs the form s3://bucket/"),
         ({"host": "256.0.0.1"}, "Cannot listen on host=256.0.0.1"),
+        ({"host": ""}, "host='' is empty or no text. Type host=127.0.0.1"),
+        ({"host": None}, "host=None is empty or no text"),
+        ({"model": ""}, "model='' is empty or no text"),
+        ({"port": 70_000}, "port=70000 is not a whole number from 0 to 65535. Type port=8080"),
+        ({"port": "http"}, "port='http' is not a whole number"),
+        ({"workers": 0}, "workers=0 is not a whole number from 1 to 1024"),
+        ({"workers": 1.5}, "workers=1.5 is not a whole number"),
+        ({"max_waiting": "abc"}, "max_waiting='abc' is not a whole number from 0 to 10000. Type max_waiting=32"),
+        ({"max_waiting": True}, "max_waiting=True is not a whole number"),
+        ({"max_body_mib": -1}, "max_body_mib=-1 is not a number from 0.001 to 32. Type max_body_mib=6"),
+        ({"max_body_mib": float("nan")}, "max_body_mib=nan is not a number"),
+        ({"body_timeout_s": None}, "body_timeout_s=None is not a number from 0.1 to 3600"),
+        ({"shutdown_timeout_s": -1}, "shutdown_timeout_s=-1 is not a whole number from 0 to 3600"),
     ],
 )
 def test_what_cannot_be_served_is_said(model_folder, monkeypatch, word, said):

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from stocktake.images import UndecodableImage
-from stocktake.serving.bodies import Question, read_question
+from stocktake.serving.bodies import Arriving, Question, read_question
 from stocktake.serving.documents import invocation_refusals, invocation_request, refusals
 from stocktake.serving.observing import FACTS, Figures, LogLine, Observer
 from stocktake.serving.page import add_page
@@ -90,6 +90,7 @@ def create_app(
     """
     max_bytes = int(max_body_mib * 2**20)
     pool, figures = Pool(num_workers, max_waiting), Figures()
+    arriving = Arriving(max_bytes, max_bytes * (num_workers + max_waiting), body_timeout_s)
     service = Service(predictor, alone or predictor, pool, stored)
 
     @contextlib.asynccontextmanager
@@ -140,8 +141,9 @@ def create_app(
         summary="Count the items in a picture",
     )
     async def invocations(request: Request) -> Answer:
+        pool.check()  # else a body would be read for nothing
+        question = await read_question(request, predictor.counts, arriving)  # holds no place: it may take its time
         with pool.place():
-            question = await read_question(request, predictor.counts, max_bytes, body_timeout_s)
             answer = await service.answer(question)
         request.scope[FACTS]["count"] = answer.count
         figures.counts.labels(answer.count).inc()

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +14,12 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from stocktake.images import EMPTY
-from stocktake.serving.refusal import Refused
+from stocktake.serving.refusal import Refused, busy
 from stocktake.serving.stored import too_large
 
-RAW = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-image")
+# What the bytes are is told by themselves, so those that say nothing of it are taken for an image, too.
+RAW = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-image", "application/octet-stream")
+UNSAID = ""  # boto3's invoke_endpoint sends no Content-Type unless it is told one
 JSON, FORM = "application/json", "multipart/form-data"
 # SageMaker hands `CustomAttributes` of InvokeEndpoint over in this header.
 ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
@@ -31,26 +34,78 @@ class Question:
     expected_count: int | None = None
 
 
-async def read_question(request: Request, counts: Sequence[int], max_bytes: int, timeout_s: float) -> Question:
+class Arriving:
+    """Bodies on their way, none of them too large or too slow, and all together within a limit.
+
+    Where they would not be, the one that has been arriving the longest is let go, so that slow ones hold up nobody.
+    """
+
+    def __init__(self, max_bytes_each: int, max_bytes_together: int, timeout_s: float):
+        """
+        Args:
+            timeout_s: For a whole body to arrive.
+        """
+        self.max_bytes_each, self.max_bytes_together, self.timeout_s = max_bytes_each, max_bytes_together, timeout_s
+        self._bodies: dict[asyncio.Timeout, bytearray] = {}  # the oldest first
+
+    async def read(self, request: Request) -> bytes:
+        """Returns the body of a request.
+
+        Raises:
+            Refused: It is too large (reading stops there), too slow, or breaks off.
+        """
+        announced = request.headers.get("Content-Length", "")
+        if announced.isdecimal() and int(announced) > self.max_bytes_each:
+            raise too_large(self.max_bytes_each)
+        body, was_let_go = bytearray(), False
+        try:
+            async with asyncio.timeout(self.timeout_s) as timeout:
+                self._bodies[timeout] = body
+                try:
+                    async for chunk in request.stream():
+                        body += chunk
+                        if len(body) > self.max_bytes_each:
+                            raise too_large(self.max_bytes_each)
+                        self._make_room()
+                finally:
+                    was_let_go = self._bodies.pop(timeout, None) is None
+        except TimeoutError:
+            if was_let_go:
+                raise busy("Bodies that arrive faster need the room.") from None
+            raise Refused(
+                *(408, "too-slow", f"The body did not arrive within {self.timeout_s:g} s."), "Send a smaller picture."
+            ) from None
+        except ClientDisconnect:  # nobody reads this answer, but the log does
+            raise Refused(400, "gone", "The client left before its body had arrived.", "Send it again.") from None
+        return bytes(body)
+
+    def _make_room(self) -> None:
+        while sum(map(len, self._bodies.values())) > self.max_bytes_together:
+            oldest = next(iter(self._bodies))
+            del self._bodies[oldest]
+            with contextlib.suppress(RuntimeError):  # its time has just run out anyhow
+                oldest.reschedule(0)
+
+
+async def read_question(request: Request, counts: Sequence[int], arriving: Arriving) -> Question:
     """Returns what is asked.
 
     Args:
         counts: Those that the model tells apart; a record can only be checked against them.
-        max_bytes: Of the whole body.
-        timeout_s: For the whole body to arrive.
+        arriving: Reads the body, within its limits.
 
     Raises:
         Refused: The body is too large (reading stops there), too slow, of another type, or malformed.
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type not in (*RAW, JSON, FORM):
+    if media_type not in (*RAW, UNSAID, JSON, FORM):
         raise Refused(
             *(415, "media-type", f"Content-Type {media_type[:100]!r} is none that this server reads."),
             f"Set Content-Type to {', '.join((*RAW, JSON))} or {FORM}.",
         )
     beside = [_from_text(text) for text in _texts_beside_the_body(request)]
     _check_counts(beside, counts)
-    body = await _read(request, max_bytes, timeout_s)
+    body = await arriving.read(request)
     if not body:
         raise Refused(400, "empty", *EMPTY)
     if media_type == JSON:
@@ -62,26 +117,6 @@ async def read_question(request: Request, counts: Sequence[int], max_bytes: int,
     given = [*beside, *([] if question.expected_count is None else [question.expected_count])]
     _check_counts(given, counts)
     return replace(question, expected_count=given[0] if given else None)
-
-
-async def _read(request: Request, max_bytes: int, timeout_s: float) -> bytes:
-    announced = request.headers.get("Content-Length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise too_large(max_bytes)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise too_large(max_bytes)
-    except TimeoutError:
-        raise Refused(
-            *(408, "too-slow", f"The body did not arrive within {timeout_s:g} s."), "Send a smaller picture."
-        ) from None
-    except ClientDisconnect:  # nobody reads this answer, but the log does
-        raise Refused(400, "gone", "The client left before its body had arrived.", "Send it again.") from None
-    return bytes(body)
 
 
 def _from_json(body: bytes) -> Question:

@@ -54,15 +54,17 @@ async function take(file) {
   if (!file) return;
   asking?.abort();
   picture = null;
+  URL.revokeObjectURL(at("preview").src); // nothing of the picture before stays beside what is said of this one
+  at("preview").removeAttribute("src");
+  at("preview").hidden = true;
+  at("invitation").textContent = file.name || "Pasted picture";
   try {
     picture = await sendable(file);
   } catch (error) {
     return showTrouble(error);
   }
-  URL.revokeObjectURL(at("preview").src);
   at("preview").src = URL.createObjectURL(picture);
   at("preview").hidden = false;
-  at("invitation").textContent = file.name || "Pasted picture";
   await ask();
 }
 

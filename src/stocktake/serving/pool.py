@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from stocktake.serving.refusal import Refused
+from stocktake.serving.refusal import busy
 
-RETRY_AFTER_S = 1
 Result = TypeVar("Result")
 
 
@@ -23,19 +22,22 @@ class Pool:
         self.num_inside = 0
         self._threads = ThreadPoolExecutor(num_workers, "count")
 
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """Holds a place while a request is read and answered, which bounds the bodies in memory, too.
-
+    def check(self) -> None:
+        """
         Raises:
             Refused: With 503 and Retry-After: all places are taken.
         """
         if self.num_inside >= self.num_workers + self.max_waiting:
-            raise Refused(
-                *(503, "busy", f"The server is busy: {self.num_inside} requests are being answered or waiting."),
-                f"Send it again in {RETRY_AFTER_S} s or later.",
-                {"Retry-After": str(RETRY_AFTER_S)},
-            )
+            raise busy(f"{self.num_inside} requests are being answered or waiting.")
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds a place while a request that has arrived is answered.
+
+        Raises:
+            Refused: With 503 and Retry-After: all places are taken.
+        """
+        self.check()
         self.num_inside += 1
         try:
             yield

@@ -87,7 +87,9 @@ class Predictor:
             raise ModelFolderError(f"model={folder} is not on this machine. Copy it first: aws s3 sync {folder} model")
         path = local_path(folder)
         model = read_model(path)
-        return cls(_session(path, model, num_threads), model)
+        session = _session(path, model, num_threads)
+        _check_fit(path, session, model["counts"])
+        return cls(session, model)
 
     def predict(self, picture: bytes, expected_count: int | None = None) -> Answer:
         """Counts the items in a picture.
@@ -171,6 +173,8 @@ def read_model(folder: Path) -> dict[str, Any]:
         calibration = Calibration.from_dict(model["calibration"])
     except (TypeError, ValueError) as error:
         raise ModelFolderError(f"{path}: {error} {cure}") from None
+    if not isinstance(model["version"], str) or not model["version"].isprintable() or not model["version"]:
+        raise ModelFolderError(f"{path}: version={model['version']!r} is no line of text. {cure}")
     if calibration.counts != model["counts"]:
         raise ModelFolderError(f"{path}: counts={model['counts']!r} are not its calibration's. {cure}")
     return model
@@ -201,6 +205,26 @@ def _session(folder: Path, model: dict[str, Any], num_threads: int | None) -> on
     except Exception as error:  # ONNX Runtime's errors have no base class but this
         reason = " ".join(str(error).split())[:300]
         raise ModelFolderError(f"{path} cannot be run by ONNX Runtime {onnxruntime.__version__}: {reason}") from None
+
+
+def _check_fit(folder: Path, session: onnxruntime.InferenceSession, counts: list[int]) -> None:
+    """Has a grey picture counted, so that a graph of other inputs, outputs or counts is told before anybody asks.
+
+    Raises:
+        ModelFolderError: The graph is not one that this model.json describes.
+    """
+    path = folder / GRAPH_NAME
+    cure = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
+    try:
+        probabilities_K = session.run([OUTPUT], {INPUT: numpy.full((32, 48, 3), 128, numpy.uint8)})[0]
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFolderError(f"{path} does not count a grey picture given as {INPUT}: {reason}. {cure}") from None
+    shape = numpy.shape(probabilities_K)
+    if shape != (len(counts),):
+        raise ModelFolderError(f"{path} gives {OUTPUT} of shape {shape}, and {MODEL_NAME} says counts={counts}. {cure}")
+    if not (numpy.min(probabilities_K) >= 0 and abs(numpy.sum(probabilities_K) - 1) < 1e-3):  # NaN, too
+        raise ModelFolderError(f"{path} gives {numpy.asarray(probabilities_K).tolist()}, no {OUTPUT}. {cure}")
 
 
 def num_cores() -> int:

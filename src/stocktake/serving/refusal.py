@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 
+RETRY_AFTER_S = 1
+
 
 class Refused(Exception):
     """A request that cannot be answered; `reason` is a short fixed word that /metrics counts."""
@@ -17,3 +19,10 @@ class Refused(Exception):
         return JSONResponse(
             {"error": self.error, "cure": self.cure, "reason": self.reason}, self.status, dict(self.headers or {})
         )
+
+
+def busy(why: str) -> Refused:
+    return Refused(
+        *(503, "busy", f"The server is busy. {why}", f"Send it again in {RETRY_AFTER_S} s or later."),
+        {"Retry-After": str(RETRY_AFTER_S)},
+    )

@@ -10,11 +10,23 @@ from typing import Any
 
 import uvicorn
 
+from stocktake.images import MAX_BYTES
 from stocktake.serving.app import create_app
+from stocktake.serving.connections import Connections
 from stocktake.serving.observing import LINES
 from stocktake.serving.predictor import Predictor, num_cores
 from stocktake.serving.stored import StoredPictures
 from stocktake.storage import StorageOptions
+
+# What each number may be: the least, the most, what to type; whole ones are those whose least is.
+NUMBERS: dict[str, tuple[float, float, float]] = {
+    "port": (0, 65_535, 8080),
+    "workers": (1, 1_024, 2),
+    "max_waiting": (0, 10_000, 32),
+    "max_body_mib": (0.001, MAX_BYTES / 2**20, 6),
+    "body_timeout_s": (0.1, 3_600, 30),
+    "shutdown_timeout_s": (0, 3_600, 30),
+}
 
 
 def serve(
@@ -39,6 +51,13 @@ def serve(
         ValueError: The model's folder or a word is wrong.
         OSError: The port is taken.
     """
+    numbers = {"port": port, "max_waiting": max_waiting, "max_body_mib": max_body_mib, "body_timeout_s": body_timeout_s}
+    numbers |= {"shutdown_timeout_s": shutdown_timeout_s} | ({} if workers is None else {"workers": workers})
+    for name, number in numbers.items():
+        _check_number(name, number)
+    for name, text, example in (("model", model, "runs/demo/latest/model"), ("host", host, "127.0.0.1")):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{name}={text!r} is empty or no text. Type {name}={example}")
     if log is not None and log not in LINES:
         raise ValueError(f"log={log!r} is none of {', '.join(LINES)}, null. Type log=plain.")
     # uvicorn raises the signal again once it is down; ended as asked is no failure.
@@ -64,6 +83,7 @@ def serve(
         stored=stored,
         log_line=log_line,
     )
+    connections = Connections()
     with _listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{listener.getsockname()[1]}"
@@ -71,7 +91,9 @@ def serve(
         began = time.monotonic()
         config = uvicorn.Config(
             app,
-            http="h11",  # it bounds the headers, which httptools does not
+            http=connections.protocol,  # on h11, which bounds the headers, as httptools does not
+            backlog=connections.num_accepted_at_once,
+            proxy_headers=False,  # anybody may write X-Forwarded-For; the log has who really asks
             ws="none",
             log_level="warning",
             access_log=False,
@@ -93,6 +115,14 @@ def open_predictors(model: str, num_workers: int) -> tuple[Predictor, Predictor 
     """
     share = max(1, num_cores() // num_workers)
     return Predictor.open(model, num_threads=share), Predictor.open(model) if share < num_cores() else None
+
+
+def _check_number(name: str, number: object) -> None:
+    least, most, example = NUMBERS[name]
+    kinds = int if isinstance(least, int) else int | float
+    if isinstance(number, bool) or not isinstance(number, kinds) or not least <= number <= most:
+        wanted = "a whole number" if kinds is int else "a number"
+        raise ValueError(f"{name}={number!r} is not {wanted} from {least} to {most:g}. Type {name}={example}.")
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -1,0 +1,101 @@
+"""Connections that cannot be held without being used: half headers end, and nobody's silence takes another's place.
+
+uvicorn closes a connection that is idle between two requests; one whose next request has begun, or never began, it
+keeps for ever, and every one takes a file descriptor. What a whole head is followed by has `body_timeout_s`.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows has no such limit
+    resource = None
+
+HEAD_TIMEOUT_S = 10  # for a whole head to arrive, and for the last answer to be taken; uvicorn's keep-alive is shorter
+MAX_CONNECTIONS = 512
+
+
+class Connections:
+    """All connections of a server, by how long each has been waiting for its client."""
+
+    def __init__(self, max_connections: int | None = None, head_timeout_s: float = HEAD_TIMEOUT_S):
+        self.max_connections, self.head_timeout_s = max_connections or _max_connections(), head_timeout_s
+        self.num_accepted_at_once = max(1, self.max_connections // 4)  # before they can be counted
+        self.num_open = 0
+        self.waiting: dict[Connection, None] = {}  # the longest first
+
+    def protocol(self, **options) -> "Connection":
+        """Returns the protocol of one new connection, as uvicorn asks for it."""
+        return Connection(self, **options)
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, which is dropped when its client lets it wait, and first of all where places are short."""
+
+    def __init__(self, all_of_them: Connections, **options):
+        super().__init__(**options)
+        self._all = all_of_them
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._all.num_open += 1
+        self._wait()
+        if self._all.num_open > self._all.max_connections:
+            longest = next(iter(self._all.waiting))
+            longest._go_on()
+            longest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.num_open -= 1
+        self._go_on()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._look()
+
+    def pause_writing(self) -> None:  # the client takes no more of its answer
+        super().pause_writing()
+        self._wait()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._look()
+
+    def _look(self) -> None:
+        """Notes whose turn it is: the client's until its request is whole, and once it is answered."""
+        if self.cycle is None or self.cycle.response_complete or self.flow.write_paused:
+            self._wait()
+        elif self.cycle.more_body:  # for which the app has a deadline
+            self._stop_clock()
+        else:
+            self._go_on()
+
+    def _wait(self) -> None:
+        self._all.waiting.setdefault(self)
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self._all.head_timeout_s, self.transport.abort)
+
+    def _go_on(self) -> None:
+        self._all.waiting.pop(self, None)
+        self._stop_clock()
+
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _max_connections() -> int:
+    """Returns as many as leave half the file descriptors to everything else."""
+    if resource is None:
+        return MAX_CONNECTIONS
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if most == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, most // 2))

@@ -1,0 +1,136 @@
+"""Connections that nobody should hold: half headers, bodies of a byte, more of them than there are file descriptors."""
+
+import contextlib
+import json
+import resource
+import socket
+
+import pytest
+from served import listening, picture, serving
+
+from stocktake.serving.app import create_app
+from stocktake.serving.connections import Connections
+
+PNG = {"Content-Type": "image/png"}
+HALF = b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-"
+BEGUN = b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nx"
+WHOLE = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def is_dropped(client: socket.socket) -> bool:
+    """Waits until the server ends the connection; False if it has not within a minute."""
+    client.settimeout(60)
+    try:
+        while client.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@contextlib.contextmanager
+def connected(port: int, num_connections: int, content: bytes):
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(num_connections)]
+        for client in clients:
+            with contextlib.suppress(OSError):  # it may be dropped already
+                client.sendall(content)
+        yield clients
+
+
+@pytest.mark.parametrize("content", [HALF, BEGUN], ids=["half headers", "bodies of one byte"])
+def test_a_hundred_slow_connections_hold_up_nobody(server, content):
+    with connected(server.port, 100, content):
+        for _ in range(3):
+            assert server.client.get("/ping").status_code == 200
+            assert server.client.post("/invocations", content=picture(125), headers=PNG).json()["count"] == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"G", HALF, WHOLE + HALF, WHOLE + b"\r\n", BEGUN.replace(b"image/png", b"text/plain")],
+    ids=["nothing", "a byte", "half headers", "half of a second request", "an empty line behind", "a refused body"],
+)
+def test_what_is_not_gone_on_with_is_dropped(predictor, content):
+    connections = Connections(head_timeout_s=0.3)
+    with listening(create_app(predictor), http=connections.protocol) as client:
+        with connected(client.base_url.port, 2, content) as waiting:
+            assert all(map(is_dropped, waiting))
+        assert client.post("/invocations", content=picture(125), headers=PNG).json()["count"] == 3
+    assert (connections.num_open, connections.waiting) == (0, {})
+
+
+def test_a_client_that_takes_no_answer_is_dropped(predictor):
+    connections = Connections(head_timeout_s=0.3)
+    with listening(create_app(predictor), http=connections.protocol) as client:
+        with socket.socket() as silent:
+            silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            silent.connect(("127.0.0.1", client.base_url.port))
+            silent.settimeout(0.5)
+            with contextlib.suppress(OSError):  # until the server takes no more, either
+                for _ in range(200):
+                    silent.sendall(WHOLE * 100)
+            assert is_dropped(silent)
+        assert client.get("/ping").status_code == 200
+
+
+def test_where_places_are_short_the_longest_silent_one_goes(predictor):
+    connections = Connections(max_connections=8, head_timeout_s=60)
+    with (
+        listening(create_app(predictor), http=connections.protocol) as client,
+        connected(client.base_url.port, 8, HALF) as first,
+        connected(client.base_url.port, 3, HALF),
+    ):
+        assert all(map(is_dropped, first[:3]))
+        assert client.get("/ping").status_code == 200
+        assert is_dropped(first[3])
+
+
+def test_more_connections_than_file_descriptors(model_folder, tmp_path):
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))  # which the server inherits
+    try:
+        with serving(model_folder, tmp_path / "log") as served:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(least, 1024), most))
+            with connected(served.port, 400, HALF):
+                for _ in range(3):
+                    assert served.client.get("/ping").status_code == 200
+            code, printed = served.stop()
+            assert code == 0 and json.loads(printed[-1])["requests"] == 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+    assert "Too many open files" not in (tmp_path / "log").read_text()
+
+
+def test_bodies_on_their_way_stay_within_a_limit_and_the_oldest_is_let_go(predictor):
+    content = picture() + bytes(600_000)
+    head = BEGUN.replace(b"1000", str(len(content)).encode())[:-1]
+    with (
+        listening(create_app(predictor, max_waiting=1, max_body_mib=1, body_timeout_s=60)) as client,
+        connected(client.base_url.port, 4, head + content[:-1]) as slow,
+    ):
+        answers = []
+        for one in slow[:1]:
+            one.settimeout(60)
+            answers.append(one.recv(65536))
+        assert all(answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer.lower() for answer in answers)
+        assert client.post("/invocations", content=content, headers=PNG).json()["count"] == 3
+        slow[3].sendall(content[-1:])
+        slow[3].settimeout(60)
+        assert slow[3].recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_nobody_writes_anothers_address_into_the_log(model_folder, tmp_path):
+    forged = {"X-Forwarded-For": "10.0.0.1 POST /invocations 200\x1b[2J"}
+    with serving(model_folder, tmp_path / "log", "log=plain") as served:
+        served.client.get("/ping", headers=forged)
+        served.client.get("/%1B%5B2J%0A10.0.0.1")
+        served.stop()
+    lines = [line for line in (tmp_path / "log").read_text().splitlines() if " GET " in line]
+    assert [line.split()[1:4] for line in lines] == [
+        ["127.0.0.1", "GET", "/ping"],
+        ["127.0.0.1", "GET", "/%1B%5B2J%0A10.0.0.1"],
+    ]
+    assert all("\x1b" not in line and "10.0.0.1 POST" not in line for line in lines)
