@@ -16,7 +16,11 @@ HEADS = {"softmax": "SoftmaxHead", "soft": "SoftLabelHead", "corn": "CornHead"}
 def write_checkpoint(
     folder, root, head="softmax", resize="squash", calibration=CALIBRATION, seed=0, data=None, **model
 ):
-    """Saves a run's checkpoint: a network that was never trained, but is loud enough to tell pictures apart."""
+    """Saves a run's checkpoint: a network that was never trained, but is loud enough to tell pictures apart.
+
+    Args:
+        data: The `DataIdentity` that it claims to have been trained on; `None` for a file from before that was kept.
+    """
     config = {
         "name": "tried",
         "model": {
@@ -44,7 +48,7 @@ def write_checkpoint(
     state = {"state_dict": network.state_dict(), CONFIG_KEY: config}
     if calibration is not None:
         state[CALIBRATION_KEY] = calibration.to_dict()
-    if data is not None:  # what it says that it was trained on
+    if data is not None:
         state[DATA_KEY] = data.to_state()
     path = folder / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)

@@ -22,7 +22,7 @@ from stocktake.data.identity import DATA_KEY, DataIdentity, IdentityError
 from stocktake.data.manifest import ManifestError
 from stocktake.model.counter import CALIBRATION_KEY, BinCounter
 from stocktake.model.ensemble import Ensemble
-from stocktake.model.registry import Classes, DescriptionError, check_arguments, model_from
+from stocktake.model.registry import Classes, DescriptionError, check_arguments, check_plain, model_from
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url, local_path, split_url
 
 BEST_KEY = "checkpoints/best.ckpt"  # in a run's folder
@@ -162,7 +162,7 @@ def check_config(config: Any) -> None:
     Raises:
         DescriptionError: It is not a run's configuration of plain values, in which all interpolations are resolved.
     """
-    _check_plain(config, "its configuration")
+    check_plain(config)
     parts = {"name": str, "model": dict, "data": dict}
     if odd := [key for key, kind in parts.items() if not isinstance(config, dict) or type(config.get(key)) is not kind]:
         raise DescriptionError(f"its configuration has no {' or '.join(odd)} like that of a run.")
@@ -172,16 +172,6 @@ def check_config(config: Any) -> None:
     check_arguments(used, BinDataModule, "data")
     for member in config.get("members") or []:
         check_config(member)
-
-
-def _check_plain(value: Any, name: str) -> None:
-    if isinstance(value, dict | list):
-        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            _check_plain(child, f"{name}.{key}" if name != "its configuration" else str(key))
-    elif not (value is None or type(value) in (str, int, float, bool)):
-        raise DescriptionError(f"{name} is a {type(value).__name__}, no plain value.")
-    elif isinstance(value, str) and "${" in value:
-        raise DescriptionError(f"{name}={value[:200]!r} is to be resolved, which is not done with what is in a file.")
 
 
 def _broken(content: bytes, error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Several runs as one model: what it says, what is written, and which members are refused."""
 
 import json
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -8,9 +9,12 @@ import torch
 from untrained import COUNTS, write_checkpoint
 
 from stocktake.calibration import Calibration
-from stocktake.checkpoints import CheckpointError, load_counter, read_checkpoint, start_from
+from stocktake.checkpoints import Checkpoint, CheckpointError, load_counter, read_checkpoint, start_from
 from stocktake.data.datamodule import BinDataModule
+from stocktake.data.identity import DataIdentity
+from stocktake.data.manifest import Manifest
 from stocktake.model.counter import CALIBRATION_KEY
+from stocktake.storage import Folder
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.evaluate import evaluate
 
@@ -97,3 +101,42 @@ def test_a_training_does_not_start_from_an_ensemble(compose, pair, tmp_path):
     together = combined(compose, pair, tmp_path / "all", "limit=20")["checkpoint"]
     with pytest.raises(CheckpointError, match=r"is an ensemble. Type the checkpoint of one of its members"):
         start_from(load_counter(str(pair[0]))[0], together)
+
+
+@pytest.fixture
+def identities(synthetic_root):
+    """What the dataset's training bins are, and what they would be if another split had mixed the sides."""
+    manifest = Manifest.read(Folder(str(synthetic_root)))
+    own = DataIdentity.of(manifest, manifest.side("train", None, COUNTS))
+    mixed = DataIdentity.of(manifest, manifest.side("all", 30, COUNTS))
+    return own, replace(mixed, manifest_sha256="0" * 64)
+
+
+def test_a_member_that_has_seen_validation_bins_is_refused_by_name(compose, synthetic_root, identities, tmp_path):
+    own, mixed = identities
+    checkpoints = [
+        write_checkpoint(tmp_path / "a", synthetic_root, data=own),
+        write_checkpoint(tmp_path / "b", synthetic_root, seed=1, data=mixed),
+    ]
+    with pytest.raises(
+        CheckpointError, match=r"b/checkpoints/best\.ckpt was trained on \d+ of the \d+ validation bins"
+    ):
+        combined(compose, checkpoints, tmp_path / "all")
+    assert not (tmp_path / "all/checkpoints").exists()
+
+
+def test_an_ensemble_knows_what_all_its_members_have_seen(compose, synthetic_root, identities, tmp_path, capsys):
+    own, _ = identities
+    half = replace(own, id_hashes_N=own.id_hashes_N[::2], image_hashes_N=own.image_hashes_N[::2])
+    checkpoints = [
+        write_checkpoint(tmp_path / "a", synthetic_root, data=half),
+        write_checkpoint(tmp_path / "b", synthetic_root, seed=1, data=replace(own, manifest_sha256="0" * 64)),
+    ]
+    together = combined(compose, [path.parents[1] for path in checkpoints], tmp_path / "all", "limit=20")
+    assert (
+        "b/checkpoints/best.ckpt was trained on another manifest.parquet (0000000000000000" in capsys.readouterr().err
+    )
+    seen = Checkpoint.open(str(tmp_path / "all")).data
+    assert seen.id_hashes_N.tolist() == own.id_hashes_N.tolist()
+    assert seen.num_train_bins == own.num_train_bins
+    assert together["checkpoint"] == str(tmp_path / "all/checkpoints/best.ckpt")

@@ -2,8 +2,10 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import Distribution, PackageNotFoundError
 
 import numpy
@@ -15,15 +17,19 @@ from untrained import CALIBRATION, COUNTS, HEADS, write_checkpoint
 
 import stocktake
 from stocktake.calibration import Calibration
-from stocktake.checkpoints import CheckpointError, load_counter
+from stocktake.checkpoints import Checkpoint, CheckpointError, load_counter
+from stocktake.data.identity import DataIdentity
+from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
 from stocktake.images import read_pixels
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.serving.predictor import ModelFolderError, Predictor
-from stocktake.storage import Folder
+from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.export import export, write
 from stocktake.workflows.predict import predict
+from stocktake.workflows.provenance import evaluation_of
+from stocktake.workflows.replacing import WouldReplaceError
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
 
@@ -150,7 +156,8 @@ def test_a_checkpoint_without_a_calibration_is_refused(compose, synthetic_root, 
 
 def test_a_folder_half_written_is_not_taken_for_whole(tmp_path, monkeypatch):
     (tmp_path / "model.json").write_text("{}")  # of an earlier export
-    monkeypatch.setattr("stocktake.workflows.export.model_card", lambda model: 1 / 0)
+    monkeypatch.setattr("stocktake.workflows.export.model_card", lambda model: "card")
+    monkeypatch.setattr(Folder, "write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write(Folder(str(tmp_path)), b"graph", {})
     with pytest.raises(ModelFolderError, match="no whole model"):
@@ -165,3 +172,56 @@ def test_real_bins_and_real_weights_agree(compose, synthetic_root, abid_root, we
     paths = sorted((abid_root / "bin-images").glob("*.jpg"))[::1500]
     assert_all_agree(compose, checkpoint, tmp_path / "model", paths, 1e-4)
     assert json.loads((tmp_path / "model/model.json").read_text())["weights_license"] == "apache-2.0"
+
+
+def test_model_json_names_the_data_that_was_trained_on(compose, synthetic_root, tmp_path, capsys):
+    manifest = Manifest.read(Folder(str(synthetic_root)))
+    trained = DataIdentity.of(manifest, manifest.side("train", None, COUNTS))
+    same = write_checkpoint(tmp_path / "same", synthetic_root, data=trained)
+    export(compose("export", f"checkpoint={same.parents[1]}", "num_checked=4"))
+    model = json.loads((tmp_path / "same/model/model.json").read_text())
+    assert (model["manifest_sha256"], model["num_train_bins"]) == (manifest.sha256, trained.num_train_bins)
+    assert (model["data"], model["check"]["num_trained_on"]) == (manifest.origin, 0)
+    assert "is not the dataset" not in capsys.readouterr().err
+
+    seen = DataIdentity.of(manifest, manifest.side("valid", 3, COUNTS))
+    other = write_checkpoint(tmp_path / "other", synthetic_root, data=replace(seen, manifest_sha256="0" * 64))
+    export(compose("export", f"checkpoint={other}", "num_checked=4"))
+    assert re.search(r"is not the dataset that the model was trained on.* 3 of the 4 images", capsys.readouterr().err)
+    model = json.loads((tmp_path / "other/model/model.json").read_text())
+    assert (model["manifest_sha256"], model["data"]) == ("0" * 64, {"source": seen.source})
+    assert (model["check"]["manifest_sha256"], model["check"]["num_trained_on"]) == (manifest.sha256, 3)
+
+
+def test_another_model_is_replaced_only_when_told(compose, synthetic_root, tmp_path):
+    first, second = (write_checkpoint(tmp_path / name, synthetic_root, seed=seed) for seed, name in enumerate("ab"))
+    words = ["num_checked=2", f"output_dir={tmp_path / 'model'}"]
+    export(compose("export", f"checkpoint={first}", *words, "version=2"))
+    kept = (tmp_path / "model/model.json").read_bytes()
+    assert json.loads(kept)["version"] == "2"
+    for checkpoint, more, named in [
+        (second, [], "checkpoint_sha256 is"),
+        (first, ["int8=true"], "int8 is False there"),
+    ]:
+        with pytest.raises(WouldReplaceError, match=named):
+            export(compose("export", f"checkpoint={checkpoint}", *words, *more))
+    assert (tmp_path / "model/model.json").read_bytes() == kept
+    export(compose("export", f"checkpoint={second}", *words, "overwrite=true"))
+    assert (tmp_path / "model/model.json").read_bytes() != kept
+
+
+@pytest.mark.parametrize("content", ["", '{"split": "te', "[]", '{"checkpoint_sha256": "0"}', '{"calibration": {}}'])
+def test_an_evaluation_that_is_half_or_of_another_checkpoint_is_left_out(synthetic_root, tmp_path, capsys, content):
+    checkpoint = Checkpoint.open(str(write_checkpoint(tmp_path, synthetic_root)))
+    metrics = tmp_path / "evaluation-test/metrics.json"
+    metrics.parent.mkdir()
+    metrics.write_text(content)
+    assert evaluation_of(checkpoint, None, StorageOptions()) is None
+    assert "is left out" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"metrics=.* is (of another|empty or damaged).*evaluate\.py checkpoint="):
+        evaluation_of(checkpoint, str(metrics), StorageOptions())
+    metrics.write_text(json.dumps({"checkpoint_sha256": checkpoint.sha256, "checkpoint": "here", "split": "test"}))
+    assert evaluation_of(checkpoint, None, StorageOptions()) == {
+        "checkpoint_sha256": checkpoint.sha256,
+        "split": "test",
+    }

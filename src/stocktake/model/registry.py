@@ -84,6 +84,24 @@ def _arguments(description: Mapping[str, Any], left_out: Sequence[str] = ()) -> 
     return {key: value for key, value in description.items() if key not in ("_target_", *left_out)}
 
 
+def check_plain(value: Any, name: str = "") -> None:
+    """
+    Args:
+        name: Dotted, of the value in its file.
+
+    Raises:
+        DescriptionError: It is something else than dicts and lists of text, numbers, booleans and null, or has text
+            that OmegaConf would resolve.
+    """
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            check_plain(child, f"{name}.{key}".lstrip("."))
+    elif not (value is None or type(value) in (str, int, float, bool)):
+        raise DescriptionError(f"{name} is a {type(value).__name__}, no plain value.")
+    elif isinstance(value, str) and "${" in value:
+        raise DescriptionError(f"{name}={_shown(value)} is to be resolved, which is not done with what is in a file.")
+
+
 def check_arguments(values: Mapping[str, Any], taker: Callable[..., Any], name: str) -> dict[str, Any]:
     """Returns the values, if they are plain and of the types that the taker's signature says.
 

@@ -3,8 +3,10 @@
 Axes: N validation images, M members, K counts that the model tells apart.
 """
 
+import functools
 import io
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,12 +20,15 @@ from rich.table import Table
 
 from stocktake.calibration import Calibration
 from stocktake.callbacks.run_config import CONFIG_KEY
-from stocktake.checkpoints import CheckpointError, load_counter
+from stocktake.checkpoints import BEST_KEY, Checkpoint, CheckpointError, find_checkpoint
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
+from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.metrics import group_errors, summarise
+from stocktake.model.registry import ENSEMBLE
+from stocktake.shell import command, override
 from stocktake.storage import Folder, StorageOptions, join_url
 from stocktake.workflows.console import quieten
 from stocktake.workflows.evaluations import short_names
@@ -31,7 +36,6 @@ from stocktake.workflows.finishing import CALIBRATION_NAME
 from stocktake.workflows.predicted_split import predict_split
 from stocktake.workflows.resuming import CONFIG_NAME
 
-CHECKPOINT_KEY = "checkpoints/best.ckpt"  # as of a run, so that all that reads a run's checkpoint reads this one
 # Members that differ in one of these see other pictures, may have seen the others' validation bins, or make it
 # impossible to say on how many bins the whole was trained.
 SHARED = ("root", "counts", "image_size_px", "resize", "limit", "num_train_bins")
@@ -48,71 +52,116 @@ def combine(cfg: DictConfig) -> dict[str, Any]:
     storage = build(cfg.storage)
     output = Folder(cfg.output_dir, storage)
     output.create()
-    if output.exists(CHECKPOINT_KEY):
+    if output.exists(BEST_KEY):
         raise CheckpointError(
-            f"output_dir={cfg.output_dir} holds a model already, {CHECKPOINT_KEY}. Type output_dir=<a new folder>."
+            f"output_dir={cfg.output_dir} holds a model already, {BEST_KEY}. Type output_dir=<a new folder>."
         )
-    ensemble, config = _joined(cfg.checkpoints, cfg.root, storage)
+    members = _members(cfg.checkpoints, cfg.root, storage)
+    ensemble, config = _joined(members, cfg.root)
     data = {name: config["data"].get(name) for name in ("counts", "image_size_px", "resize", "seed")}
     data |= {"root": config["data"]["root"], "limit": cfg.limit, "storage": storage}
     datamodule = BinDataModule(**data, batch_size=cfg.batch_size, num_workers=cfg.num_workers)
+    _refuse_seen(members, datamodule)
     members_NMK = predict_split(ensemble, datamodule, "valid", cfg.accelerator, cfg.precision, part="members")
     recorded_N = numpy.searchsorted(ensemble.counts, datamodule.rows("valid")["count"].to_numpy())
     ensemble.calibration = Calibration.fit(members_NMK.mean(axis=1), recorded_N, ensemble.counts)
 
-    _write(output, ensemble, config)
-    rows = _validation_rows(short_names(cfg.checkpoints), members_NMK, recorded_N, numpy.array(ensemble.counts))
+    _write(output, ensemble, config, _seen_by_all(members))
+    rows = _validation_rows(
+        short_names([member.place for member in members]), members_NMK, recorded_N, numpy.array(ensemble.counts)
+    )
     Console(stderr=True).print(_table(rows))
-    checkpoint = join_url(output.url, CHECKPOINT_KEY)
+    checkpoint = join_url(output.url, BEST_KEY)
     gist = {"checkpoint": checkpoint, "num_members": len(ensemble.members), "num_images": len(recorded_N)}
     gist |= {f"valid/{name}": rows[-1][name] for name in SHOWN}
-    print(f"Evaluate it: python scripts/evaluate.py checkpoint={checkpoint}")
+    print(f"Evaluate it: {command('scripts/evaluate.py', {'checkpoint': checkpoint})}")
     print(json.dumps(gist))
     return gist
 
 
-def _joined(checkpoints: Sequence[str], root: str | None, storage: StorageOptions) -> tuple[Ensemble, dict[str, Any]]:
-    """Returns the untempered ensemble, and a configuration that rebuilds it.
+def _members(checkpoints: Sequence[str], root: str | None, storage: StorageOptions) -> list[Checkpoint]:
+    """Returns the members, of which each fits the first.
 
     Args:
         root: Where the one dataset root of all members is now; `None` if they name the same.
     """
-    if isinstance(checkpoints, str) or len({*checkpoints}) < max(2, len(checkpoints)):
+    places = [] if isinstance(checkpoints, str) else [find_checkpoint(place, storage) for place in checkpoints]
+    if len({*places}) < max(2, len(places)):
         raise CheckpointError(
-            f"checkpoints={checkpoints}: two or more are needed, each once. Type 'checkpoints=[runs/a/checkpoints/"
-            "best.ckpt,runs/b/checkpoints/best.ckpt]'."
+            f"checkpoints={checkpoints}: two or more are needed, each once. Type "
+            f"{override('checkpoints', ['runs/a', 'runs/b'])}"
         )
-    counters, configs = zip(*(load_counter(checkpoint, storage) for checkpoint in checkpoints), strict=True)
-    for checkpoint, counter, config in zip(checkpoints, counters, configs, strict=True):
-        if isinstance(counter, Ensemble):
-            raise CheckpointError(f"checkpoints: {checkpoint} is an ensemble. Type its members' checkpoints instead.")
+    members = [Checkpoint.open(place, storage) for place in places]
+    for member in members:
+        if isinstance(member.model, Ensemble):
+            raise CheckpointError(f"checkpoints: {member.place} is an ensemble. Type its members' checkpoints instead.")
         for name in SHARED:
-            own, first = config["data"].get(name), configs[0]["data"].get(name)
+            own, first = (each.config["data"].get(name) for each in (member, members[0]))
             if own != first and not (name == "root" and root):
                 cure = "Train one of them again with the other's value."
                 if name == "root":
                     cure = "If both are the same dataset, type root=<where it is now>."
                 raise CheckpointError(
-                    f"checkpoints: {checkpoint} was trained with data.{name}={own}, {checkpoints[0]} with {first}; "
+                    f"checkpoints: {member.place} was trained with data.{name}={own}, {members[0].place} with {first}; "
                     f"members of an ensemble share it. {cure}"
                 )
-    model = {"_target_": "stocktake.model.ensemble.Ensemble", "members": [config["model"] for config in configs]}
-    return Ensemble(counters), {
+    return members
+
+
+def _joined(members: Sequence[Checkpoint], root: str | None) -> tuple[Ensemble, dict[str, Any]]:
+    """Returns the untempered ensemble, and a configuration that rebuilds it."""
+    configs = [member.config for member in members]
+    model = {"_target_": ENSEMBLE, "members": [config["model"] for config in configs]}
+    return Ensemble([member.model for member in members]), {
         "name": "ensemble",
         "model": model,
         "data": configs[0]["data"] | ({"root": root} if root else {}),
-        "members": list(configs),
+        "members": configs,
     }
 
 
-def _write(output: Folder, ensemble: Ensemble, config: dict[str, Any]) -> None:
+def _refuse_seen(members: Sequence[Checkpoint], datamodule: BinDataModule) -> None:
+    """Refuses to calibrate on bins that a member was trained on, and tells where other data was used.
+
+    Raises:
+        CheckpointError: A member has seen some of the validation bins.
+    """
+    manifest, rows = datamodule.manifest, datamodule.rows("valid")
+    for member in members:
+        if member.data is None:
+            print(f"{member.place} does not say on which data it was trained: it may be other.", file=sys.stderr)
+            continue
+        if num_seen := member.data.num_seen(manifest, rows):
+            raise CheckpointError(
+                f"checkpoints: {member.place} was trained on {num_seen} of the {rows.num_rows} validation bins in "
+                f"{datamodule.root.url}, whose manifest.parquet is {manifest.sha256[:16]} (its own was "
+                f"{member.data.manifest_sha256[:16]}): calibrated on them, the ensemble would be too sure. Type "
+                "root=<the dataset root as it was when all were trained>, or train that member again."
+            )
+        if member.data.manifest_sha256 != manifest.sha256:
+            print(
+                f"{member.place} was trained on another manifest.parquet ({member.data.manifest_sha256[:16]}, not "
+                f"{manifest.sha256[:16]}), but on none of these validation bins.",
+                file=sys.stderr,
+            )
+
+
+def _seen_by_all(members: Sequence[Checkpoint]) -> DataIdentity | None:
+    """Returns what the members together were trained on, `None` where that is not known of each."""
+    if any(member.data is None for member in members):
+        return None
+    return functools.reduce(DataIdentity.including, (member.data for member in members))
+
+
+def _write(output: Folder, ensemble: Ensemble, config: dict[str, Any], seen: DataIdentity | None) -> None:
     """Writes the folder so that the checkpoint, which comes last, means that all is there."""
     calibration = ensemble.calibration.to_dict()
     output.write(CONFIG_NAME, yaml.safe_dump(config, sort_keys=False).encode())
     output.write(f"checkpoints/{CALIBRATION_NAME}", (json.dumps(calibration, indent=2) + "\n").encode())
     content = io.BytesIO()
-    torch.save({"state_dict": ensemble.state_dict(), CONFIG_KEY: config, CALIBRATION_KEY: calibration}, content)
-    output.write(CHECKPOINT_KEY, content.getvalue())
+    state = {"state_dict": ensemble.state_dict(), CONFIG_KEY: config, CALIBRATION_KEY: calibration}
+    torch.save(state if seen is None else state | {DATA_KEY: seen.to_state()}, content)
+    output.write(BEST_KEY, content.getvalue())
 
 
 def _validation_rows(

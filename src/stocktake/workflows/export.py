@@ -5,6 +5,7 @@ Axes: N checked images, C 3 channels, S side of the square that the network sees
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,14 +14,16 @@ from typing import Any
 import numpy
 import onnx
 import onnxruntime
+import pyarrow
 import torch
 from numpy import ndarray
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from stocktake.checkpoints import CheckpointError, load_counter
+from stocktake.checkpoints import Checkpoint, CheckpointError
 from stocktake.config import build
+from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.data.resize_graph import OPSET, resize_graph
 from stocktake.data.transforms import Resize, decode
@@ -33,8 +36,9 @@ from stocktake.storage import Folder, join_url, split_url
 from stocktake.workflows.console import quieten
 from stocktake.workflows.model_card import model_card
 from stocktake.workflows.packages import versions
-from stocktake.workflows.provenance import commit, describe_networks, evaluation_of, read_place, run_dir_of
+from stocktake.workflows.provenance import commit, describe_networks, evaluation_of, run_dir_of
 from stocktake.workflows.quantisation import quantised
+from stocktake.workflows.replacing import require_replaceable
 
 MAX_DIFFERENCE = 1e-3  # of a probability, between ONNX Runtime and PyTorch
 DATA_LICENSE = "CC BY-NC-SA 3.0 US"  # of the Amazon Bin Image Dataset
@@ -73,27 +77,33 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
     Raises:
         CheckpointError: There is no such checkpoint, or it holds no calibration.
+        WouldReplaceError: The folder holds another model.
         ExportError: ONNX Runtime gives other probabilities than PyTorch.
     """
     quieten()
     storage = build(cfg.storage)
-    counter, config = load_counter(cfg.checkpoint, storage)
+    checkpoint = Checkpoint.open(cfg.checkpoint, storage)
+    counter, config = checkpoint.model, checkpoint.config
+    output = Folder(cfg.output_dir or _output_dir(checkpoint.place), storage)
+    made_of = {"checkpoint_sha256": checkpoint.sha256, "int8": cfg.int8}
+    require_replaceable(output, MODEL_NAME, made_of, cfg.overwrite)
     if counter.calibration is None:
         raise CheckpointError(
-            f"checkpoint={cfg.checkpoint} holds no calibration, because it was not saved after a validation. "
+            f"checkpoint={checkpoint.place} holds no calibration, because it was not saved after a validation. "
             "Type the run's checkpoints/best.ckpt."
         )
     resize = Resize(config["data"]["image_size_px"], config["data"]["resize"])
     root = Folder(cfg.root or config["data"]["root"], storage)
     manifest = Manifest.read(root)
     rows = manifest.side("valid", cfg.num_checked, counter.counts)
+    num_seen = _tell_other_data(checkpoint, root, manifest, rows)
     contents = [root.read(key) for key in _tracked(rows["key"].to_pylist(), "Reading")]
     recorded_N = numpy.searchsorted(counter.counts, rows["count"].to_numpy())
     checked = Checked(contents, recorded_N, probabilities_in_pytorch(counter, resize, contents))
 
     network = network_graph(counter, resize.sizes_px[-1], OPSET)
     graph = joined(resize_graph(resize), network)
-    check = checked.compare(graph)
+    check = checked.compare(graph) | {"manifest_sha256": manifest.sha256, "num_trained_on": num_seen}
     if not check["max_difference"] <= MAX_DIFFERENCE:  # NaN, too
         raise ExportError(
             f"ONNX Runtime's probabilities differ from PyTorch's by up to {check['max_difference']:.2g}, more than "
@@ -103,15 +113,15 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     if cfg.int8:
         seen = (resize(decode(content))[None].numpy() for content in contents[: cfg.num_calibrated])
         graph = joined(resize_graph(resize), quantised(network, seen))
-        check = checked.compare(graph) | {"float32": check}
+        check = check | checked.compare(graph) | {"float32": check}
 
     graph_bytes = graph.SerializeToString()
     networks = describe_networks(counter, config)
-    checkpoint_sha256 = hashlib.sha256(read_place(cfg.checkpoint, storage)).hexdigest()
+    is_drawn = "synthetic" in str(config["data"].get("_target_")).lower()
     model = {
         "format_version": FORMAT_VERSION,
         "name": config["name"],
-        "version": cfg.version or f"{config['name']}-{checkpoint_sha256[:8]}{'-int8' if cfg.int8 else ''}",
+        "version": str(cfg.version or f"{config['name']}-{checkpoint.sha256[:8]}{'-int8' if cfg.int8 else ''}"),
         "counts": counter.counts,
         "calibration": counter.calibration.to_dict(),
         "input": {"name": INPUT, "dtype": "uint8", "shape": ["height", "width", 3]},
@@ -120,21 +130,18 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         "resize": resize.mode,
         "backbone": networks["backbone"],
         "head": networks["head"],
-        "int8": cfg.int8,
+        **made_of,
         "sha256": hashlib.sha256(graph_bytes).hexdigest(),
         "bytes": len(graph_bytes),
         "check": check,
-        "checkpoint_sha256": checkpoint_sha256,
-        "manifest_sha256": manifest.sha256,
-        "data": manifest.origin,
-        "data_license": DATA_LICENSE if "synthetic" not in config["data"]["_target_"].lower() else "none: drawn bins",
+        **_trained_on(checkpoint.data, manifest),
+        "data_license": "none: drawn bins" if is_drawn else DATA_LICENSE,
         "weights_license": cfg.weights_license or networks["weights_license"],
-        "metrics": evaluation_of(counter, cfg.metrics, cfg.checkpoint, storage),
+        "metrics": evaluation_of(checkpoint, cfg.metrics, storage),
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(VERSIONS),
     }
-    output = Folder(cfg.output_dir or _output_dir(cfg.checkpoint), storage)
     write(output, graph_bytes, model)
     gist = {"model": output.url, "version": model["version"], "mib": round(len(graph_bytes) / 2**20, 1)}
     gist |= {name: check[name] for name in ("num_images", "max_difference", "accuracy", "accuracy_in_pytorch")}
@@ -175,12 +182,38 @@ def joined(preprocessing: onnx.ModelProto, network: onnx.ModelProto) -> onnx.Mod
 
 def write(output: Folder, graph: bytes, model: dict[str, Any]) -> None:
     """Writes the folder so that it is never taken for whole before it is: model.json goes first and comes last."""
-    output.create()
-    if output.exists(MODEL_NAME):
-        output.remove(MODEL_NAME)
-    output.write(GRAPH_NAME, graph)
-    output.write(CARD_NAME, model_card(model).encode())
-    output.write(MODEL_NAME, (json.dumps(model, indent=2) + "\n").encode())
+    files = {GRAPH_NAME: graph, CARD_NAME: model_card(model).encode()}
+    output.write_together(files | {MODEL_NAME: (json.dumps(model, indent=2) + "\n").encode()})
+
+
+def _tell_other_data(checkpoint: Checkpoint, root: Folder, manifest: Manifest, rows: pyarrow.Table) -> int | None:
+    """Returns how many of the checked images the model was trained on, if that is known; says it, if there are any."""
+    if (data := checkpoint.data) is None:
+        print(
+            f"{checkpoint.place} is from before checkpoints kept their data: {root.url} may be other.", file=sys.stderr
+        )
+        return None
+    num_seen = data.num_seen(manifest, rows)
+    if data.manifest_sha256 != manifest.sha256:
+        print(
+            f"{root.url} is not the dataset that the model was trained on (manifest.parquet is {manifest.sha256[:16]}, "
+            f"was {data.manifest_sha256[:16]}); {num_seen} of the {rows.num_rows} images that are checked were trained "
+            "on, and accuracy is of them, too. model.json names the dataset of the training.",
+            file=sys.stderr,
+        )
+    return num_seen
+
+
+def _trained_on(data: DataIdentity | None, manifest: Manifest) -> dict[str, Any]:
+    """Returns what model.json says of the data, as far as checkpoint and dataset root tell."""
+    if data is None:
+        return {"manifest_sha256": manifest.sha256, "num_train_bins": None, "data": manifest.origin}
+    is_same = data.manifest_sha256 == manifest.sha256
+    return {
+        "manifest_sha256": data.manifest_sha256,
+        "num_train_bins": data.num_train_bins,
+        "data": manifest.origin if is_same else {"source": data.source},
+    }
 
 
 def _output_dir(checkpoint: str) -> str:

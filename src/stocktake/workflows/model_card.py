@@ -80,7 +80,9 @@ bins. All counts of at least {calibration["threshold"]:.3f} make a set that hold
 
 def _data(model: Mapping[str, Any]) -> str:
     facts = "\n".join(f"- {name}: `{json.dumps(value, sort_keys=True)}`" for name, value in model["data"].items())
-    return f"The manifest with the SHA-256 `{model['manifest_sha256']}`; of its making it says:\n\n{facts}"
+    number = model.get("num_train_bins")
+    bins = f"{number} bins of the" if number is not None else "The"
+    return f"{bins} manifest with the SHA-256 `{model['manifest_sha256']}`; of its making it says:\n\n{facts}"
 
 
 def _metrics(metrics: Mapping[str, Any] | None) -> str:

@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
-
+from stocktake.checkpoints import Checkpoint
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
+from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
 
 
@@ -42,30 +43,41 @@ def _weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
     return "not stated: weights from a file of one's own"
 
 
-def evaluation_of(
-    counter: BinCounter | Ensemble, place: str | None, checkpoint: str, storage: StorageOptions
-) -> dict[str, Any] | None:
+def evaluation_of(checkpoint: Checkpoint, place: str | None, storage: StorageOptions) -> dict[str, Any] | None:
     """Returns the metrics.json of an evaluation of this very checkpoint, `None` where none lies beside the run.
 
     Raises:
-        ValueError: The one that `metrics` names is of another checkpoint.
+        ValueError: The one that `metrics` names is of another checkpoint, or half written.
     """
-    run_dir = run_dir_of(checkpoint)
+    run_dir = run_dir_of(checkpoint.place)
     if place is None and run_dir is None:
         return None
+    file = place or join_url(run_dir, "evaluation-test", "metrics.json")
     try:
-        metrics = json.loads(read_place(place or join_url(run_dir, "evaluation-test", "metrics.json"), storage))
+        metrics = json.loads(read_place(file, storage))
+        fault = None if _is_of(metrics, checkpoint) else "of another checkpoint"
     except FileNotFoundError:
         if place is None:
             return None
         raise
-    # Fitted to the weights, so no two checkpoints have the same.
-    if metrics.get("calibration", {}).get("temperature") == counter.calibration.temperature:
+    except ValueError:
+        fault = "empty or damaged"
+    if fault is None:
         return {name: value for name, value in metrics.items() if name not in ("checkpoint", "root")}  # places here
     if place is None:
-        Console(stderr=True).print(f"{run_dir}/evaluation-test is of another checkpoint and is left out.")
+        print(f"{file} is {fault} and is left out.", file=sys.stderr)
         return None
-    raise ValueError(f"metrics={place} is of another checkpoint. Evaluate this one: scripts/evaluate.py checkpoint=...")
+    evaluate = command("scripts/evaluate.py", {"checkpoint": checkpoint.place})
+    raise ValueError(f"metrics={place} is {fault}. Evaluate this one: {evaluate}")
+
+
+def _is_of(metrics: Any, checkpoint: Checkpoint) -> bool:
+    if not isinstance(metrics, dict):
+        return False
+    if "checkpoint_sha256" in metrics:
+        return metrics["checkpoint_sha256"] == checkpoint.sha256
+    # An older one. The temperature is fitted to the weights, so no two checkpoints have the same.
+    return metrics.get("calibration", {}).get("temperature") == checkpoint.model.calibration.temperature
 
 
 def commit() -> str | None:
