@@ -15,6 +15,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -163,11 +164,14 @@ def run_problems(cfg: DictConfig, before: str) -> Iterator[str]:
     from stocktake.callbacks.run_config import OtherConfig, RunConfig
     from stocktake.workflows.train import MAY_DIFFER
 
-    began = OmegaConf.create(before)
+    began = yaml.safe_load(before)  # data: nothing in it is resolved
+    if not isinstance(began, dict):
+        yield "The config.yaml of the run to go on with is empty or cut off. Type run_name=<new> to start another."
+        return
     now = OmegaConf.to_container(cfg, resolve=True)
-    _take_over_auto(now, OmegaConf.to_container(began))
+    _take_over_auto(now, began)
     try:
-        RunConfig(now, MAY_DIFFER).check(OmegaConf.to_container(began))
+        RunConfig(now, MAY_DIFFER).check(began)
     except OtherConfig as error:
         yield str(error)
 
