@@ -172,6 +172,23 @@ def test_a_single_block_has_differences_without_intervals(compared, tmp_path):
     assert "nan" not in page.lower() and "None" not in page
 
 
+def test_a_model_that_was_trained_on_the_bins_is_the_headline(compared, tmp_path):
+    places = [write(tmp_path / "a", said(0.5, 1), leakage=0), write(tmp_path / "b", said(0.7, 2), leakage=21)]
+    comparison, page, shown = compared(places)
+    leak = f"Leak: b was trained on 21 of these {len(IDS)} test bins"
+    assert shown.startswith(leak)
+    assert leak in page[: page.index("<h1>")]
+    assert json.loads(shown.splitlines()[-1])["leakage"] == {"a": [0], "b": [21]}
+    assert [recipe["leakage"] for recipe in comparison["recipes"]] == [[0], [21]]
+
+
+def test_evaluations_from_before_cannot_tell_a_leak(compared, tmp_path):
+    places = [write(tmp_path / "a", said(0.5, 1), leakage=0), write(tmp_path / "b", said(0.7, 2))]
+    _, page, shown = compared(places)
+    told = "Whether b was trained on some of these bins, the evaluations do not say."
+    assert shown.startswith(told) and told in page and "Leak" not in page
+
+
 def test_two_models_that_agree_on_every_bin_may_differ_on_others(compared, tmp_path):
     places = [write(tmp_path / name, said(0.5, 1)) for name in "ab"]
     comparison, page, _ = compared(places)

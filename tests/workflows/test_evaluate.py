@@ -2,8 +2,10 @@
 
 import json
 
+import numpy
+import pyarrow.parquet
 import pytest
-from untrained import write_checkpoint
+from untrained import CALIBRATION, COUNTS, write_checkpoint
 
 from stocktake.data.identity import DataIdentity
 from stocktake.data.ingest import Ingest
@@ -49,6 +51,14 @@ def test_a_model_that_has_seen_none_of_the_bins_is_told_so_in_figures_alone(eval
     assert metrics["train_manifest_sha256"] == metrics["manifest_sha256"]
     assert "trained on" not in page[: page.index("<nav")]
     assert not any("trained on" in line for line in lines)
+
+
+def test_bins_are_ranked_for_a_recount_by_the_calibrated_score(evaluated, tmp_path):
+    evaluated("limit=20")
+    rows = pyarrow.parquet.read_table(tmp_path / "evaluation-test" / "predictions.parquet").to_pylist()
+    for row in rows:
+        tempered = numpy.array(row["probabilities"]) ** (1 / CALIBRATION.temperature)
+        assert row["mismatch_score"] == pytest.approx(1 - tempered[COUNTS.index(row["count"])] / tempered.sum())
 
 
 def test_bins_that_were_trained_on_are_the_headline(evaluated, synthetic_root, other_root):

@@ -7,7 +7,7 @@ import matplotlib
 
 from stocktake.report.html import TEMPLATES, Section, render_page
 from stocktake.report.plots import ROLES, STYLE, empty_figure, to_svg
-from stocktake.report.wording import LABELS, MEASURES, Difference, Estimate, Measure
+from stocktake.report.wording import LABELS, MEASURES, Difference, Estimate, Measure, describe_leaks
 
 COMPARED = {
     **{name: MEASURES[f"test/{name}"] for name in ("accuracy", "within_one", "mae", "rmse", "rmse_mean")},
@@ -46,7 +46,10 @@ def render_comparison(comparison: Mapping[str, Any], command: str) -> str:
         if any(difference.interval for difference in by_name.values())
     }
     title = f"{' and '.join([', '.join(others[:-1]), others[-1]] if others[1:] else others)} against {baseline}"
-    headline = macros.headline(title, comparison, answers, describe_comparison(comparison), _caution(num_runs), LABELS)
+    leakage = {recipe["name"]: recipe.get("leakage", [None]) for recipe in recipes}
+    alarms, cautions = describe_leaks(comparison["split"], comparison["num_images"], leakage)
+    cautions += filter(None, [_caution(num_runs)])
+    headline = macros.headline(title, comparison, answers, describe_comparison(comparison), alarms, cautions, LABELS)
     sections = [
         Section("recipes", "Each by itself", macros.recipes(list(num_runs), measured)),
         Section("differences", "Differences", macros.differences(baseline, others, differences, plots)),

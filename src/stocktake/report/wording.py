@@ -1,7 +1,7 @@
 """The numbers of an evaluation as a page writes them: with their interval, and once in plain words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -133,6 +133,27 @@ def describe_what_was_seen(metrics: Mapping[str, Any]) -> list[str]:
     if metrics.get("trained_on_synthetic") and not metrics.get("synthetic"):
         notes.append("The model has only ever seen drawn bins, and these are photos.")
     return notes
+
+
+def describe_leaks(
+    split: str, num_bins: int, leakage: Mapping[str, Sequence[int | None]]
+) -> tuple[list[str], list[str]]:
+    """What a reader must know of models that are compared, before any figure: leaks, and what is not known.
+
+    Args:
+        leakage: Of every run of each recipe, by its name: on how many of the bins it was trained; None: not known.
+    """
+    leaks = []
+    for name, nums in leakage.items():
+        known_nums = [num for num in nums if num is not None]
+        if split in ("valid", "test") and any(known_nums):
+            leaks.append(
+                f"Leak: {name} was trained on {max(known_nums):,} of these {num_bins:,} {split} bins, so its figures do "
+                "not say how it counts new ones, and the comparison does not say which is better."
+            )
+    unknown = [name for name, nums in leakage.items() if None in nums]
+    words = f"Whether {', '.join(unknown)} was trained on some of these bins, the evaluations do not say."
+    return leaks, [words] * bool(unknown)
 
 
 def describe_result(metrics: Mapping[str, Any]) -> list[str]:

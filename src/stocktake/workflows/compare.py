@@ -20,7 +20,7 @@ from stocktake.report.comparison import (
     read_estimate,
     render_comparison,
 )
-from stocktake.report.wording import Estimate
+from stocktake.report.wording import Estimate, describe_leaks
 from stocktake.storage import Folder, join_url
 from stocktake.workflows.evaluations import read_evaluations, short_names
 from stocktake.workflows.measured_comparison import Measured, measure_comparison
@@ -54,9 +54,13 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     output = Folder(cfg.output_dir, storage)
     output.write(FIGURES_KEY, (json.dumps(comparison, indent=2) + "\n").encode())
     output.write(PAGE_KEY, render_comparison(comparison, " ".join(["python", *sys.argv])).encode())
+    leakage = {recipe["name"]: recipe["leakage"] for recipe in comparison["recipes"]}
+    for notes in describe_leaks(comparison["split"], comparison["num_images"], leakage):
+        print(*notes, sep="\n", end="\n" * bool(notes))
     Console().print(_table(comparison))
 
     gist = {
+        "leakage": leakage,
         "baseline": comparison["baseline"],
         "num_images": comparison["num_images"],
         "comparisons": [

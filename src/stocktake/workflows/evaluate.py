@@ -14,6 +14,7 @@ import yaml
 from numpy import ndarray
 from omegaconf import DictConfig
 
+from stocktake.calibration import apply_temperature, mismatch_score
 from stocktake.checkpoints import Checkpoint, count_train_bins
 from stocktake.config import build
 from stocktake.data.datamodule import BinDataModule
@@ -94,7 +95,10 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         predicted, counts = linear_baseline(cfg.side, **data)
         metrics["linear_baseline"] = {"test/accuracy": {"value": float((predicted == counts).mean())}}
 
-    predictions = _predictions(rows, probabilities_NK, counts_K, measure_images(datamodule.root, rows))
+    temperature = 1.0 if model.calibration is None else model.calibration.temperature
+    scores_N = mismatch_score(apply_temperature(probabilities_NK, temperature), recorded_N)
+    statistics = measure_images(datamodule.root, rows)
+    predictions = _predictions(rows, probabilities_NK, scores_N, counts_K, statistics)
     sliced_by = {name: predictions[name].to_numpy().astype(float) for name in SLICED_BY}  # a null becomes NaN
     metrics["slices"] = measure_slices(sliced_by, recorded_N, probabilities_NK, groups, counts_K)
 
@@ -113,7 +117,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _predictions(
-    rows: pyarrow.Table, probabilities_NK: ndarray, counts_K: ndarray, statistics: pyarrow.Table
+    rows: pyarrow.Table, probabilities_NK: ndarray, scores_N: ndarray, counts_K: ndarray, statistics: pyarrow.Table
 ) -> pyarrow.Table:
     return pyarrow.table(
         {
@@ -123,6 +127,7 @@ def _predictions(
             "count": rows["count"],
             "predicted": pyarrow.array(counts_K[probabilities_NK.argmax(1)], pyarrow.int32()),
             "probabilities": pyarrow.array(probabilities_NK.tolist(), pyarrow.list_(pyarrow.float64())),
+            "mismatch_score": scores_N,  # by which bins are ranked for a recount
             **{name: statistics[name] for name in statistics.column_names},
             "num_products": rows["num_products"],
         }

@@ -114,6 +114,7 @@ def measure_comparison(
             {
                 "name": name,
                 "evaluations": [evaluations[row].url for row in rows[name]],
+                "leakage": [evaluations[row].metrics.get("leakage") for row in rows[name]],
                 "measures": {
                     measure: estimate | {"runs": [_plain(measured[row].values[measure]) for row in rows[name]]}
                     for measure, estimate in means[name].estimates().items()
