@@ -148,8 +148,8 @@ def describe_leaks(
         known_nums = [num for num in nums if num is not None]
         if split in ("valid", "test") and any(known_nums):
             leaks.append(
-                f"Leak: {name} was trained on {max(known_nums):,} of these {num_bins:,} {split} bins, so its figures do "
-                "not say how it counts new ones, and the comparison does not say which is better."
+                f"Leak: {name} was trained on {max(known_nums):,} of these {num_bins:,} {split} bins, so its figures "
+                "do not say how it counts new ones, and the comparison does not say which is better."
             )
     unknown = [name for name, nums in leakage.items() if None in nums]
     words = f"Whether {', '.join(unknown)} was trained on some of these bins, the evaluations do not say."
