@@ -144,6 +144,22 @@ def test_troubles_are_told_in_words(page, server):
     shows(page, "#error", "did not answer")
 
 
+def test_a_model_of_drawn_bins_says_so_of_a_photo(page):
+    told = {"warning": "This model has only ever seen drawn bins: what it says of a photo means nothing."}
+
+    def warned(route):
+        response = route.fetch()
+        route.fulfill(response=response, json=response.json() | told)
+
+    page.set_input_files("#file", file(picture(125)))
+    wait_for_answer(page)
+    assert not page.locator("#warning").is_visible() and page.locator("#set").is_visible()
+    page.route("**/invocations", warned)
+    page.click("#count")
+    shows(page, "#warning", "only ever seen drawn bins")
+    assert page.locator("#warning").is_visible() and not page.locator("#set").is_visible()
+
+
 def test_after_a_file_that_is_no_picture_nothing_of_the_one_before_stays(page):
     page.set_input_files("#file", file(picture(125), name="first.png"))
     wait_for_answer(page)

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from stocktake.image_statistics import ImageStatistics, TrainingImages
 from stocktake.images import UndecodableImage
 from stocktake.serving.predictor import ModelFolderError, Predictor
 
@@ -158,6 +159,21 @@ def test_a_graph_in_another_format_is_refused(folder):
     (folder / "model.onnx").write_bytes(b"\x20\0\0\0ORTM" + bytes(100))
     change(folder, sha256=hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest())
     with pytest.raises(ModelFolderError, match=r"cannot be run by ONNX Runtime .*INVALID_PROTOBUF"):
+        Predictor.open(str(folder))
+
+
+def test_a_model_of_drawn_bins_says_of_a_photo_that_it_has_never_seen_one(folder):
+    drawn = [ImageStatistics(brightness, 500.0 + brightness, 0.05, 96, 72) for brightness in range(60, 120)]
+    change(folder, training_images=TrainingImages.of(drawn, are_drawn=True).to_dict())
+    predictor = Predictor.open(str(folder))
+    for size in ((7, 4), (1600, 1200)):
+        buffer = io.BytesIO()
+        Image.new("RGB", size, (200, 180, 220)).save(buffer, "JPEG")
+        assert "only ever seen drawn bins" in predictor.predict(buffer.getvalue()).warning
+    change(folder, training_images=TrainingImages.of(drawn, are_drawn=False).to_dict())
+    assert Predictor.open(str(folder)).predict(picture(100, 20, 80)).warning is None
+    change(folder, training_images={"are_drawn": True})
+    with pytest.raises(ModelFolderError, match="training images are like is not told as this project does"):
         Predictor.open(str(folder))
 
 

@@ -137,6 +137,9 @@ function showAnswer(answer, expected) {
   at("ruling").className = ruling;
   at("ruling").textContent = ruling;
   at("verdict").textContent = answer.verdict;
+  at("warning").textContent = answer.warning ?? "";
+  at("warning").hidden = !answer.warning;
+  at("set").hidden = Boolean(answer.warning); // of what the model has never seen it cannot rule anything out
   at("bars").replaceChildren(...Object.entries(probabilities).map(([name, p]) => bar(Number(name), p, count, expected)));
   at("set").textContent =
     set.length === 1

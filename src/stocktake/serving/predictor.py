@@ -18,7 +18,9 @@ import onnxruntime
 from numpy import ndarray
 
 from stocktake.calibration import Calibration, conformal_sets, mismatch_score
+from stocktake.image_statistics import TrainingImages
 from stocktake.images import read_pixels
+from stocktake.serving.unlike import warning
 from stocktake.storage import is_s3, local_path
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
@@ -27,6 +29,7 @@ INPUT, OUTPUT = "pixels", "probabilities"
 # The key under which a tensor names its file (TensorProto.external_data in onnx.proto), behind its length. A tensor's
 # numbers hold these bytes by chance once in a hundred thousand million models.
 EXTERNAL_DATA = re.compile(rb"[\x08\x00]location")
+TRAINING_IMAGES = "training_images"  # what they were like; older exports do not say
 REQUIRED = ("format_version", "version", "counts", "calibration", "sha256")
 
 
@@ -48,6 +51,7 @@ class Answer:
         verdict: All of this in one sentence.
         model_version: Of the model that said so.
         milliseconds: From the picture's bytes to this answer.
+        warning: In what the picture is unlike all that the model has seen, so that the rest means little; or `None`.
     """
 
     count: int
@@ -57,6 +61,7 @@ class Answer:
     verdict: str
     model_version: str
     milliseconds: float
+    warning: str | None = None
 
 
 class Predictor:
@@ -72,6 +77,8 @@ class Predictor:
         self.counts: list[int] = model["counts"]
         self.version: str = model["version"]
         self.calibration = Calibration.from_dict(model["calibration"])
+        told = model.get(TRAINING_IMAGES)
+        self.training_images = None if told is None else TrainingImages.from_dict(told)
 
     @classmethod
     def open(cls, folder: str, num_threads: int | None = None) -> Self:
@@ -108,7 +115,8 @@ class Predictor:
                 f"expected_count={expected_count!r} is none of the counts that this model tells apart: {self.counts}. "
                 "Leave it out to have the picture counted alone."
             )
-        probabilities_K = self.probabilities(read_pixels(picture))
+        pixels_HW3 = read_pixels(picture)
+        probabilities_K = self.probabilities(pixels_HW3)
         in_set_K = conformal_sets(probabilities_K[None], self.calibration.threshold)[0]
         conformal_set = [count for count, is_in in zip(self.counts, in_set_K, strict=True) if is_in]
         count = self.counts[int(probabilities_K.argmax())]
@@ -124,6 +132,7 @@ class Predictor:
             mismatch_score=score,
             verdict=_verdict(count, by_count, conformal_set, expected_count),
             model_version=self.version,
+            warning=warning(pixels_HW3, self.training_images),
             milliseconds=(time.perf_counter() - start) * 1000,
         )
 
@@ -171,6 +180,8 @@ def read_model(folder: Path) -> dict[str, Any]:
         )
     try:
         calibration = Calibration.from_dict(model["calibration"])
+        if model.get(TRAINING_IMAGES) is not None:
+            TrainingImages.from_dict(model[TRAINING_IMAGES])
     except (TypeError, ValueError) as error:
         raise ModelFolderError(f"{path}: {error} {cure}") from None
     if not isinstance(model["version"], str) or not model["version"].isprintable() or not model["version"]:

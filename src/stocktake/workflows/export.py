@@ -31,9 +31,18 @@ from stocktake.images import read_pixels
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.network_graph import network_graph
-from stocktake.serving.predictor import CARD_NAME, FORMAT_VERSION, GRAPH_NAME, INPUT, MODEL_NAME, OUTPUT
+from stocktake.serving.predictor import (
+    CARD_NAME,
+    FORMAT_VERSION,
+    GRAPH_NAME,
+    INPUT,
+    MODEL_NAME,
+    OUTPUT,
+    TRAINING_IMAGES,
+)
 from stocktake.storage import Folder, join_url, split_url
 from stocktake.workflows.console import quieten
+from stocktake.workflows.measured_images import are_drawn, measure_training_images
 from stocktake.workflows.model_card import model_card
 from stocktake.workflows.packages import versions
 from stocktake.workflows.provenance import commit, describe_networks, evaluation_of, run_dir_of
@@ -135,6 +144,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         "bytes": len(graph_bytes),
         "check": check,
         **_trained_on(checkpoint.data, manifest),
+        TRAINING_IMAGES: _training_images(checkpoint.data, root, manifest),
         "data_license": "none: drawn bins" if is_drawn else DATA_LICENSE,
         "weights_license": cfg.weights_license or networks["weights_license"],
         "metrics": evaluation_of(checkpoint, cfg.metrics, storage),
@@ -214,6 +224,13 @@ def _trained_on(data: DataIdentity | None, manifest: Manifest) -> dict[str, Any]
         "num_train_bins": data.num_train_bins,
         "data": manifest.origin if is_same else {"source": data.source},
     }
+
+
+def _training_images(data: DataIdentity | None, root: Folder, manifest: Manifest) -> dict[str, Any] | None:
+    """Returns what the pictures of the training are like; `None` where they are not the ones in this root."""
+    if data is not None and data.manifest_sha256 != manifest.sha256:
+        return None
+    return measure_training_images(root, manifest.side("train"), are_drawn(manifest, root)).to_dict()
 
 
 def _output_dir(checkpoint: str) -> str:
