@@ -274,6 +274,20 @@ def test_checkpoints_are_restored_from_a_prefix_and_not_from_a_folder(tmp_path):
     assert restored == {"without": ["0/last.ckpt", "last.ckpt"], "with": ["last.ckpt"]}
 
 
+def test_a_file_that_is_being_written_is_not_uploaded(tmp_path):
+    script = """
+import os, pathlib, time
+checkpoints = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"]) / "checkpoints"
+(checkpoints / "best.ckpt#1").write_text("hal")
+time.sleep(0.3)
+(checkpoints / "best.ckpt#1").rename(checkpoints / "best.ckpt")
+"""
+    with rehearsal(tmp_path, script) as (client, jobs):
+        client.create_training_job(**request(**SPOT))
+        assert ended(client, jobs)["TrainingJobStatus"] == "Completed"
+    assert [path.name for path in (tmp_path / "s3/bins/demo/checkpoints").iterdir()] == ["best.ckpt"]
+
+
 def test_two_hosts_that_write_one_name_are_told(tmp_path):
     with rehearsal(tmp_path, CLASHES) as (client, jobs):
         client.create_training_job(**request(num_instances=2, **SPOT))

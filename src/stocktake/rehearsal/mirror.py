@@ -1,11 +1,15 @@
 """Keeps a job's checkpoints in S3 equal to those on its instances, as SageMaker does while the job runs."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
 import obstore
 
 from stocktake.rehearsal.transfer import Prefix
+
+# How obstore calls a file until it is whole and renamed; none of its stores takes such a name.
+BEING_WRITTEN = re.compile(r"#\d+$")
 
 
 class Mirror:
@@ -93,6 +97,6 @@ class Mirror:
                 status = path.stat()
             except FileNotFoundError:
                 continue  # deleted since it was listed
-            if path.is_file():
+            if path.is_file() and not BEING_WRITTEN.search(path.name):
                 files[path.relative_to(self.local).as_posix()] = (status.st_size, status.st_mtime_ns)
         return files
