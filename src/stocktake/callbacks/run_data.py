@@ -54,13 +54,27 @@ class RunData(Callback):
     def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.key not in checkpoint:
             _tell(trainer, "This run began before checkpoints kept their data: whether it is the same cannot be told.")
-        elif (before := checkpoint[self.key]["manifest_sha256"]) != (now := self.identity.manifest_sha256):
-            raise OtherData(
-                f"This run was begun on another dataset: manifest.parquet was {before[:16]}, is {now[:16]} (sha256). "
-                "Type the data.root of before, or run_name=<new> to start another run beside it."
-            )
+        else:
+            refuse_other_data(checkpoint[self.key]["manifest_sha256"], self.identity.manifest_sha256)
         if checkpoint.get(CODE_KEY, code_sha256()) != code_sha256():
             _tell(trainer, "This run was begun by another version of the code: it need not end as it would have.")
+
+
+def refuse_other_data(before: str, now: str) -> None:
+    """Refuses to go on with a run on another dataset.
+
+    Args:
+        before: sha256 of the manifest that the run was begun with.
+        now: That of the dataset root as it is.
+
+    Raises:
+        OtherData: They differ.
+    """
+    if before != now:
+        raise OtherData(
+            f"This run was begun on another dataset: manifest.parquet was {before[:16]}, is {now[:16]} (sha256). "
+            "Type the data.root of before, or run_name=<new> to start another run beside it."
+        )
 
 
 def _tell(trainer: Trainer, message: str) -> None:

@@ -13,6 +13,7 @@ from stocktake.callbacks.best import BestCheckpoint
 from stocktake.callbacks.spot import SpotCheckpoint
 from stocktake.callbacks.validations import Validations
 from stocktake.checkpoints import read_checkpoint
+from stocktake.data.identity import DATA_KEY
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.storage import Folder, StorageOptions, split_url
 
@@ -52,6 +53,7 @@ def write_results(
         state = read_checkpoint(kept.best_model_path, storage)
         measured = state.get("callbacks", {}).get(validations.state_key, {"metrics": {}})
         metrics = measured["metrics"] | {"checkpoint": kept.best_model_path, "checkpoint_step": state["global_step"]}
+        metrics["manifest_sha256"] = state[DATA_KEY]["manifest_sha256"]
         if best is not None:
             metrics[optimized_metric] = float(best.best_model_score)
     if optimized_metric not in metrics:

@@ -17,13 +17,14 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from stocktake.agreement import Agreement, code_sha256, refuse_idle_ranks
 from stocktake.callbacks.run_config import RunConfig
-from stocktake.callbacks.run_data import RunData
+from stocktake.callbacks.run_data import RunData, refuse_other_data
 from stocktake.callbacks.spot import Interrupted
 from stocktake.callbacks.validations import Validations
 from stocktake.checkpoints import read_checkpoint, start_from
 from stocktake.config import build, build_all
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
+from stocktake.data.manifest import Manifest, ManifestError
 from stocktake.model.counter import BinCounter
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3
@@ -84,6 +85,7 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
         run_config.may_differ += tuple(raised)
         run_config.check(before)
     if finished is not None:
+        _check_data(cfg, finished, storage)
         value = finished[cfg.optimized_metric]
         print(f"The run in {run_dir} is finished ({cfg.optimized_metric} {value:.4f}).")
         print(f"To start anew, type run_name=<new>, or remove that folder first: rm -r {shlex.quote(str(run_dir))}")
@@ -95,7 +97,7 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
         let_fsspec_use_obstore(cfg.checkpoint_dir, storage)
     datamodule: BinDataModule = build(cfg.data)
     module: BinCounter = build(cfg.model)
-    earlier = _seen_before(cfg.get("checkpoint"), storage)
+    earlier = _seen_before(cfg.get("checkpoint") if start is None else str(start.path), storage)
     run_data = RunData(DATA_KEY, partial(_identify, datamodule, earlier), agreement)
     validations = Validations()
     callbacks = [validations, *build_all(cfg.callbacks), run_config, run_data]
@@ -161,9 +163,18 @@ def _settled(cfg: DictConfig, key: str, suitable: Callable[[Any], Any], before: 
 
 
 def _seen_before(checkpoint: str | None, storage: StorageOptions) -> DataIdentity | None:
-    """Returns what the model that a fine-tuning begins with was trained on, as far as its checkpoint says so."""
+    """Returns what the model that this run begins or goes on with was trained on, as far as its checkpoint says so."""
     state = read_checkpoint(checkpoint, storage).get(DATA_KEY) if checkpoint else None
     return None if state is None else DataIdentity.from_state(state)
+
+
+def _check_data(cfg: DictConfig, finished: Mapping[str, Any], storage: StorageOptions) -> None:
+    """Refuses another dataset than the one that a finished run was trained on; one that is gone tells nothing."""
+    try:
+        manifest = Manifest.read(Folder(cfg.data.root, storage))
+    except (ManifestError, OSError):
+        return
+    refuse_other_data(finished.get("manifest_sha256", manifest.sha256), manifest.sha256)
 
 
 def _identify(datamodule: BinDataModule, earlier: DataIdentity | None) -> DataIdentity:
