@@ -213,6 +213,20 @@ def rename(folder, name, other):
     change(folder, sha256=hashlib.sha256(graph).hexdigest())
 
 
+def test_after_a_large_picture_the_memory_is_given_back(folder, monkeypatch):
+    predictor, given = Predictor.open(str(folder)), []
+
+    class Session:
+        def run(self, outputs, inputs, options):
+            given.append(options and options.get_run_config_entry("memory.enable_memory_arena_shrinkage"))
+            return [None]
+
+    monkeypatch.setattr(predictor, "session", Session())
+    for height in (1, 2_000, 2_001):
+        predictor.probabilities(numpy.zeros((height, 2_000, 3), numpy.uint8))
+    assert given == [None, None, "cpu:0"]
+
+
 def test_it_comes_without_torch_and_without_aws():
     code = (
         "import sys, stocktake.serving.predictor as p; print({'torch', 'boto3', 'pytorch_lightning'} & {*sys.modules})"

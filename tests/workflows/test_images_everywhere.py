@@ -30,7 +30,7 @@ def checkpoint(compose, synthetic_root, tmp_path_factory):
     """A small network with the folder `model` that is exported from it."""
     folder = tmp_path_factory.mktemp("run")
     checkpoint = write_checkpoint(folder, synthetic_root, resize="letterbox")
-    export(compose("export", f"checkpoint={checkpoint}", "num_checked=2"))
+    export(compose("export", f"checkpoint={checkpoint}", "num_checked=2", "version=2"))
     return checkpoint
 
 
