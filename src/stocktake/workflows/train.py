@@ -30,7 +30,7 @@ from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3
 from stocktake.workflows.console import quieten
 from stocktake.workflows.finishing import read_metrics, write_results
-from stocktake.workflows.hardware import suitable_channels_last, suitable_precision
+from stocktake.workflows.hardware import require_usable_gpus, suitable_channels_last, suitable_precision
 from stocktake.workflows.resuming import (
     MAY_DIFFER,
     Start,
@@ -144,6 +144,7 @@ def settle(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> None:
     """
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
+    require_usable_gpus(cfg.trainer.accelerator)
     with open_dict(cfg):
         cfg.trainer.precision = _settled(cfg, "trainer.precision", suitable_precision, before)
         cfg.model.channels_last = _settled(cfg, "model.channels_last", suitable_channels_last, before)
