@@ -259,7 +259,7 @@ def test_the_command_says_what_to_type(run_script, capsys, tmp_path):
         ([f"evaluations=[{a},{b},{a}]"], f"has {a} twice"),
         ([f"evaluations=[{a},{b}]", "names=[x]"], "one for each of the 2 evaluations"),
         ([f"evaluations=[{a},{b}]", "names=[x,x]"], "two or more that differ"),
-        ([f"evaluations=[{a},{tmp_path}/nowhere]"], "scripts/evaluate.py checkpoint="),
+        ([f"evaluations=[{a},{tmp_path}/nowhere]"], "Type a folder that scripts/evaluate.py wrote"),
         ([f"evaluations=[{a},{tmp_path}/runs]"], f"holds 2 evaluations. Type one of them: {a}, {b}"),
     ):
         assert run_script("compare.py", *words, f"output_dir={tmp_path / 'out'}") == 1

@@ -26,7 +26,9 @@ class UnhurriedProgressBar(RichProgressBar):
 
     def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
         of_steps = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("train/")}
-        return super().get_metrics(trainer, module) | of_steps
+        shown = super().get_metrics(trainer, module) | of_steps
+        shown.pop("v_num", None)  # a logger's number of the run, which nobody asked for
+        return shown
 
     def _update_metrics(self, trainer: Trainer, module: LightningModule) -> None:
         if not trainer.training or trainer.is_last_batch or is_logged_step(trainer):

@@ -61,7 +61,7 @@ PREDICT = {
     "json": switch(example=False),
     "batch_size": whole(1, example=32),
     "device": text("auto"),
-    "max_mib": above(0, example=32),
+    "max_mib": above(0, 32, example=32),
     "timeout_s": above(0, example=30),
     "num_requests": whole(1, example=8),
     "max_tries": whole(1, example=5),

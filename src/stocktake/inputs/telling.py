@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from stocktake.shell import command, typed_again
+from stocktake.shell import command, hydra_value, typed_again
 
 
 def begin_training(cfg: DictConfig) -> str:
@@ -25,5 +25,6 @@ def kept_of_training(cfg: DictConfig) -> str:
     elif best.is_file():
         told = f"The best so far is kept; evaluate it: {command('scripts/evaluate.py', {'checkpoint': best})}."
     if cfg.callbacks and cfg.callbacks.get("spot"):
-        return f"{told} Go on from the newest step: {typed_again('resume=true', f'hydra.run.dir={cfg.run_dir}')}"
+        words = () if cfg.resume else ("resume=true", f"hydra.run.dir={hydra_value(cfg.run_dir)}")
+        return f"{told} Go on from the newest step: {typed_again(*words)}"
     return f"{told} This run cannot go on; with callbacks=spot resume=true run_name=<name> one can."

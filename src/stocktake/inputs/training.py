@@ -54,7 +54,6 @@ MODEL = {
     "torch_compile": switch(example=False),
     "scheduler_interval": choice("step", "epoch"),
     "layer_decay": above(0, 1, words=[None], example=0.8),
-    "decay_norms": switch(example=False),
     **under(
         "optimizer",
         {
@@ -124,19 +123,7 @@ TRAINER = {
 
 MONITOR, MODE = choice(*METRICS, "step"), choice("auto", "min", "max")
 CALLBACKS = {
-    "best": {
-        "dirpath": text("checkpoints"),
-        "filename": text("best"),
-        "monitor": MONITOR,
-        "mode": MODE,
-        "save_top_k": whole(-1, example=1),
-        "save_last": switch("link", None),
-        "every_n_train_steps": whole(0, words=[None], example=100),
-        "every_n_epochs": whole(0, words=[None], example=1),
-        "train_time_interval": anything(),
-        **_switches("verbose save_on_exception save_weights_only auto_insert_metric_name"),
-        **_switches("save_on_train_epoch_end enable_version_counter"),
-    },
+    "best": {"dirpath": text("checkpoints"), "monitor": MONITOR, "mode": MODE},
     "stateless_dropout": {"seed": whole(0, 2**32 - 1)},
     "learning_rate": {
         "logging_interval": choice("step", "epoch", None),

@@ -1,12 +1,28 @@
 """What a person sees in the terminal: this project's words, without the libraries' advertisements."""
 
 import logging
+import os
 import warnings
+
+# What Lightning tells at every start and end, by its first words, and why nobody here needs it.
+UNWANTED = (
+    "💡 Tip",  # advertises other products
+    "GPU available",  # the line before the first step names the hardware
+    "TPU available",
+    "HPU available",
+    "Using bfloat16 Automatic",  # the same line names the precision
+    "`Trainer.fit` stopped: `max_epochs",  # that is what was asked for
+    "Loading `train_dataloader` to estimate",  # the schedule wants to know the length
+    "\nDetected KeyboardInterrupt",  # the last line says what is kept, and how to go on
+)
 
 
 def quieten() -> None:
-    """Drops messages of Lightning's that are about other products or that nobody here can act on."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "💡 Tip" not in str(record.msg))
+    """Drops messages of libraries that are about other products or that nobody here can act on."""
+    rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    rank_zero.addFilter(lambda record: not str(record.msg).startswith(UNWANTED))
+    # Its history in the terminal repeats the validations' lines; where the run can be seen is told at the end.
+    os.environ.setdefault("WANDB_SILENT", "true")
     # The finders read back a file that they have just written themselves.
     connector = logging.getLogger("pytorch_lightning.trainer.connectors.checkpoint_connector")
     connector.addFilter(lambda record: "`weights_only` was not set" not in str(record.msg))

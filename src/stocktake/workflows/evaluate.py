@@ -29,6 +29,7 @@ from stocktake.workflows.console import quieten
 from stocktake.workflows.evaluations import METRICS_KEY, PREDICTIONS_KEY
 from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history
+from stocktake.workflows.last_lines import told
 from stocktake.workflows.measured_certainty import measure_calibration
 from stocktake.workflows.measured_counts import measure, measure_majority
 from stocktake.workflows.measured_images import measure_images
@@ -112,6 +113,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     gist |= {f"test/{name}": metrics[f"test/{name}"]["value"] for name in ("accuracy", "rmse", "rmse_mean")}
     gist |= {name: metrics[name]["test/accuracy"]["value"] for name in metrics if name.endswith("_baseline")}
     gist |= {"num_images": rows.num_rows, "report": join_url(place, REPORT_KEY)}
+    print(told(metrics, join_url(place, REPORT_KEY), checkpoint.place))
     print(json.dumps(gist))
     return gist
 

@@ -13,6 +13,7 @@ import pyarrow.parquet
 from numpy import ndarray
 
 from stocktake.data.manifest import Manifest
+from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url
 
 METRICS_KEY, PREDICTIONS_KEY = "metrics.json", "predictions.parquet"
@@ -55,7 +56,7 @@ class Evaluation:
         """
         folder = _find(Folder(place, storage))
         metrics = json.loads(folder.read(METRICS_KEY))
-        again = f"Evaluate again: python scripts/evaluate.py checkpoint={metrics.get('checkpoint', '...')}"
+        again = f"Evaluate again: {command('scripts/evaluate.py', {'checkpoint': metrics.get('checkpoint', '...')})}"
         if missing := [key for key in FACTS if key not in metrics]:
             raise EvaluationError(f"{METRICS_KEY} in {folder.url} lacks {missing}. {again}")
         try:
@@ -159,11 +160,18 @@ def _find(folder: Folder) -> Folder:
         names = ", ".join(join_url(folder.url, name) for name in found)
         raise EvaluationError(f"{folder.url} holds {len(found)} evaluations. Type one of them: {names}")
     if not found:
-        raise EvaluationError(
-            f"There is no {PREDICTIONS_KEY} in {folder.url}. Evaluate first:\n"
-            f"  python scripts/evaluate.py checkpoint={join_url(folder.url, 'checkpoints/best.ckpt')}"
-        )
+        raise EvaluationError(f"There is no {PREDICTIONS_KEY} in {folder.url}. {_advice(folder)}")
     return Folder(join_url(folder.url, found[0]), folder.options)
+
+
+def _advice(folder: Folder) -> str:
+    """Returns what to type where a folder holds no evaluation: only of a checkpoint that is there."""
+    parent, _, name = folder.url.rpartition("/")
+    run = Folder(parent if name.startswith("evaluation") else folder.url, folder.options)
+    if not run.exists("checkpoints/best.ckpt"):
+        return "Type a folder that scripts/evaluate.py wrote, such as runs/demo/latest/evaluation-test."
+    checkpoint = join_url(run.url, "checkpoints/best.ckpt")
+    return f"Evaluate first: {command('scripts/evaluate.py', {'checkpoint': checkpoint})}"
 
 
 def _groups_of_root(

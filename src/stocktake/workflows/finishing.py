@@ -15,6 +15,7 @@ from stocktake.callbacks.validations import Validations
 from stocktake.checkpoints import read_checkpoint
 from stocktake.data.identity import DATA_KEY
 from stocktake.model.counter import CALIBRATION_KEY
+from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, split_url
 
 METRICS_NAME = "metrics.json"
@@ -63,8 +64,8 @@ def write_results(
     if best is None:
         rank_zero_info("No best checkpoint was kept: the figures are the last validation's.")
     if kept is not None:
-        rank_zero_info(f"{optimized_metric} {value:.4f} in {kept.best_model_path}")
-        rank_zero_info(f"Evaluate it: python scripts/evaluate.py checkpoint={kept.best_model_path}")
+        rank_zero_info(f"{optimized_metric} {value:.2f} in {kept.best_model_path}")
+        rank_zero_info(f"Evaluate it: {command('scripts/evaluate.py', {'checkpoint': kept.best_model_path})}")
     if trainer.is_global_zero:
         if kept is not None and CALIBRATION_KEY in state:
             content = json.dumps(state[CALIBRATION_KEY], indent=2) + "\n"

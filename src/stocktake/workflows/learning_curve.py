@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stocktake.config import build
 from stocktake.report.training_size import render_learning_curve
+from stocktake.shell import command
 from stocktake.workflows.error_curves import Curve, block_errors, fit_curve, forms, resample_errors
 from stocktake.workflows.evaluations import Evaluation, EvaluationError, read_evaluations
 
@@ -150,9 +151,10 @@ def _check(evaluations: Sequence[Evaluation], predict_at: Sequence[int], floors:
         raise ValueError(f"floors={dict(floors)} must name {', '.join(METRICS)}, each with an error of 0 or more.")
     for evaluation in evaluations:
         if evaluation.metrics.get("num_train_bins") is None:
+            place = evaluation.metrics["checkpoint"]
             raise EvaluationError(
                 f"metrics.json in {evaluation.url} does not say num_train_bins. Evaluate again, where the dataset root "
-                f"of the training can be read: python scripts/evaluate.py checkpoint={evaluation.metrics['checkpoint']}"
+                f"of the training can be read: {command('scripts/evaluate.py', {'checkpoint': place})}"
             )
 
 

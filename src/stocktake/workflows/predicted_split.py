@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
+from stocktake.workflows.hardware import require_accelerator
 
 
 def predict_split(
@@ -23,6 +24,7 @@ def predict_split(
     Args:
         part: Of what the model's `predict_step` returns; with `members`, an ensemble's `probabilities_NMK`.
     """
+    require_accelerator("accelerator", accelerator)
     trainer = Trainer(
         accelerator=accelerator,
         devices=1,

@@ -28,9 +28,10 @@ from stocktake.data.manifest import Manifest, ManifestError
 from stocktake.model.counter import BinCounter
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3
+from stocktake.workflows.beginnings import begins, require_size, what_is_shown
 from stocktake.workflows.console import quieten
 from stocktake.workflows.finishing import read_metrics, write_results
-from stocktake.workflows.hardware import require_usable_gpus, suitable_channels_last, suitable_precision
+from stocktake.workflows.hardware import require_accelerator, suitable_channels_last, suitable_precision
 from stocktake.workflows.resuming import (
     MAY_DIFFER,
     Start,
@@ -40,7 +41,7 @@ from stocktake.workflows.resuming import (
     read_config,
     write_config,
 )
-from stocktake.workflows.wandb_run import finished_wandb, prepare_wandb
+from stocktake.workflows.wandb_run import finished_wandb, prepare_wandb, tell_where
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
 INTERRUPTED_NAME = "interrupted"  # a file that tells a launcher an interruption from a failure
@@ -97,12 +98,13 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
         let_fsspec_use_obstore(cfg.checkpoint_dir, storage)
     datamodule: BinDataModule = build(cfg.data)
     module: BinCounter = build(cfg.model)
+    require_size(module.backbone, cfg.model.backbone, cfg.data.image_size_px, cfg.data.train_sizes_px)
     earlier = _seen_before(cfg.get("checkpoint") if start is None else str(start.path), storage)
     run_data = RunData(DATA_KEY, partial(_identify, datamodule, earlier), agreement)
     validations = Validations()
     callbacks = [validations, *build_all(cfg.callbacks), run_config, run_data]
     loggers = build_all(cfg.logger)
-    trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers)
+    trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, **what_is_shown(cfg.trainer, callbacks))
     refuse_idle_ranks(trainer.world_size)
     for logger in loggers:
         logger.log_hyperparams(plain_config)
@@ -114,6 +116,8 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
         if start is None and (given := cfg.get("checkpoint")):
             start_from(module, given, storage)
             _say_where_it_starts(trainer, module, datamodule, cfg.optimized_metric)
+        tell_where()
+        rank_zero_info(begins(cfg, module))
         trainer.fit(module, datamodule, ckpt_path=start and start.path, weights_only=True)
     except Interrupted as interruption:
         (run_dir / INTERRUPTED_NAME).touch()
@@ -144,8 +148,8 @@ def settle(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> None:
     """
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
-    require_usable_gpus(cfg.trainer.accelerator)
     with open_dict(cfg):
+        require_accelerator("trainer.accelerator", cfg.trainer.accelerator)
         cfg.trainer.precision = _settled(cfg, "trainer.precision", suitable_precision, before)
         cfg.model.channels_last = _settled(cfg, "model.channels_last", suitable_channels_last, before)
         if (best := cfg.callbacks.get("best")) and best.mode == "auto":

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shlex
 import sys
 import urllib.error
 import urllib.request
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from stocktake.storage import Folder
 from stocktake.workflows.credentials import wandb_key_source
@@ -22,6 +23,9 @@ TIMEOUT_S = 5  # W&B itself tries for 90 s, and then ends the training
 
 def prepare_wandb(node: DictConfig, run_dir: Path, is_resumed: bool) -> None:
     """Settles the logger's `offline: auto`, and its run's id, which lies in the run folder from its first start on."""
+    import wandb  # as late as can be: it takes a second
+
+    wandb.setup()  # heeds WANDB_SILENT, which a setting of Lightning's is otherwise told before
     with open_dict(node):
         if node.get("offline") == "auto":
             node.offline = not _is_reachable() if wandb_key_source() else True
@@ -58,6 +62,13 @@ def _is_reachable() -> bool:
                 file=sys.stderr,
             )
         return False
+
+
+def tell_where() -> None:
+    """Says where this process's run can be looked at, if it has one."""
+    if "wandb" in sys.modules and (run := sys.modules["wandb"].run) is not None and rank_zero_only.rank == 0:
+        folder = shlex.quote(str(Path(run.dir).parent))
+        rank_zero_info(f"W&B: offline; later: wandb sync {folder}" if run.offline else f"W&B: {run.url}")
 
 
 @contextlib.contextmanager

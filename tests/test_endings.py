@@ -1,0 +1,118 @@
+"""How a command ends: after Ctrl-C, after an error in a worker, after an error of this project's own."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
+
+from stocktake.endings import plain_endings
+from stocktake.inputs.telling import kept_of_training
+from stocktake.storage import Folder
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+class Unreadable(torch.utils.data.Dataset):
+    """Fails in the worker as a root does that has gone, or as code with a fault does."""
+
+    def __init__(self, folder: str | None):
+        self.folder = folder
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return Folder(self.folder).read("gone.jpg") if self.folder else [][index]
+
+
+def ended(capsys) -> list[str]:
+    told = capsys.readouterr()
+    assert told.out == ""
+    return told.err.strip().splitlines()
+
+
+def test_an_error_in_a_worker_ends_with_its_own_message(capsys, tmp_path):
+    with pytest.raises(SystemExit) as end, plain_endings():
+        list(DataLoader(Unreadable(str(tmp_path / "gone")), num_workers=1))
+    assert end.value.code == 1
+    assert ended(capsys) == [f"{tmp_path / 'gone' / 'gone.jpg'} does not exist."]
+
+
+def test_a_fault_in_a_worker_ends_with_its_own_message_last(capsys):
+    with pytest.raises(SystemExit), plain_endings():
+        list(DataLoader(Unreadable(None), num_workers=1))
+    assert ended(capsys)[-1] == "IndexError: list index out of range"
+
+
+def test_a_fault_has_its_trace_first_and_its_message_last(capsys):
+    with pytest.raises(SystemExit), plain_endings():
+        raise KeyError("no such thing")
+    first, *_, last = ended(capsys)
+    assert first.startswith("Traceback")
+    assert last == "KeyError: 'no such thing'"
+
+
+def test_ctrl_c_ends_with_130_and_one_line(capsys):
+    with pytest.raises(SystemExit) as end, plain_endings(kept=lambda: "All of it is kept."):
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert ended(capsys) == ["Stopped by Ctrl-C. All of it is kept."]
+
+
+def test_ctrl_c_ends_with_130_where_lightning_ends_with_1(capsys):
+    def fit():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    with pytest.raises(SystemExit) as end, plain_endings(), plain_endings():
+        fit()
+    assert end.value.code == 130
+    assert ended(capsys) == ["Stopped by Ctrl-C."]
+
+
+def test_an_exit_code_of_the_command_itself_stays():
+    with pytest.raises(SystemExit) as end, plain_endings():
+        sys.exit(75)
+    assert end.value.code == 75
+
+
+def test_ctrl_c_tells_where_the_best_checkpoint_is_and_how_to_go_on(monkeypatch, tmp_path):
+    run_dir = tmp_path / "my runs [1]"
+    checkpoints = run_dir / "checkpoints"
+    monkeypatch.setattr(sys, "argv", ["train.py", "experiment=demo", "callbacks=spot"])
+    cfg = OmegaConf.create(
+        {"run_dir": str(run_dir), "checkpoint_dir": str(checkpoints), "resume": False, "callbacks": {"spot": {"x": 1}}}
+    )
+    assert kept_of_training(cfg).startswith("Nothing is kept: no validation was finished. Go on from the newest step: ")
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "best.ckpt").touch()
+    told = kept_of_training(cfg)
+    assert f"""evaluate it: python scripts/evaluate.py 'checkpoint="{checkpoints}/best.ckpt"'.""" in told
+    assert told.endswith(f"""python train.py experiment=demo callbacks=spot resume=true 'hydra.run.dir="{run_dir}"'""")
+
+
+def test_ctrl_c_in_the_first_seconds_is_one_line():
+    words = ["train.py", "experiment=demo", "data.root=/nowhere"]
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"RUN_DIR": "/nowhere"},
+    )
+    first = process.stderr.readline()  # before torch is imported
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert first.startswith("Trains demo: resnet10t on the bins in /nowhere, 30 epochs.")
+    assert process.returncode == 130
+    assert (out, len(err.strip().splitlines())) == ("", 1), err
+    assert err.strip().startswith("Stopped by Ctrl-C.")
