@@ -375,9 +375,18 @@ def test_images_of_any_name_can_be_a_dataset(source, root, photos, rule):
     assert kept(root) == {name for name, _ in photos}
 
 
+class Unread(Folder):
+    """A source that nothing may be read from."""
+
+    def read(self, key):
+        raise ConnectionError(f"{key} was read")
+
+
 def test_names_that_cannot_be_grouped_are_refused_before_anything_is_fetched(source, root, photos):
+    grouped = ingest(source, root, [*photos, ("00001", None)])
+    grouped.source = Unread(str(source))
     with pytest.raises(SplitError, match=r"'IMG 0' is not a string of digits.*type split=none .*or split=random"):
-        ingest(source, root, [*photos, ("00001", None)]).run()
+        grouped.run()
     assert list(root.iterdir()) == []
 
 
