@@ -167,7 +167,7 @@ def export(host: Host, supervisor: Supervisor, code: Path, environment: Mapping[
     if not (best.exists() and (code / script).exists()):
         print(f"No exported model: there is no {best.name if not best.exists() else script}.", flush=True)
         return None
-    command = [sys.executable, script, f"checkpoint={best}", f"output_dir={best.parent}"]
+    command = [sys.executable, script, f"checkpoint={best}", f"output_dir={best.parent}", "overwrite=true"]
     if returncode := supervisor.run(command, code, environment):
         # Of a failed job SageMaker keeps no model.
         shutil.copy2(best, host.base / "output" / "data" / best.name)

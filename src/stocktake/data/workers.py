@@ -4,7 +4,6 @@ import contextlib
 import gc
 import multiprocessing
 import os
-import pickle
 import queue
 import signal
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from pickle import UnpicklingError
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -68,7 +68,7 @@ def named_end(batches: Iterable[Item], workers: Sequence[BaseProcess]) -> Iterat
     """
     try:
         yield from batches
-    except (RuntimeError, EOFError, ConnectionError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, ConnectionError, UnpicklingError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith(("DataLoader worker", "Too many open files")):
             raise
         ends = sorted({_end(worker.exitcode) for worker in workers if worker.exitcode})

@@ -52,8 +52,8 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
         **measure_comparison(evaluations, measured, names),
     }
     output = Folder(cfg.output_dir, storage)
-    output.write(FIGURES_KEY, (json.dumps(comparison, indent=2) + "\n").encode())
-    output.write(PAGE_KEY, render_comparison(comparison, " ".join(["python", *sys.argv])).encode())
+    page = render_comparison(comparison, " ".join(["python", *sys.argv])).encode()
+    output.write_together({PAGE_KEY: page, FIGURES_KEY: (json.dumps(comparison, indent=2) + "\n").encode()})
     leakage = {recipe["name"]: recipe["leakage"] for recipe in comparison["recipes"]}
     for notes in describe_leaks(comparison["split"], comparison["num_images"], leakage):
         print(*notes, sep="\n", end="\n" * bool(notes))

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -14,16 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 from stocktake.config import build
 from stocktake.report.training_size import render_learning_curve
 from stocktake.shell import command
+from stocktake.storage import Folder, join_url
 from stocktake.workflows.error_curves import Curve, block_errors, fit_curve, forms, resample_errors
 from stocktake.workflows.evaluations import Evaluation, EvaluationError, read_evaluations
 
+PAGE_KEY = "learning_curve.html"
 METRICS = ("accuracy", "rmse_mean")
 NUM_DRAWN = 60  # points of a drawn curve
 
 
 def learning_curve(cfg: DictConfig) -> dict[str, Any]:
     """Writes learning_curve.json and .html; returns (and prints, as one line of JSON) the gist."""
-    evaluations = read_evaluations(cfg.evaluations, build(cfg.storage))
+    storage = build(cfg.storage)
+    evaluations = read_evaluations(cfg.evaluations, storage)
     plain = OmegaConf.to_container(cfg, resolve=True)
     curve = measure_curve(evaluations, plain["predict_at"], plain["floors"])
     curve |= {
@@ -32,11 +34,9 @@ def learning_curve(cfg: DictConfig) -> dict[str, Any]:
         "published_as": plain["published_as"],
         "published": plain["published"],
     }
-    output = Path(cfg.output_dir)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "learning_curve.json").write_text(json.dumps(curve, indent=2) + "\n")
-    page = output / "learning_curve.html"
-    page.write_text(render_learning_curve(curve), encoding="utf-8")
+    figures = (json.dumps(curve, indent=2) + "\n").encode()
+    output = Folder(cfg.output_dir, storage)
+    output.write_together({PAGE_KEY: render_learning_curve(curve).encode(), "learning_curve.json": figures})
 
     gist: dict[str, Any] = {"num_train_bins": [point["num_train_bins"] for point in curve["evaluations"]]}
     for metric, measured in curve["metrics"].items():
@@ -45,7 +45,7 @@ def learning_curve(cfg: DictConfig) -> dict[str, Any]:
             f"test/{metric} at {point['num_train_bins']}": {key: point[key] for key in ("value", "low", "high")}
             for point in first
         }
-    gist |= {"extrapolation": curve["extrapolation"], "report": str(page)}
+    gist |= {"extrapolation": curve["extrapolation"], "report": join_url(cfg.output_dir, PAGE_KEY)}
     print(json.dumps(gist))
     return gist
 

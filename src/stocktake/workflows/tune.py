@@ -17,6 +17,7 @@ from stocktake.checkpoints import start_from
 from stocktake.config import build
 from stocktake.model.counter import BinCounter
 from stocktake.report.tuning import Finding, render_tuning
+from stocktake.storage import Folder
 from stocktake.workflows.console import quieten
 from stocktake.workflows.train import settle
 
@@ -83,10 +84,10 @@ def _commands(finding: Finding, words: Sequence[str]) -> list[str]:
 
 @rank_zero_only
 def _tell(run_dir: Path, name: str, finding: Finding, commands: Sequence[str]) -> None:
-    run_dir.mkdir(parents=True, exist_ok=True)
     gist = {"found": {finding.key: finding.value}, "next": commands, "report": str(run_dir / PAGE_NAME)}
-    (run_dir / PAGE_NAME).write_text(render_tuning(name, finding, commands), encoding="utf-8")
-    (run_dir / NUMBERS_NAME).write_text(json.dumps(gist | {"measured": list(finding.measured)}, indent=2) + "\n")
+    numbers = json.dumps(gist | {"measured": list(finding.measured)}, indent=2) + "\n"
+    page = render_tuning(name, finding, commands)
+    Folder(str(run_dir)).write_together({PAGE_NAME: page.encode(), NUMBERS_NAME: numbers.encode()})
     if finding.value is None:
         raise ValueError(f"{finding.sentences[0]} The curve is in {run_dir / PAGE_NAME}.")
     print("\n".join(finding.sentences))

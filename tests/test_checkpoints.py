@@ -1,0 +1,87 @@
+"""What `checkpoint=` takes, and what it says of what is no checkpoint."""
+
+import os
+
+import pytest
+import torch
+from untrained import write_checkpoint
+
+from stocktake.callbacks.run_config import CONFIG_KEY
+from stocktake.checkpoints import Checkpoint, CheckpointError, find_checkpoint, read_checkpoint
+from stocktake.data.identity import DATA_KEY
+
+
+@pytest.fixture(scope="module")
+def run(synthetic_root, tmp_path_factory):
+    """A run's folder, called by another name, too."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_checkpoint(folder / "demo", synthetic_root)
+    (folder / "latest").symlink_to("demo")
+    return folder / "demo"
+
+
+@pytest.mark.parametrize("place", ["demo", "demo/", "latest", "demo/checkpoints", "demo/checkpoints/best.ckpt"])
+def test_a_run_s_folder_does(run, monkeypatch, place):
+    monkeypatch.chdir(run.parent)
+    whole = Checkpoint.open(str(run / "checkpoints/best.ckpt"))
+    for name in (place, f"file://{run.parent}/{place}"):
+        opened = Checkpoint.open(name)
+        assert opened.sha256 == whole.sha256
+        assert opened.place == find_checkpoint(name)
+        assert opened.place.endswith("/checkpoints/best.ckpt") and not opened.place.startswith("/")
+
+
+def test_a_run_s_folder_in_a_bucket_does(run, s3, tmp_path):
+    target = tmp_path / "buckets/bins/runs/demo/checkpoints"
+    target.mkdir(parents=True)
+    (target / "best.ckpt").write_bytes((run / "checkpoints/best.ckpt").read_bytes())
+    assert find_checkpoint("s3://bins/runs/demo") == "s3://bins/runs/demo/checkpoints/best.ckpt"
+    assert Checkpoint.open("s3://bins/runs/demo").config["name"] == "tried"
+    with pytest.raises(CheckpointError, match="checkpoint=s3://bins/runs/demi does not exist"):
+        Checkpoint.open("s3://bins/runs/demi")
+
+
+def test_a_file_of_another_kind_is_told_in_one_line_of_ours(tmp_path):
+    (tmp_path / "README.md").write_text("# Stocktake\n" * 30)
+    (tmp_path / "empty.ckpt").touch()
+    for name in ("README.md", "empty.ckpt"):
+        with pytest.raises(CheckpointError, match=rf"{name} is no checkpoint \(\d+ bytes.*best\.ckpt") as caught:
+            read_checkpoint(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_file_that_was_cut_off_is_told(run, tmp_path, share):
+    content = (run / "checkpoints/best.ckpt").read_bytes()
+    (tmp_path / "best.ckpt").write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CheckpointError, match=r"best\.ckpt is broken or cut off \(\d+ bytes\)") as caught:
+        read_checkpoint(str(tmp_path / "best.ckpt"))
+    assert "weights_only" not in str(caught.value)
+
+
+def test_a_path_that_is_wrong_names_what_is_there(run, monkeypatch, tmp_path):
+    for place, named in [
+        (run.parent / "demos", r"in .* there is demo/"),
+        (run / "checkpoints/last.ckpt", r"in .*checkpoints there is best\.ckpt"),
+        (tmp_path / "empty/best.ckpt", r"in .* there is nothing"),
+        (tmp_path, r"does not exist|is a folder"),
+    ]:
+        with pytest.raises(CheckpointError, match=named):
+            read_checkpoint(str(place))
+
+
+def test_the_root_s_file_is_not_the_working_directory_s(run, monkeypatch):
+    monkeypatch.chdir(run / "checkpoints")
+    assert not os.path.exists("/best.ckpt")
+    with pytest.raises(CheckpointError, match=r"checkpoint=/best\.ckpt does not exist: in / there is"):
+        read_checkpoint("/best.ckpt")
+    assert CONFIG_KEY in read_checkpoint("best.ckpt")
+
+
+def test_what_is_said_of_the_data_is_checked(run, tmp_path):
+    state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    assert Checkpoint.open(str(run)).data is None  # of before it was kept
+    torch.save(state | {DATA_KEY: {"manifest_sha256": "0"}}, tmp_path / "best.ckpt")
+    with pytest.raises(CheckpointError, match=rf"is refused: The checkpoint's {DATA_KEY} must hold"):
+        Checkpoint.open(str(tmp_path / "best.ckpt"))
