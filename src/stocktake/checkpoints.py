@@ -150,7 +150,7 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
 def find_checkpoint(place: str, storage: StorageOptions | None = None) -> str:
     """Returns the path or URL of a checkpoint, where it or its run's folder is named."""
     place = place.rstrip("/") or place
-    if place.endswith(".ckpt"):
+    if place.endswith(".ckpt") or (not is_s3(place) and local_path(place).is_file()):
         return place
     folder = Folder(place, storage or StorageOptions())
     inside = (key for key in (BEST_KEY, split_url(BEST_KEY)[1]) if folder.exists(key))
@@ -236,9 +236,9 @@ def count_train_bins(data: Mapping[str, Any], storage: StorageOptions | None = N
         data: The part `data` of the run's configuration.
     """
     # A run from before num_train_bins was a key saw all bins.
-    chosen = {name: data.get(name) for name in ("root", "batch_size", "counts", "limit", "num_train_bins", "seed")}
+    chosen = {name: data.get(name) for name in ("root", "counts", "limit", "num_train_bins", "seed")}
     try:
-        return BinDataModule(**chosen, num_workers=0, storage=storage).rows("train").num_rows
+        return BinDataModule(**chosen, batch_size=1, num_workers=0, storage=storage).rows("train").num_rows
     except (ManifestError, OSError) as error:
         print(f"On how many bins it was trained is not known: {error}", file=sys.stderr)
         return None
