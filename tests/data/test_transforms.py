@@ -6,6 +6,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional
 
 from stocktake.data.transforms import Augment, Resize, UndecodableImage, decode
 
@@ -159,3 +160,11 @@ def test_the_size_grows_with_the_epochs(picture):
     sides = [resize(image, epoch).shape[-1] for epoch in range(5)]
     assert sides == [32, 32, 48, 48, 48]
     assert torch.equal(resize(image, 7), Resize(48)(image))
+
+
+@pytest.mark.parametrize("size_px", [(327, 243), (64, 90), (96, 96)])
+def test_pixels_are_the_same_on_a_processor_without_avx(monkeypatch, size_px):
+    image_CHW = torch.randint(0, 256, (3, *size_px), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = functional.resize(image_CHW, [96, 96], antialias=True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")  # what torchvision asks
+    assert torch.equal(Resize(96)(image_CHW), expected)

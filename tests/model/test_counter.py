@@ -145,6 +145,17 @@ def test_rates_fall_from_layer_to_layer():
     assert (decay["conv1.0.weight"], decay["fc.bias"], decay["bn1.weight"]) == (0.05, 0, 0)
 
 
+@pytest.mark.parametrize("decay_norms", [True, False])
+def test_biases_and_norms_decay_only_where_that_is_said(decay_norms):
+    optimizer = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.05)
+    model = BinCounter("test_resnet", COUNTS, SoftmaxHead(), optimizer, weights="none", decay_norms=decay_norms)
+    groups = model.configure_optimizers()["optimizer"].param_groups
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    decay = {name: decay[id(parameter)] for name, parameter in model.named_parameters()}
+    assert decay["backbone.conv1.0.weight"] == decay["backbone.fc.weight"] == 0.05
+    assert decay["backbone.fc.bias"] == decay["backbone.bn1.weight"] == (0.05 if decay_norms else 0)
+
+
 def test_a_mirrored_bin_counts_the_same_with_flips_at_test_time(images_BCHW):
     model = counter()
     batch = {"images": images_BCHW, "image_ids": ["a", "b"]}

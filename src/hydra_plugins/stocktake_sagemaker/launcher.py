@@ -1,5 +1,6 @@
 """Sends Hydra's jobs to SageMaker and brings their metrics back: `hydra/launcher=sagemaker`."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ class SageMakerLauncher(Launcher):
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        logging.getLogger("botocore").setLevel(logging.WARNING)  # it says where it found each thing
         try:
             return self._launch(job_overrides, initial_job_idx)
         except (ValueError, JobError, OSError) as error:

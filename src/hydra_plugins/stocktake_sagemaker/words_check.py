@@ -76,16 +76,20 @@ def _ask(wanted: Mapping[str, Any], folder: str) -> dict[tuple[str, bool], list[
     """Returns each problem, and whether it is something missing, with the names of the jobs that have it."""
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     source = os.pathsep.join(filter(None, [str(Path(folder, "src")), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-m", "stocktake.workflows.job_check"],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
-        input=json.dumps(wanted),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "stocktake.workflows.job_check"],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
+            input=json.dumps(wanted),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"The words were not checked: that took longer than {TIMEOUT_S} s here.")
+        return {}
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was ended"])[-1]
         names = [job["name"] for job in wanted["jobs"]]

@@ -1,11 +1,16 @@
 """HeadFirst: fine-tuning in two stages, the new last layer before the rest."""
 
+from typing import Any
+
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import nn
 from torch.optim import Optimizer
 
 
 class HeadFirst(Callback):
     """Leaves the backbone as it is for the first epochs, until the new head no longer guesses.
+
+    That is its weights and its statistics: BatchNorm works with those that it has, and does not gather others.
 
     Its gradients are dropped rather than switched off: DistributedDataParallel settles at the start which parameters
     have one, and an optimizer passes over those that have none.
@@ -17,6 +22,21 @@ class HeadFirst(Callback):
             num_epochs: So many epochs train the head alone.
         """
         self.num_epochs = num_epochs
+        self._resting: list[nn.Module] = []
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_index: int) -> None:
+        if trainer.current_epoch < self.num_epochs:
+            for layer in self._gathering(module):
+                layer.eval()
+                self._resting.append(layer)
+        else:
+            while self._resting:
+                self._resting.pop().train()
+
+    def _gathering(self, module: LightningModule) -> list[nn.Module]:
+        head = set(module.backbone.get_classifier().modules())
+        layers = (layer for layer in module.backbone.modules() if layer not in head)
+        return [layer for layer in layers if layer.training and getattr(layer, "track_running_stats", False)]
 
     def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> None:
         if trainer.current_epoch >= self.num_epochs:

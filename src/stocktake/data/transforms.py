@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
@@ -57,14 +58,25 @@ class Resize:
         side = self.sizes_px[min(epoch, len(self.sizes_px) - 1)]
         size = [side, side]
         if self.mode == "squash":
-            return functional.resize(image_CHW, size, antialias=True)
+            return _resized(image_CHW, size)
         height, width = image_CHW.shape[-2:]
         scale = side / max(height, width)
         size = [max(1, round(height * scale)), max(1, round(width * scale))]
-        image_CHW = functional.resize(image_CHW, size, antialias=True)
+        image_CHW = _resized(image_CHW, size)
         top, left = (side - size[0]) // 2, (side - size[1]) // 2
         padding = [left, top, side - size[1] - left, side - size[0] - top]
         return functional.pad(image_CHW, padding, fill=self.GREY)
+
+
+def _resized(image_CHW: Tensor, size: list[int]) -> Tensor:
+    """Returns the picture at this height and width, by torch's own arithmetic in whole numbers.
+
+    torchvision (0.30) takes the way over floats where a processor has no AVX2, as ARM's have none: one pixel in six
+    then differs by a level from what the model is trained on elsewhere, and from the exported graph.
+    """
+    if list(image_CHW.shape[-2:]) == size:
+        return image_CHW
+    return interpolate(image_CHW[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 class Augment:

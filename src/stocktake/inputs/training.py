@@ -54,6 +54,7 @@ MODEL = {
     "torch_compile": switch(example=False),
     "scheduler_interval": choice("step", "epoch"),
     "layer_decay": above(0, 1, words=[None], example=0.8),
+    "decay_norms": switch(example=False),
     **under(
         "optimizer",
         {

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from numpy import isfinite
 from pytorch_lightning import LightningModule
-from timm.optim import param_groups_layer_decay
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor
 from torchmetrics import CatMetric, MeanMetric
 
@@ -36,6 +36,7 @@ class BinCounter(LightningModule):
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
         scheduler_interval: str = "step",
         layer_decay: float | None = None,
+        decay_norms: bool = True,
         weights: str | None = "imagenet",
         drop_rate: float = 0.5,
         mean: Sequence[float] | None = None,
@@ -54,6 +55,8 @@ class BinCounter(LightningModule):
             scheduler_interval: `step` or `epoch`: how often the scheduler steps.
             layer_decay: Factor of the learning rate from each layer to the one below it, and no weight decay for
                 biases and norms (BEiT, https://arxiv.org/abs/2106.08254, appendix); `None` treats all alike.
+            decay_norms: Whether the optimizer's weight decay pulls at biases and norms, too, as PyTorch's optimizers do
+                unless told otherwise.
             weights: `imagenet`, a path or s3:// URL, or `none`.
             drop_rate: Dropout before the last layer.
             mean: Of the three channels, on 0..1; `None` takes what the backbone's weights were trained with.
@@ -64,7 +67,7 @@ class BinCounter(LightningModule):
         super().__init__()
         self.counts = sorted(counts)
         self.head, self.optimizer, self.scheduler = head, optimizer, scheduler
-        self.scheduler_interval, self.layer_decay = scheduler_interval, layer_decay
+        self.scheduler_interval, self.layer_decay, self.decay_norms = scheduler_interval, layer_decay, decay_norms
         self.flip_tta = False
         self.backbone = create_backbone(backbone, head.num_logits(len(self.counts)), weights, drop_rate)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -187,9 +190,10 @@ class BinCounter(LightningModule):
         }
 
     def _parameter_groups(self) -> Iterable[Any]:
+        words = getattr(self.optimizer, "keywords", {})
         if self.layer_decay is None:
-            return self.parameters()
-        words = self.optimizer.keywords
+            decay = words.get("weight_decay", 0.0)
+            return self.parameters() if self.decay_norms else param_groups_weight_decay(self.backbone, decay)
         groups = param_groups_layer_decay(
             self.backbone, weight_decay=words.get("weight_decay", 0.0), layer_decay=self.layer_decay
         )

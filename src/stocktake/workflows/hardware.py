@@ -14,7 +14,16 @@ def likes_bfloat16() -> bool:
 
 
 def suitable_precision(wish: str) -> str:
-    """Returns Lightning's name of the precision; `auto` becomes `bf16-mixed` where the hardware likes it."""
+    """Returns Lightning's name of the precision; `auto` becomes `bf16-mixed` where the hardware likes it.
+
+    Raises:
+        ValueError: The weights themselves would be kept in 16 bits.
+    """
+    if wish in ("bf16-true", "16-true"):
+        raise ValueError(
+            f"trainer.precision={wish} keeps the weights and the measured figures themselves in 16 bits, in which "
+            f"small steps are lost. Type trainer.precision={wish.replace('true', 'mixed')}, which is as fast."
+        )
     return ("bf16-mixed" if likes_bfloat16() else "32-true") if wish == "auto" else wish
 
 
@@ -35,6 +44,33 @@ def require_accelerator(key: str, wish: str) -> None:
 def suitable_channels_last(wish: bool | str) -> bool:
     """Whether to lay images out channels last; `auto`: where bfloat16 is fast."""
     return likes_bfloat16() if wish == "auto" else wish
+
+
+def require_usable_gpus(accelerator: str) -> None:
+    """
+    Raises:
+        ValueError: This PyTorch has no kernels for a GPU that would be trained on, as for a V100 (sm_70).
+    """
+    if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
+        return
+    built_for = torch.cuda.get_arch_list()
+    for number in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(number)
+        if not any(_runs_on(architecture, major, minor) for architecture in built_for):
+            raise ValueError(
+                f"The GPU {torch.cuda.get_device_name(number)} is of compute capability {major}.{minor} "
+                f"(sm_{major}{minor}), and this PyTorch {torch.__version__} is built for {', '.join(built_for)}. Use a "
+                "newer GPU, a PyTorch that still has its architecture, or type trainer.accelerator=cpu."
+            )
+
+
+def _runs_on(architecture: str, major: int, minor: int) -> bool:
+    """Whether a GPU runs code of `sm_86` (of its major version, no newer) or `compute_90` (compiled at the start)."""
+    kind, _, version = architecture.partition("_")
+    built_major, built_minor = divmod(int(version.rstrip("af")), 10)
+    if kind == "compute":
+        return (built_major, built_minor) <= (major, minor)
+    return built_major == major and built_minor <= minor
 
 
 def describe() -> str:

@@ -162,7 +162,7 @@ def _named(annotation: Any) -> str:
 def run_problems(cfg: DictConfig, before: str) -> Iterator[str]:
     """Yields why a job would not go on with the run whose config.yaml is `before`."""
     from stocktake.callbacks.run_config import OtherConfig, RunConfig
-    from stocktake.workflows.train import MAY_DIFFER
+    from stocktake.workflows.resuming import MAY_DIFFER
 
     began = yaml.safe_load(before)  # data: nothing in it is resolved
     if not isinstance(began, dict):

@@ -31,7 +31,12 @@ from stocktake.storage import Folder, StorageOptions, is_s3
 from stocktake.workflows.beginnings import begins, require_size, what_is_shown
 from stocktake.workflows.console import quieten
 from stocktake.workflows.finishing import read_metrics, write_results
-from stocktake.workflows.hardware import require_accelerator, suitable_channels_last, suitable_precision
+from stocktake.workflows.hardware import (
+    require_accelerator,
+    require_usable_gpus,
+    suitable_channels_last,
+    suitable_precision,
+)
 from stocktake.workflows.resuming import (
     MAY_DIFFER,
     Start,
@@ -148,8 +153,9 @@ def settle(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> None:
     """
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
+    require_accelerator("trainer.accelerator", cfg.trainer.accelerator)
+    require_usable_gpus(cfg.trainer.accelerator)
     with open_dict(cfg):
-        require_accelerator("trainer.accelerator", cfg.trainer.accelerator)
         cfg.trainer.precision = _settled(cfg, "trainer.precision", suitable_precision, before)
         cfg.model.channels_last = _settled(cfg, "model.channels_last", suitable_channels_last, before)
         if (best := cfg.callbacks.get("best")) and best.mode == "auto":
