@@ -16,6 +16,7 @@ from typing import Any, Self
 import torch
 
 from stocktake.calibration import Calibration
+from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity, IdentityError
@@ -23,6 +24,7 @@ from stocktake.data.manifest import ManifestError
 from stocktake.model.counter import CALIBRATION_KEY, BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import Classes, DescriptionError, check_arguments, check_plain, model_from
+from stocktake.shell import override
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url, local_path, split_url
 
 BEST_KEY = "checkpoints/best.ckpt"  # in a run's folder
@@ -124,8 +126,9 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
     """
     checkpoint = find_checkpoint(checkpoint, storage)
     folder, name = split_url(checkpoint)
+    place = Folder(folder, storage or StorageOptions())
     try:
-        content = Folder(folder, storage or StorageOptions()).read(name)
+        content = place.read(name)
     except FileNotFoundError:
         raise CheckpointError(
             f"checkpoint={checkpoint} does not exist{_there_instead(checkpoint)}. Type the path of a run's "
@@ -134,7 +137,10 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen different ones for a broken file
-        raise CheckpointError(f"checkpoint={checkpoint} {_broken(content, error)}") from None
+        before = join_url(folder, BEFORE_NAME)
+        is_kept = name == BEST_NAME and place.exists(BEFORE_NAME)
+        instead = f" The best before it is there: {override('checkpoint', before)}" if is_kept else ""
+        raise CheckpointError(f"checkpoint={checkpoint} {_broken(content, error)}{instead}") from None
     if not isinstance(state, dict) or CONFIG_KEY not in state:
         raise CheckpointError(
             f"checkpoint={checkpoint} holds no configuration of a run; it was not made by train.py. To start from mere "

@@ -134,3 +134,8 @@ def test_the_last_steps_of_a_run_are_validated_and_saved(tmp_path, options, last
     # What was over when it was killed is over when it goes on.
     fit(tmp_path, Rising({}), max(tmp_path.glob("step-*.ckpt")), **options)
     assert validated[-1] == last_step
+
+
+def test_a_training_without_validation_is_refused_before_its_first_step(tmp_path):
+    with pytest.raises(ValueError, match="limit_val_batches=0"):
+        fit(tmp_path, Scripted({}), limit_val_batches=0)

@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 import torch
-from test_train import TINY, assert_same_weights, interrupt_at, state_of
+from test_train import TINY, assert_same_weights, interrupt_at
 
 from stocktake.callbacks.run_config import OtherConfig
+from stocktake.checkpoints import CheckpointError, read_checkpoint
 from stocktake.workflows import hardware
 from stocktake.workflows.history import read_history
 from stocktake.workflows.resuming import NothingToResume, WouldOverwrite
@@ -114,15 +115,25 @@ def test_where_nothing_is_whole_nothing_is_overwritten(finished, typed):
     assert (finished / "checkpoints/best.ckpt").read_bytes() == b"half of a checkpo"
 
 
+def test_a_damaged_best_names_the_one_before_it_to_whoever_reads_it(tmp_path):
+    (tmp_path / "best.ckpt").write_bytes(b"PK half of a checkpo")
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(str(tmp_path / "best.ckpt"))
+    assert "best-before" not in str(caught.value)
+    (tmp_path / "best-before.ckpt").write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=rf"is broken.*checkpoint={tmp_path}/best-before\.ckpt"):
+        read_checkpoint(str(tmp_path / "best.ckpt"))
+
+
 def test_a_new_run_does_not_overwrite_another_one(finished, typed):
-    before = state_of(finished / "checkpoints/best.ckpt")
     words = ["experiment=resnet50", *RECIPE, "trainer.max_epochs=1"]
+    content = (finished / "checkpoints/best.ckpt").read_bytes()
     with pytest.raises(WouldOverwrite, match=r"best\.ckpt.*type resume=true; to start another, hydra\.run\.dir="):
         typed(finished, *words)
+    assert (finished / "checkpoints/best.ckpt").read_bytes() == content
     shutil.rmtree(finished / "checkpoints")
     with pytest.raises(WouldOverwrite, match=r"metrics\.json"):
         typed(finished, *words)
-    assert before
 
 
 def test_resume_in_a_folder_that_hydra_has_just_named_is_refused(tmp_path, typed, monkeypatch):

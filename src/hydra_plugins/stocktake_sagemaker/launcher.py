@@ -181,7 +181,10 @@ class SageMakerLauncher(Launcher):
             yield from secret_problems(plan.cfg.compute.get("environment"))
             yield from request_problems(plan, self.region)
             if plan.requests[0]["EnableManagedSpotTraining"] and not plan.cfg.get("resume"):
-                self._say_once("After a spot interruption a job starts anew. To go on: callbacks=spot resume=true")
+                self._say_once(
+                    "After a spot interruption a job ends with an error: it would overwrite its own best.ckpt. "
+                    "To go on instead: callbacks=spot resume=true"
+                )
         yield from words_problems(plans, code, self.config)
 
     @contextmanager

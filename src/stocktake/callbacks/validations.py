@@ -27,7 +27,13 @@ class Validations(Callback):
         self.metrics, self.step = state_dict["metrics"], state_dict["step"]
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Ends at once what had ended before it could write its results."""
+        """Ends at once what had ended before it could write its results.
+
+        Raises:
+            ValueError: Validation is off, and no best checkpoint would ever be kept.
+        """
+        if not trainer.enable_validation:
+            raise ValueError("trainer.limit_val_batches=0: without a validation nothing says which weights to keep.")
         stopped_early = any(
             callback.stopping_reason != EarlyStoppingReason.NOT_STOPPED for callback in trainer.early_stopping_callbacks
         )

@@ -49,29 +49,30 @@ def write_results(
     """
     best = _kept(trainer, BestCheckpoint)
     kept = best or _kept(trainer, SpotCheckpoint)
-    metrics: dict[str, Any] = validations.metrics
-    if kept is not None:
-        state = read_checkpoint(kept.best_model_path, storage)
-        measured = state.get("callbacks", {}).get(validations.state_key, {"metrics": {}})
-        metrics = measured["metrics"] | {"checkpoint": kept.best_model_path, "checkpoint_step": state["global_step"]}
-        metrics["manifest_sha256"] = state[DATA_KEY]["manifest_sha256"]
-        if best is not None:
-            metrics[optimized_metric] = float(best.best_model_score)
-    if optimized_metric not in metrics:
-        raise ValueError(f"optimized_metric={optimized_metric!r} was never measured; there are {sorted(metrics)}.")
-    last = {name: float(value) for name, value in trainer.callback_metrics.items()} | validations.metrics
-    value = metrics[optimized_metric]
+    if best is None and optimized_metric not in validations.metrics:
+        raise ValueError(f"{optimized_metric=} was never measured; there are {sorted(validations.metrics)}.")
+    value = validations.metrics[optimized_metric] if best is None else float(best.best_model_score)
     if best is None:
         rank_zero_info("No best checkpoint was kept: the figures are the last validation's.")
     if kept is not None:
         rank_zero_info(f"{optimized_metric} {value:.2f} in {kept.best_model_path}")
         rank_zero_info(f"Evaluate it: {command('scripts/evaluate.py', {'checkpoint': kept.best_model_path})}")
-    if trainer.is_global_zero:
-        if kept is not None and CALIBRATION_KEY in state:
+    if not trainer.is_global_zero:
+        return value  # the others need not have the checkpoints
+    metrics: dict[str, Any] = validations.metrics
+    if kept is not None:
+        state = read_checkpoint(kept.best_model_path, storage)
+        measured = state.get("callbacks", {}).get(validations.state_key, {"metrics": {}})  # before them there were none
+        metrics = measured["metrics"] | {"checkpoint": kept.best_model_path, "checkpoint_step": state["global_step"]}
+        if DATA_KEY in state:
+            metrics["manifest_sha256"] = state[DATA_KEY]["manifest_sha256"]
+        if CALIBRATION_KEY in state:
             content = json.dumps(state[CALIBRATION_KEY], indent=2) + "\n"
             Folder(split_url(kept.best_model_path)[0], storage).write(CALIBRATION_NAME, content.encode())
-        metrics = metrics | {f"last/{name}": figure for name, figure in last.items()} | {"steps": trainer.global_step}
-        Folder(str(run_dir)).write(METRICS_NAME, (json.dumps(metrics, indent=2) + "\n").encode())
+    last = {name: float(figure) for name, figure in trainer.callback_metrics.items()} | validations.metrics
+    metrics = metrics | {optimized_metric: value} | {f"last/{name}": figure for name, figure in last.items()}
+    metrics["steps"] = trainer.global_step
+    Folder(str(run_dir)).write(METRICS_NAME, (json.dumps(metrics, indent=2) + "\n").encode())
     return value
 
 
