@@ -1,6 +1,9 @@
 """One W&B run for each training: two of one process stay apart, an interrupted one goes on."""
 
 import http.server
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -80,3 +83,35 @@ def test_without_a_key_nobody_is_asked(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setattr(wandb_run, "_is_reachable", lambda: pytest.fail("asked"))
     assert is_offline(tmp_path)
+
+
+ONE_RUN = """
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from pytorch_lightning.loggers import WandbLogger
+
+from stocktake.workflows.wandb_run import prepare_wandb
+
+node = OmegaConf.create({"id": None, "offline": "auto", "save_dir": sys.argv[1]})
+prepare_wandb(node, Path(sys.argv[1]), False)
+WandbLogger(**node).experiment.finish()
+"""
+
+
+def test_a_machine_without_a_key_and_without_wandb_mode_logs_offline(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    environment |= {"NETRC": str(tmp_path / "none"), "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    line = [sys.executable, "-c", ONE_RUN, str(tmp_path)]
+    ended = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+
+
+def test_online_without_a_key_is_refused_in_words(monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="Type wandb login"):
+        prepare_wandb(OmegaConf.create({"id": None, "offline": False}), tmp_path, False)

@@ -22,13 +22,23 @@ TIMEOUT_S = 5  # W&B itself tries for 90 s, and then ends the training
 
 
 def prepare_wandb(node: DictConfig, run_dir: Path, is_resumed: bool) -> None:
-    """Settles the logger's `offline: auto`, and its run's id, which lies in the run folder from its first start on."""
+    """Settles the logger's `offline: auto`, and its run's id, which lies in the run folder from its first start on.
+
+    Raises:
+        ValueError: `logger.wandb.offline=false`, and no key is here.
+    """
     import wandb  # as late as can be: it takes a second
 
     wandb.setup()  # heeds WANDB_SILENT, which a setting of Lightning's is otherwise told before
     with open_dict(node):
         if node.get("offline") == "auto":
             node.offline = not _is_reachable() if wandb_key_source() else True
+        if node.get("offline"):
+            node.mode = "offline"  # Lightning's variable comes too late for a W&B that is set up
+        elif not wandb_key_source() and os.environ.get("WANDB_MODE", "online") == "online":
+            raise ValueError(
+                "logger.wandb.offline=false, but no W&B key is here. Type wandb login, or logger.wandb.offline=auto."
+            )
         # The launcher names each job's run; W&B takes that name from the environment.
         if node.get("id") is None and rank_zero_only.rank == 0 and "WANDB_RUN_ID" not in os.environ:
             node.id = _run_id(run_dir, is_resumed)
