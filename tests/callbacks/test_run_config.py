@@ -36,6 +36,13 @@ def test_other_words_are_refused_with_the_key_that_differs(change, named):
     assert "data.root" not in str(caught.value)
 
 
+def test_a_run_from_before_a_key_was_there_goes_on_as_it_did():
+    now = CONFIG | {"model": CONFIG["model"] | {"decay_norms": True}, "trainer": {"sync_batchnorm": False}}
+    resume(CONFIG, now)
+    with pytest.raises(OtherConfig, match=r"model\.decay_norms was True, is False"):
+        resume(CONFIG, now | {"model": CONFIG["model"] | {"decay_norms": False}})
+
+
 def test_what_does_not_change_the_result_may_differ():
     resume(CONFIG, CONFIG | {"data": {"root": "b", "counts": [1, 2]}}, ["data.root"])
     resume(CONFIG, CONFIG | {"data": {"root": "b", "counts": [3]}}, ["data"])

@@ -115,6 +115,16 @@ def test_where_nothing_is_whole_nothing_is_overwritten(finished, typed):
     assert (finished / "checkpoints/best.ckpt").read_bytes() == b"half of a checkpo"
 
 
+def test_where_the_first_save_came_half_the_run_starts_anew(finished, typed, capsys):
+    value = json.loads((finished / "metrics.json").read_text())["valid/accuracy"]
+    (finished / "metrics.json").unlink()
+    for path in (finished / "checkpoints").glob("*.ckpt"):
+        path.unlink()
+    (finished / "checkpoints/step-00000001.ckpt").write_bytes(b"half of a checkpo")
+    assert typed(finished, *SPOT, "trainer.max_epochs=2") == value
+    assert "only damaged checkpoints (step-00000001.ckpt): the run starts anew" in capsys.readouterr().err
+
+
 def test_a_damaged_best_names_the_one_before_it_to_whoever_reads_it(tmp_path):
     (tmp_path / "best.ckpt").write_bytes(b"PK half of a checkpo")
     with pytest.raises(CheckpointError) as caught:

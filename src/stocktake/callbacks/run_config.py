@@ -5,6 +5,8 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 CONFIG_KEY = "stocktake_config"  # where it lies in a checkpoint
+# Keys that came later, with what runs from before did.
+ADDED = {"trainer.sync_batchnorm": False, "model.decay_norms": True}
 
 
 class OtherConfig(ValueError):
@@ -39,7 +41,7 @@ class RunConfig(Callback):
         Raises:
             OtherConfig: It differs in what is learnt; the message names the keys.
         """
-        before, now = self._what_is_learnt(before), self.what_is_learnt()
+        before, now = ADDED | self._what_is_learnt(before), ADDED | self.what_is_learnt()
         differing = [
             f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())

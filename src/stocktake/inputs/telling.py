@@ -1,5 +1,6 @@
 """The first line of a training, and the one after Ctrl-C."""
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,6 +13,9 @@ def begin_training(cfg: DictConfig) -> str:
     length = (
         f"max_steps={cfg.trainer.max_steps}" if cfg.trainer.max_epochs == -1 else f"{cfg.trainer.max_epochs} epochs"
     )
+    launcher = next((word for word in sys.argv if word.startswith("hydra/launcher=")), None)
+    if launcher is not None and not launcher.endswith("=basic"):
+        return f"Prepares {cfg.name} as jobs of {launcher}: {cfg.model.backbone}, {length}. Checking them first ..."
     return f"Trains {cfg.name}: {cfg.model.backbone} on the bins in {cfg.data.root}, {length}. Loading PyTorch ..."
 
 

@@ -31,7 +31,7 @@ TIMED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # a run folder that Hydra
 # Where a run is, on how many machines, and what it shows: none of it changes what is learnt.
 MAY_DIFFER = [
     *("run_dir", "run_name", "checkpoint_dir", "storage", "logger", "compute"),
-    *("data.root", "data.num_workers", "data.cache_dir", "data.cache_limit_mib", "data.storage"),
+    *("data.root", "data.num_workers", "data.cache_dir", "data.cache_limit_mib", "data.storage", "data.draw"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins"),
     *(f"callbacks.{name}" for name in ("best", "spot", "learning_rate", "throughput", "progress", "step_lines")),
 ]
@@ -100,12 +100,15 @@ def begin_anew(cfg: DictConfig, checkpoints: Folder) -> None:
     is_named = cfg.run_name in run_dir.parts
     elsewhere = "run_name=<new>" if is_named else f"hydra.run.dir=runs/{cfg.name}/<new>"
     anew = f"{elsewhere}, or remove what lies there to start anew in its place: {_removal(run_dir, checkpoints)}"
-    if held and cfg.resume:
+    if cfg.resume and held and all(name.startswith("step-") for name in held):
+        # The first save of a machine that was taken away came half: nothing was won yet that could be lost.
+        print(f"There are only damaged checkpoints ({', '.join(held)}): the run starts anew.", file=sys.stderr)
+    elif cfg.resume and held:
         raise NothingToResume(
             f"resume=true finds no whole checkpoint in {checkpoints.url} to go on from; there are {', '.join(held)}. "
             f"To start another run, type {anew}"
         )
-    if held:
+    elif held:
         raise WouldOverwrite(
             f"{checkpoints.url} holds an earlier run ({', '.join(held)}), which this one would overwrite. "
             f"To go on with that one, type resume=true; to start another, {anew}"
