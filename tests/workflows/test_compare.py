@@ -268,7 +268,9 @@ def test_the_command_says_what_to_type(run_script, capsys, tmp_path):
 
 
 def test_an_older_evaluation_takes_its_blocks_from_the_dataset_root(tmp_path):
-    rows = {name: [None] * len(IDS) for name in SCHEMA.names} | {"image_id": IDS, "group": GROUPS}
+    known = {"image_id": IDS, "group": GROUPS, "count": [1] * len(IDS), "split": ["test"] * len(IDS)}
+    known["key"] = [f"data/test/1/{image_id}.jpg" for image_id in IDS]
+    rows = {name: [None] * len(IDS) for name in SCHEMA.names} | known
     root = Folder(str(tmp_path / "root"))
     Manifest(pyarrow.table(rows), {}).write(root)
     sha256 = Manifest.read(root).sha256
