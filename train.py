@@ -8,14 +8,12 @@ python train.py -m experiment=resnet50 model.optimizer.lr=1e-4,1e-3    # a sweep
 python train.py experiment=resnet50 --cfg job                          # what a run would do
 """
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 from stocktake.inputs.telling import begin_training, kept_of_training
 
 
 @command("train", begin_training, conf="conf", kept=kept_of_training)
-def main(cfg: DictConfig) -> float:
+def main(cfg: Config) -> float:
     # Only now torch, so that --help, --cfg and wrong words are answered at once.
     from stocktake.workflows.train import train
 

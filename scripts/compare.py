@@ -4,13 +4,11 @@ python scripts/compare.py 'evaluations=[runs/a/evaluation-test,runs/b/evaluation
 python scripts/compare.py 'evaluations=[runs/a0,runs/a1,runs/b0,runs/b1]' 'names=[baseline,baseline,best,best]'
 """
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 
 
 @command("compare", lambda cfg: f"Compares {len(cfg.evaluations)} evaluations with paired intervals ...")
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     # Only now the metrics, which bring torch along.
     from stocktake.workflows.compare import compare
 

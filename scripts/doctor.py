@@ -4,14 +4,14 @@ python scripts/doctor.py
 python scripts/doctor.py network=true     # also asks AWS who you are, and whether data and weights can be had
 """
 
+import importlib
 import sys
 from pathlib import Path
 
 try:
-    import hydra  # noqa: F401 (only whether it is there)
-    from omegaconf import DictConfig
+    from stocktake.command import Config, command  # first: from then on Ctrl-C ends in words
 
-    from stocktake.command import command
+    importlib.import_module("hydra")  # only whether it is there
 except ModuleNotFoundError as error:
     print(f"missing  {error.name}: this Python ({sys.executable}) is not the project's")
     print("         type: make setup && .venv/bin/python scripts/doctor.py")
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @command("doctor", "Looks at this machine ...")
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     from stocktake.workflows.doctor import doctor
 
     sys.exit(doctor(REPOSITORY, cfg.network))

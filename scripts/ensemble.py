@@ -4,13 +4,11 @@ python scripts/ensemble.py 'checkpoints=[runs/a/checkpoints/best.ckpt,runs/b/che
 python scripts/evaluate.py checkpoint=runs/ensemble/checkpoints/best.ckpt
 """
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 
 
 @command("ensemble", lambda cfg: f"Makes one model of {len(cfg.checkpoints)} runs. Loading PyTorch ...")
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     from stocktake.workflows.ensemble import combine
 
     combine(cfg)

@@ -4,13 +4,11 @@ python scripts/evaluate.py checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/evaluate.py checkpoint=best.ckpt root=data/outside side=all
 """
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 
 
 @command("evaluate", lambda cfg: f"Evaluates {cfg.checkpoint} on the bins of {cfg.side}. Loading PyTorch ...")
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     from stocktake.workflows.evaluate import evaluate
 
     evaluate(cfg)

@@ -4,13 +4,11 @@ python scripts/export.py checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/export.py checkpoint=best.ckpt output_dir=s3://my-bucket/models/bins
 """
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 
 
 @command("export", lambda cfg: f"Exports {cfg.checkpoint}. Loading PyTorch ...")
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     from stocktake.workflows.export import export
 
     export(cfg)

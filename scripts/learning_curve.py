@@ -3,13 +3,11 @@
 python scripts/learning_curve.py 'evaluations=[runs/a/evaluation-test,runs/b/evaluation-test,runs/c/evaluation-test]'
 """
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 
 
 @command("learning_curve", lambda cfg: f"Fits a curve through {len(cfg.evaluations)} evaluations ...")
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     from stocktake.workflows.learning_curve import learning_curve
 
     learning_curve(cfg)

@@ -9,13 +9,11 @@ python scripts/predict.py 'images=[photos/]' endpoint=http://127.0.0.1:8080     
 
 import sys
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 
 
 @command("predict", "Counts the items in the pictures ...")
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     from stocktake.workflows.predict import predict
 
     answers = predict(cfg)

@@ -8,15 +8,13 @@ python scripts/prepare.py source=s3://aft-vbi-pds root=s3://my-bucket/abid
 python scripts/prepare.py source=/photos root=data/photos split=none        # an outside test set
 """
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 
 KEPT = "The images fetched so far are kept; type the same again to go on."
 
 
 @command("prepare", lambda cfg: f"Collects bins from {cfg.source} into {cfg.root} ...", kept=KEPT)
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     from stocktake.workflows.prepare import prepare
 
     prepare(cfg)

@@ -6,9 +6,7 @@ python scripts/rehearse.py experiment=resnet50_spot data.root=data/abid model.we
 
 import sys
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 from stocktake.rehearsal.command import split_words
 
 OWN_KEYS = (
@@ -18,7 +16,7 @@ OWN_KEYS = (
 
 
 @command("rehearse", lambda cfg: f"Rehearses a training on {cfg.hosts} hosts ...")
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     from stocktake.rehearsal.command import rehearse
     from stocktake.workflows.equal_checkpoints import differences
 

@@ -7,13 +7,11 @@ curl --data-binary @bin.jpg --header 'Content-Type: image/jpeg' 'http://127.0.0.
 
 import sys
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 
 
 @command("serve", lambda cfg: "" if cfg.log == "json" else f"Opens the model in {cfg.model} ...", conf="../conf/serve")
-def main(cfg: DictConfig) -> None:
+def main(cfg: Config) -> None:
     from stocktake.config import build
     from stocktake.serving.server import serve
 

@@ -6,13 +6,11 @@ python scripts/tune.py experiment=resnet50 data.root=data/abid find=batch_size
 
 import sys
 
-from omegaconf import DictConfig
-
-from stocktake.command import command
+from stocktake.command import Config, command
 
 
 @command("tune", lambda cfg: f"Looks for a value for experiment {cfg.name}. Loading PyTorch ...")
-def main(cfg: DictConfig) -> float:
+def main(cfg: Config) -> float:
     # Only now torch, so that --help and wrong words are answered at once.
     from stocktake.workflows.tune import tune
 

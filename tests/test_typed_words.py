@@ -28,6 +28,22 @@ WRONG = [
     ("../train.py", "data.root=a b (c)", """Type 'data.root="a b (c)"'."""),
     ("../train.py", "seed=1,2", "several values are a sweep. Type -m"),
     ("../train.py", "--seed=5", "keys have no dashes here. Type seed=5."),
+    ("../train.py", "--hlep", "Did you mean --help? Type --help."),
+    ("../train.py", "--head", "Type head=corn."),
+    ("../train.py", "--resnet50", "there is no such option"),
+    ("../train.py", "experiment", "Type experiment=demo."),
+    ("../train.py", "help", "Type --help."),
+    ("../train.py", "~data", "data cannot be taken away. Type data=abid."),
+    ("../train.py", "~data.root", "data.root cannot be taken away. Type data.root=data/abid."),
+    ("../train.py", "~head", "head cannot be taken away."),
+    ("../train.py", "~trainer.max_epochs", "trainer.max_epochs cannot be taken away."),
+    ("../train.py", "data..root=1", "'data..root' is no key. Type --help"),
+    ("../train.py", "data.num_bins=60,", "Type data.num_bins=2000."),
+    ("../train.py", "data.train_sizes_px=[128", "Type 'data.train_sizes_px=[128,160,192]'."),
+    ("../train.py", """data.root='""", "Type data.root=data/abid."),
+    ("../train.py", "trainer.max_epochs=${nothing}", "'nothing' not found. Type trainer.max_epochs=<value>."),
+    ("predict.py", "data", "Type 'images=[data]'."),
+    ("evaluate.py", "~side", "side cannot be taken away. Type side=test."),
     ("../train.py", "hydra.run.dri=x", "Did you mean hydra.run.dir?"),
     ("../train.py", "experiment=mobilenet_transfer", "model.weights is missing"),
     ("../train.py", "--experimental-rerun=x.pickle", "can run code"),
@@ -49,6 +65,36 @@ WRONG = [
     ("doctor.py", "network=maybe", "network takes true or false."),
     ("tune.py", "find.max_lr=0", "find.max_lr takes a number above 0."),
 ]
+
+
+def test_several_bare_words_are_told_as_one_list(run_script, capsys):
+    assert run_script("compare.py", "runs/a", "runs/b 2") == 1
+    assert """Type 'evaluations=[runs/a,"runs/b 2"]'.""" in capsys.readouterr().err
+
+
+def test_help_with_a_wrong_word_is_told_in_a_line(run_script, capsys):
+    assert run_script("../train.py", "--help", "sed=1") == 1
+    err = capsys.readouterr().err
+    assert "Did you mean seed? Type seed=1." in err and "Traceback" not in err
+
+
+EARLY = """
+import signal, sys
+sys.argv = ["train.py"]
+class Interrupts:  # Ctrl-C while the first of the libraries is being imported
+    def find_spec(self, name, path, target=None):
+        if name == "omegaconf":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+import runpy
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_ctrl_c_before_the_libraries_are_there_is_one_line():
+    ended = subprocess.run([sys.executable, "-c", EARLY], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130
+    assert ended.stderr.strip() == "Stopped by Ctrl-C before anything was done."
 
 
 @pytest.mark.parametrize(("script", "word", "told"), WRONG, ids=[f"{s} {w}" for s, w, _ in WRONG])

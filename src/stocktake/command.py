@@ -9,9 +9,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stocktake.endings import EXIT_CTRL_C, plain_endings
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig as Config
+else:
+    Config = Any  # what a command is given; Hydra and OmegaConf come only once Ctrl-C ends in words
 
 Told = str | Callable[[Any], str]
 
@@ -25,7 +30,6 @@ def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") ->
         conf: Folder of the configuration file, seen from the file that the function stands in.
         kept: What Ctrl-C leaves, and how to go on; a function is given the configuration.
     """
-    sys.excepthook = functools.partial(_end_early, sys.excepthook)
 
     def decorate(task: Callable[[Any], Any]) -> Callable[[], None]:
         import hydra
@@ -69,12 +73,17 @@ def _prepare(config_dir: Path, name: str, words: Sequence[str], inputs: Any, say
     parsed, further = get_args_parser().parse_known_args(words)
     if parsed.experimental_rerun is not None:
         raise ValueError("--experimental-rerun reads a pickle, which can run code. Type the run's words again.")
-    if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
+    if (
+        parsed.hydra_help
+        or parsed.info
+        or parsed.shell_completion
+        or (parsed.help and not (parsed.overrides or further))
+    ):
         return "", False
     if parsed.config_name or parsed.config_path or parsed.config_dir:  # somebody's own tree, which Hydra judges
         return "", parsed.multirun
     config = read_words(config_dir, name, [*parsed.overrides, *further], inputs, parsed.multirun)
-    if parsed.cfg:
+    if parsed.cfg or parsed.help:
         return "", False
     check_words(config, parsed.overrides, inputs, parsed.multirun)
     return _told(says, config), parsed.multirun
@@ -90,3 +99,6 @@ def _end_early(hook: Callable, kind: type[BaseException], error: BaseException, 
         print("\nStopped by Ctrl-C before anything was done.", file=sys.stderr, flush=True)
         os._exit(EXIT_CTRL_C)
     hook(kind, error, trace)
+
+
+sys.excepthook = functools.partial(_end_early, sys.excepthook)  # before the first import that takes a while

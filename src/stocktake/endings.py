@@ -7,9 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from hydra.errors import CompactHydraException, InstantiationException
-from omegaconf.errors import MissingMandatoryValue
-
 EXIT_CTRL_C = 130  # 128 and the number of SIGINT, as shells have it
 # What torch makes of an error in a worker: its trace as text, in the message of an error of the same type.
 _IN_A_WORKER = re.compile(r"^Caught (\w+) in .*process \d+\.\nOriginal Traceback", re.MULTILINE)
@@ -43,6 +40,8 @@ def plain_endings(is_sweep: bool = False, kept: Callable[[], str] = lambda: "") 
             raise
         message = own_message(error)
         if is_sweep:
+            from hydra.errors import CompactHydraException
+
             raise CompactHydraException(message or _told_by_python(error)) from error
         if message is None:
             traceback.print_exception(error)
@@ -60,6 +59,9 @@ def end_interrupted(kept: Callable[[], str] = lambda: "") -> None:
 
 def own_message(error: BaseException | None) -> str | None:
     """Returns the message of the first error in the chain that this package's own code raised about its input."""
+    from hydra.errors import InstantiationException  # later than Ctrl-C can be told in words
+    from omegaconf.errors import MissingMandatoryValue
+
     while error is not None:
         frames = list(traceback.walk_tb(error.__traceback__))
         raised_in = frames[-1][0].f_globals.get("__name__", "") if frames else ""

@@ -69,7 +69,8 @@ def _looked_up(config: DictConfig, key: str, text: str) -> tuple[Any, str | None
     except OmegaConfBaseException as error:
         if "HydraConfig" in str(error):
             return _LATER, None
-        return None, f"{override(key, text)}: {str(error).splitlines()[0]}. Type {key}=<a value>."
+        said = str(error).splitlines()[0].rstrip(".")
+        return None, f"{override(key, text)}: {said}. Type {key}=<value>"
     if OmegaConf.is_list(value):
         value = OmegaConf.to_container(value, resolve=True)
     return value, None

@@ -1,7 +1,6 @@
 """What was typed, before anything is built of it: composed, checked, and told in one line where it cannot be."""
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 from stocktake.inputs.check import has_rules, problems_by_key, unknown, wrong
 from stocktake.inputs.commands import Inputs
 from stocktake.inputs.nearest import nearest
+from stocktake.inputs.unread import not_read, several_places, to_type
 from stocktake.shell import override
+
+ALWAYS_READ = ("data.root", "model.backbone", "trainer.max_epochs")
 
 
 class WrongWord(ValueError):
@@ -29,14 +31,19 @@ def read_words(config_dir: Path, config_name: str, words: Sequence[str], inputs:
     Raises:
         WrongWord: A word is not Hydra's, or names no key or choice.
     """
-    overrides = [_parsed(word, inputs) for word in words]
+    groups = _groups(config_dir)
+    if several := several_places(words, inputs):
+        raise WrongWord(several)
+    overrides = [_parsed(word, inputs, groups) for word in words]
+    if taken := [one.key_or_group for one in overrides if one.is_delete() and _is_needed(one.key_or_group, inputs)]:
+        raise WrongWord(f"~{taken[0]}: {taken[0]} cannot be taken away. Type {to_type(taken[0], inputs, groups)}.")
     if is_sweep:
         words = [_first_of_sweep(word, parsed) for word, parsed in zip(words, overrides, strict=True)]
     with initialize_config_dir(str(config_dir), version_base="1.3", job_name=config_name):
         try:
             return compose(config_name, list(words))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            explained = _explained(error, config_name, overrides, inputs, _groups(config_dir))
+            explained = _explained(error, config_name, overrides, inputs, groups)
             raise WrongWord(f"{explained}.") from error
 
 
@@ -56,32 +63,22 @@ def check_words(config: DictConfig, words: Sequence[str], inputs: Inputs, is_swe
     ]
     for parsed in overrides if is_sweep else ():
         if parsed.is_discrete_sweep() and (rule := inputs.rules.get(parsed.key_or_group)):
-            values = [_parsed(f"key={text}", inputs).value() for text in parsed.sweep_string_iterator()]
+            values = [_parsed(f"key={text}", inputs, {}).value() for text in parsed.sweep_string_iterator()]
             found += [line for value in values for line in wrong(parsed.key_or_group, _plain(value), rule)]
     if found:
         raise WrongWord("\n".join(f"{line}." for line in dict.fromkeys(found)))
 
 
-def _parsed(word: str, inputs: Inputs) -> Override:
-    key, sign, value = word.partition("=")
+def _parsed(word: str, inputs: Inputs, groups: dict[str, list[str]]) -> Override:
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:
-        if word.startswith("-"):
-            meant = shlex.quote(word.lstrip("-")) if sign else f"{word.lstrip('-')}=<value>"
-            raise WrongWord(f"{word}: keys have no dashes here. Type {meant}.") from error
-        if not sign:
-            first, rule = inputs.first, inputs.rules.get(inputs.first)
-            meant = override(first, [word] if rule is not None and _takes_lists(rule) else word)
-            raise WrongWord(f"{word!r} is no key=value. Type {meant}.") from error
-        raise WrongWord(
-            f"{word}: Hydra cannot read this value; what holds spaces, commas, brackets or quotes is quoted twice, for "
-            f"the shell and for Hydra. Type {override(key, value.strip(chr(34) + chr(39)))}."
-        ) from error
+        raise WrongWord(not_read(word, inputs, groups)) from error
 
 
-def _takes_lists(rule: Any) -> bool:
-    return isinstance(rule.example, list)
+def _is_needed(key: str, inputs: Inputs) -> bool:
+    """Whether a command's first line, or its own code, reads what `~` would take away."""
+    return has_rules(key, inputs.rules) and (key in ALWAYS_READ or ("." not in key and key != "scheduler"))
 
 
 def _first_of_sweep(word: str, parsed: Override) -> str:
