@@ -67,6 +67,17 @@ WRONG = [
 ]
 
 
+def test_a_run_folder_that_cannot_be_made_is_told_in_a_line(run_script, capsys, tmp_path, monkeypatch):
+    (tmp_path / "a file").touch()
+    for folder in (tmp_path / "a file/run", ""):
+        assert run_script("../train.py", f'hydra.run.dir="{folder}"') == 1
+        assert "the run cannot be written there" in capsys.readouterr().err
+    monkeypatch.setenv("RUN_DIR", str(tmp_path / "a file/run"))
+    assert run_script("../train.py") == 1
+    err = capsys.readouterr().err
+    assert "cannot be written there (Not a directory). Type hydra.run.dir=" in err and "Traceback" not in err
+
+
 def test_several_bare_words_are_told_as_one_list(run_script, capsys):
     assert run_script("compare.py", "runs/a", "runs/b 2") == 1
     assert """Type 'evaluations=[runs/a,"runs/b 2"]'.""" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 All of it happens before torch is imported, so that a wrong word is told within a second or two.
 """
 
+import errno
 import functools
 import inspect
 import os
@@ -86,7 +87,38 @@ def _prepare(config_dir: Path, name: str, words: Sequence[str], inputs: Any, say
     if parsed.cfg or parsed.help:
         return "", False
     check_words(config, parsed.overrides, inputs, parsed.multirun)
+    if "run_dir" in config and not parsed.multirun:
+        _make_run_dir(parsed.overrides)
     return _told(says, config), parsed.multirun
+
+
+def _make_run_dir(words: Sequence[str]) -> None:
+    """Makes the run's folder, or of the usual one the folder above it, because Hydra would end with a trace.
+
+    Raises:
+        WrongWord: It cannot be made.
+    """
+    from stocktake.inputs.words import WrongWord, plain_value
+    from stocktake.shell import override
+
+    folder = os.environ.get("RUN_DIR") or "runs"
+    for word in words:
+        if word.startswith("hydra.run.dir="):
+            folder = plain_value(word)
+    if "${" in folder:
+        return
+    try:
+        if not folder:
+            raise ValueError("it is empty")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WrongWord(
+            f"{override('hydra.run.dir', folder)}: the run cannot be written there ({reason}). "
+            "Type hydra.run.dir=<a folder that can be written>."
+        ) from error
 
 
 def _told(told: Told, config: Any) -> str:

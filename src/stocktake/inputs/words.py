@@ -76,6 +76,12 @@ def _parsed(word: str, inputs: Inputs, groups: dict[str, list[str]]) -> Override
         raise WrongWord(not_read(word, inputs, groups)) from error
 
 
+def plain_value(word: str) -> str:
+    """Returns the value of a word that was read before, as text."""
+    value = _plain(OverridesParser.create().parse_override(word).value())
+    return "" if value is None else str(value)
+
+
 def _is_needed(key: str, inputs: Inputs) -> bool:
     """Whether a command's first line, or its own code, reads what `~` would take away."""
     return has_rules(key, inputs.rules) and (key in ALWAYS_READ or ("." not in key and key != "scheduler"))
