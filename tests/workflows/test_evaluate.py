@@ -91,3 +91,13 @@ def test_an_old_checkpoint_cannot_tell(evaluated):
     assert metrics["leakage"] is metrics["train_manifest_sha256"] is None
     assert lines[0] == "Whether the model was trained on some of these bins, its checkpoint does not say."
     assert lines[0] in page and json.loads(lines[-1])["leakage"] is None
+
+
+def test_how_many_bins_it_was_trained_on_is_what_the_checkpoint_says_and_not_what_the_root_has_now(
+    evaluated, synthetic_root
+):
+    manifest = Manifest.read(Folder(str(synthetic_root)))
+    rows = manifest.side("train")
+    assert rows.num_rows > 7
+    metrics, _, _ = evaluated("limit=20", data=DataIdentity.of(manifest, rows.slice(0, 7)))
+    assert metrics["num_train_bins"] == 7

@@ -23,7 +23,7 @@ from stocktake.data.records import Product
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.report.wording import describe_what_was_seen
-from stocktake.storage import Folder, is_s3, join_url
+from stocktake.storage import Folder, StorageOptions, is_s3, join_url
 from stocktake.workflows.baselines import linear_baseline
 from stocktake.workflows.console import quieten
 from stocktake.workflows.evaluations import METRICS_KEY, PREDICTIONS_KEY
@@ -84,7 +84,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     metrics = {
         **about,
         "num_blocks": len(set(groups)),
-        "num_train_bins": count_train_bins(kept, storage),
+        "num_train_bins": _num_train_bins(checkpoint, storage),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "counts": model.counts,
         **measure(recorded_N, probabilities_NK, groups, counts_K),
@@ -116,6 +116,13 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     print(told(metrics, join_url(place, REPORT_KEY), checkpoint.place))
     print(json.dumps(gist))
     return gist
+
+
+def _num_train_bins(checkpoint: Checkpoint, storage: StorageOptions) -> int | None:
+    """Returns what the checkpoint says; the root, which old ones leave to be counted, may have been split anew."""
+    if checkpoint.data is not None:
+        return checkpoint.data.num_train_bins
+    return count_train_bins(checkpoint.config["data"], storage)
 
 
 def _predictions(
