@@ -1,4 +1,4 @@
-"""The first line of a training, and the one after Ctrl-C."""
+"""The first line of a training, and the one after Ctrl-C or SIGTERM."""
 
 import sys
 from pathlib import Path
@@ -29,6 +29,14 @@ def kept_of_training(cfg: DictConfig) -> str:
     elif best.is_file():
         told = f"The best so far is kept; evaluate it: {command('scripts/evaluate.py', {'checkpoint': best})}."
     if cfg.callbacks and cfg.callbacks.get("spot"):
-        words = () if cfg.resume else ("resume=true", f"hydra.run.dir={hydra_value(cfg.run_dir)}")
-        return f"{told} Go on from the newest step: {typed_again(*words)}"
+        return f"{told} Go on from the newest step: {_resumed(cfg)}"
     return f"{told} This run cannot go on; with callbacks=spot resume=true run_name=<name> one can."
+
+
+def how_to_go_on(cfg: DictConfig) -> str:
+    """Returns what to type after an interruption: the same words begin another run where they do not say to resume."""
+    return "Type the same again to go on." if cfg.resume else f"To go on with it, type {_resumed(cfg)}"
+
+
+def _resumed(cfg: DictConfig) -> str:
+    return typed_again(*(() if cfg.resume else ("resume=true", f"hydra.run.dir={hydra_value(cfg.run_dir)}")))

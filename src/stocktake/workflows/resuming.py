@@ -97,9 +97,7 @@ def begin_anew(cfg: DictConfig, checkpoints: Folder) -> None:
     """
     run_dir = Path(cfg.run_dir)
     held = _keys(checkpoints) + [METRICS_NAME] * (run_dir / METRICS_NAME).is_file()
-    is_named = cfg.run_name in run_dir.parts
-    elsewhere = "run_name=<new>" if is_named else f"hydra.run.dir=runs/{cfg.name}/<new>"
-    anew = f"{elsewhere}, or remove what lies there to start anew in its place: {_removal(run_dir, checkpoints)}"
+    anew = f"{elsewhere(cfg)}, or remove what lies there to start anew in its place: {_removal(run_dir, checkpoints)}"
     if cfg.resume and held and all(name.startswith("step-") for name in held):
         # The first save of a machine that was taken away came half: nothing was won yet that could be lost.
         print(f"There are only damaged checkpoints ({', '.join(held)}): the run starts anew.", file=sys.stderr)
@@ -119,6 +117,12 @@ def begin_anew(cfg: DictConfig, checkpoints: Folder) -> None:
             f"resume=true finds nothing to go on from: {timed} is a new folder, named by the time. To go on with a "
             f"run, name its folder: {again}"
         )
+
+
+def elsewhere(cfg: DictConfig) -> str:
+    """Returns the word that gives a run another folder."""
+    is_named = cfg.run_name in Path(cfg.run_dir).parts
+    return "run_name=<new>" if is_named else f"hydra.run.dir=runs/{cfg.name}/<new>"
 
 
 def _removal(run_dir: Path, checkpoints: Folder) -> str:

@@ -25,9 +25,11 @@ from stocktake.config import build, build_all
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.data.manifest import Manifest, ManifestError
+from stocktake.inputs.telling import how_to_go_on, kept_of_training
 from stocktake.model.counter import BinCounter
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3
+from stocktake.workflows.alone import alone_in
 from stocktake.workflows.beginnings import begins, require_size, what_is_shown
 from stocktake.workflows.console import quieten
 from stocktake.workflows.finishing import read_metrics, write_results
@@ -58,10 +60,16 @@ def train(cfg: DictConfig) -> float:
 
     Raises:
         ValueError: The experiment leaves a value to the user who did not give it.
+        RunInUse: Another process trains in this run's folder.
         SystemExit: With `EXIT_INTERRUPTED` after a SIGTERM, once the checkpoint to go on from is saved.
     """
     quieten()
-    with Agreement.from_environment() as agreement, finished_wandb(), tempfile.TemporaryDirectory() as folder:
+    with (
+        Agreement.from_environment() as agreement,
+        alone_in(cfg),
+        finished_wandb(),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         return _train(cfg, agreement, Path(folder))
 
 
@@ -126,11 +134,12 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
         trainer.fit(module, datamodule, ckpt_path=start and start.path, weights_only=True)
     except Interrupted as interruption:
         (run_dir / INTERRUPTED_NAME).touch()
-        print(f"Interrupted: {interruption}. Type the same again to go on.", file=sys.stderr)
+        print(f"Interrupted: {interruption}. {how_to_go_on(cfg)}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except SIGTERMException:  # Lightning's own: the first step was not reached, or callbacks=spot is not on
         (run_dir / INTERRUPTED_NAME).touch()
-        print("Interrupted: stopped by SIGTERM, and nothing was saved for it. callbacks=spot does.", file=sys.stderr)
+        told = "Type the same again." if cfg.callbacks.get("spot") else kept_of_training(cfg)
+        print(f"Interrupted: stopped by SIGTERM, and nothing was saved for it. {told}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     return write_results(run_dir, trainer, validations, cfg.optimized_metric, storage)
 
