@@ -1,5 +1,7 @@
 """One definition of an image: by hand, torchvision's decoder and the EXIF table are the oracles."""
 
+import time
+
 import numpy
 import pytest
 import torch
@@ -121,3 +123,16 @@ def test_the_limits_are_reached_and_not_passed(monkeypatch):
 def test_sixteen_bits_are_what_their_upper_halves_are():
     eight = saved(Image.fromarray((DEEP >> 8).astype(numpy.uint8)), "PNG")
     numpy.testing.assert_array_equal(decode(LOSSLESS["png-16-bit"][0]), decode(eight))
+
+
+@pytest.mark.parametrize("filling", [b"\xff", b"\0", b"\xff\xfe\0\2"])
+def test_a_jpeg_whose_head_has_no_end_is_refused_at_once(filling):
+    many, too_many = (JPEG[:20] + filling * number + JPEG[20:] for number in (4_000, 5_000))
+    began = time.perf_counter()
+    for read in (read_pixels, decode):
+        assert read(many) is not None
+        with pytest.raises(UndecodableImage, match="more than 4096 segments and bytes of filling"):
+            read(too_many)
+        with pytest.raises(UndecodableImage, match="more than 4096 segments and bytes of filling"):
+            read(JPEG[:20] + filling * (30_000_000 // len(filling)) + JPEG[20:])
+    assert time.perf_counter() - began < 2  # 50 s, were it walked to its end

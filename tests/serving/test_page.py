@@ -171,6 +171,22 @@ def test_after_a_file_that_is_no_picture_nothing_of_the_one_before_stays(page):
     shows(page, "#error", "There is no picture yet")
 
 
+def test_a_picture_that_takes_long_to_draw_does_not_displace_the_one_chosen_after_it(page):
+    page.evaluate("""() => {
+      const draw = window.createImageBitmap;
+      const released = new Promise((release) => { window.release = release; });
+      window.createImageBitmap = async (file) => { await released; return draw(file); };
+    }""")
+    page.set_input_files("#file", file(picture(225, "BMP"), "slow.bmp", "image/bmp"))
+    page.set_input_files("#file", file(picture(25), "fast.png"))
+    shows(page, "#number", "1")
+    page.evaluate("window.release()")
+    page.wait_for_timeout(500)
+    wait_for_answer(page)
+    assert page.locator("#invitation").inner_text() == "fast.png" and page.locator("#scaled").inner_text() == ""
+    assert page.locator("#number").inner_text() == "1"
+
+
 def test_a_dropped_and_a_pasted_picture_are_counted_and_a_busy_server_is_asked_again(page):
     give = """([bytes, kind]) => {
       const data = new DataTransfer();

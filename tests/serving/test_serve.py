@@ -87,6 +87,18 @@ REFUSED = {
     "a form without a file": (400, "malformed", {"files": {"other": ("a.png", picture())}}),
     "a form with a text for a file": (400, "malformed", {"files": {"file": (None, "hello")}}),
     "a form with two files": (400, "malformed", {"files": [("file", ("a", b"a")), ("file", ("b", b"b"))]}),
+    "JSON of millions of lists": (400, "malformed", {"content": b"[" + b"[]," * 2_000_000 + b"1]"}),
+    **{
+        f"a form in {charset}": (
+            400,
+            "malformed",
+            {
+                "content": b'--x\r\nContent-Disposition: form-data; name="a.b-"; filename="a"\r\n\r\na\r\n--x--\r\n',
+                "headers": {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"},
+            },
+        )
+        for charset in ("undefined", "punycode", "no-such")
+    },
     "a form without a boundary": (
         400,
         "malformed",

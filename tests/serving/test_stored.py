@@ -20,6 +20,8 @@ def test_only_what_lies_under_an_allowed_prefix_is_read(s3, tmp_path):
         "s3://bins/open-not/a.png": 403,
         "s3://bins/open/../open-not/a.png": 403,
         "s3://bins/open/": 403,
+        "s3://bins/open/a\nb.png": 404,
+        "s3://bins/open/\ud800": 404,
         "s3://elsewhere/open/a.png": 403,
         "file:///etc/passwd": 403,
         "": 403,

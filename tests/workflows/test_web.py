@@ -69,6 +69,13 @@ def test_a_handshake_that_trickles_does_not_either():
         Places(StorageOptions(), 1000, TIMEOUT_S).read(f"https://{address}/a.jpg")
 
 
+def test_no_redirect_leaves_the_web_for_what_has_no_deadline():
+    head = HEAD.replace(b"200 OK", b"302 Found") + b"Location: ftp://127.0.0.1:9/a.jpg\r\n\r\n"
+    told = r"redirected to 'ftp://127.*neither http:// nor https://"
+    with trickling(head, b"") as address, pytest.raises(OSError, match=told):
+        Places(StorageOptions(), 1000, 1e10).read(f"http://{address}/a.jpg")
+
+
 def test_within_the_deadline_nothing_is_lost_or_left():
     with trickling(HEAD + b"Content-Length: 3\r\n\r\nabc", b"") as address:
         for _ in range(3):

@@ -21,6 +21,7 @@ from stocktake.serving.stored import too_large
 RAW = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-image", "application/octet-stream")
 UNSAID = ""  # boto3's invoke_endpoint sends no Content-Type unless it is told one
 JSON, FORM = "application/json", "multipart/form-data"
+MAX_JSON_PARTS = 2_000  # more than the longest key of S3 could hold of such letters
 # SageMaker hands `CustomAttributes` of InvokeEndpoint over in this header.
 ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 
@@ -120,6 +121,9 @@ async def read_question(request: Request, counts: Sequence[int], arriving: Arriv
 
 
 def _from_json(body: bytes) -> Question:
+    # Millions of lists would take the time of everybody's requests; what is asked for here has one object, two commas.
+    if sum(map(body.count, (b"[", b"{", b","))) > MAX_JSON_PARTS:
+        raise _malformed(f"The JSON body has more than {MAX_JSON_PARTS} parts.", '{"image": "<base64>"}')
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -154,6 +158,8 @@ async def _from_form(request: Request, body: bytes) -> Question:
         form = await parser.parse()
     except MultiPartException as error:
         raise _malformed(f"The form cannot be read: {error.message}", "one part `file`") from None
+    except ValueError:  # its names are decoded as the charset says, which may be any that Python knows
+        raise _malformed("The form's charset does not fit its names.", "one part `file`, and no charset") from None
     file, count = form.get("file"), form.get("expected_count", "")
     if set(form) - {"file", "expected_count"} or not isinstance(file, UploadFile) or not isinstance(count, str):
         raise _malformed(

@@ -13,6 +13,7 @@ const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 const listed = (counts) => (counts.length < 2 ? `${counts}` : `${counts.slice(0, -1).join(", ")} or ${counts.at(-1)}`);
 
 let picture = null; // a Blob that the server takes
+let taken = null; // the file of the last choice; an older one may still be on its way
 let asking = null; // the AbortController of the request under way
 
 class Trouble extends Error {
@@ -22,11 +23,10 @@ class Trouble extends Error {
   }
 }
 
-/** Returns what can be sent: the file itself, or, if it is too large or of another kind, a JPEG drawn from it. */
+/** Returns what can be sent, the file itself or a JPEG drawn from it if it is too large or of another kind, and why. */
 async function sendable(file) {
-  at("scaled").textContent = "";
   const isReadable = SENT_AS_IT_IS.includes(file.type);
-  if (isReadable && file.size <= MAX_BYTES) return file;
+  if (isReadable && file.size <= MAX_BYTES) return [file, ""];
   let drawn;
   try {
     drawn = await createImageBitmap(file);
@@ -43,8 +43,7 @@ async function sendable(file) {
     const jpeg = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
     if (jpeg && jpeg.size <= MAX_BYTES) {
       const why = isReadable ? `it has ${mebibytes(file.size)}, and ${mebibytes(MAX_BYTES)} can be sent` : "only JPEG, PNG, WebP and GIF can be sent";
-      at("scaled").textContent = `Sent as a JPEG of ${canvas.width} × ${canvas.height} px instead of ${width} × ${height}: ${why}.`;
-      return jpeg;
+      return [jpeg, `Sent as a JPEG of ${canvas.width} × ${canvas.height} px instead of ${width} × ${height}: ${why}.`];
     }
   }
   throw new Trouble("The picture cannot be made small enough.", "Choose a smaller one.");
@@ -53,16 +52,22 @@ async function sendable(file) {
 async function take(file) {
   if (!file) return;
   asking?.abort();
+  const own = (taken = { file });
   picture = null;
+  at("scaled").textContent = "";
   URL.revokeObjectURL(at("preview").src); // nothing of the picture before stays beside what is said of this one
   at("preview").removeAttribute("src");
   at("preview").hidden = true;
   at("invitation").textContent = file.name || "Pasted picture";
+  let sent, why;
   try {
-    picture = await sendable(file);
+    [sent, why] = await sendable(file);
   } catch (error) {
-    return showTrouble(error);
+    return own === taken ? showTrouble(error) : undefined;
   }
+  if (own !== taken) return; // a large file takes longer to draw than the next one to choose
+  picture = sent;
+  at("scaled").textContent = why;
   at("preview").src = URL.createObjectURL(picture);
   at("preview").hidden = false;
   await ask();

@@ -16,6 +16,7 @@ from stocktake.workflows.places import READ_ERRORS
 from stocktake.workflows.web import answered
 
 MAX_WAIT_S = 30  # a longer Retry-After is not waited for
+SUM_TOLERANCE = 1e-2  # of all P(count)
 MAX_ANSWER_BYTES = 2**20  # scripts/serve.py never says so much
 
 
@@ -36,7 +37,11 @@ class Endpoint:
         Raises:
             ValueError: It is no web address.
         """
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        try:
+            is_web = urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc != ""
+        except ValueError:  # a bracket too many
+            is_web = False
+        if not is_web:
             raise ValueError(f"endpoint={url!r} is no web address. Type endpoint=http://127.0.0.1:8080")
         self.url = url.rstrip("/").removesuffix("/invocations")
         self.timeout_s, self.max_tries = timeout_s, max_tries
@@ -60,8 +65,14 @@ class Endpoint:
         """
         answer = self._send("/invocations", content)
         try:
-            return {int(count): float(p) for count, p in answer["probabilities"].items()}
-        except (AttributeError, KeyError, TypeError, ValueError):
+            by_count = {int(count): float(p) for count, p in answer["probabilities"].items()}
+            # A count that stands there twice, a NaN or what sums to something else is no P(count).
+            if len(by_count) != len(answer["probabilities"]) or min(by_count.values()) < 0:
+                raise ValueError
+            if not abs(sum(by_count.values()) - 1) < SUM_TOLERANCE:
+                raise ValueError
+            return by_count
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             raise EndpointError(f"{self.url} answers, but not as scripts/serve.py does: {str(answer)[:200]}") from None
 
     def _send(self, path: str, content: bytes | None = None) -> Any:
@@ -74,7 +85,7 @@ class Endpoint:
                     content = response.read(MAX_ANSWER_BYTES)
                 if not isinstance(response, urllib.error.HTTPError):
                     return json.loads(content)
-            except (OSError, ValueError, http.client.HTTPException) as error:
+            except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
                 reason = getattr(error, "reason", error)
                 raise EndpointError(f"{self.url} does not answer: {reason}.") from None
             wait_s = _retry_after_s(response) if response.code == 503 and attempt < self.max_tries else None
@@ -94,7 +105,7 @@ def _refusal(error: urllib.error.HTTPError, content: bytes) -> str:
     try:
         said = json.loads(content)
         return f"{said['error']} {said['cure']}"
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return f"HTTP {error.code} {error.reason}"
 
 

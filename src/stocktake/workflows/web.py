@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPResponse
 
+A_WEEK_S = 7 * 86_400  # more seconds than a socket can count are an OverflowError
+
 
 @contextlib.contextmanager
 def answered(request: urllib.request.Request, timeout_s: float) -> Iterator[HTTPResponse | urllib.error.HTTPError]:
@@ -25,9 +27,10 @@ def answered(request: urllib.request.Request, timeout_s: float) -> Iterator[HTTP
         TimeoutError: It took longer.
         OSError: There is no answer.
     """
-    with _Deadline(timeout_s) as deadline:
+    seconds = min(timeout_s, A_WEEK_S)
+    with _Deadline(seconds) as deadline:
         try:
-            with _opened(request, timeout_s, deadline) as response:
+            with _opened(request, seconds, deadline) as response:
                 yield response
         except (OSError, http.client.HTTPException):
             if not deadline.is_over:
@@ -42,7 +45,7 @@ def _opened(
     request: urllib.request.Request, timeout_s: float, deadline: "_Deadline"
 ) -> HTTPResponse | urllib.error.HTTPError:
     try:
-        return urllib.request.build_opener(_Handler(deadline)).open(request, timeout=timeout_s)
+        return urllib.request.build_opener(_Handler(deadline), _Redirects).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         return error
 
@@ -93,6 +96,16 @@ class _Connection(http.client.HTTPConnection):
 
 class _TlsConnection(http.client.HTTPSConnection, _Connection):
     """Watched before the handshake, which may trickle, too: HTTPS connects by `_Connection`, then shakes hands."""
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Goes no other way than it came: urllib would follow to ftp://, whose connections no deadline watches."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        scheme, _, _ = newurl.partition(":")
+        if scheme.lower() not in ("http", "https"):
+            raise OSError(f"it is redirected to {newurl[:200]!r}, which is neither http:// nor https://")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
