@@ -1,10 +1,11 @@
 """What `checkpoint=` takes, and what it says of what is no checkpoint."""
 
 import os
+import zipfile
 
 import pytest
 import torch
-from untrained import write_checkpoint
+from untrained import turned, write_checkpoint
 
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.checkpoints import Checkpoint, CheckpointError, find_checkpoint, read_checkpoint
@@ -58,6 +59,27 @@ def test_a_file_that_was_cut_off_is_told(run, tmp_path, share):
     with pytest.raises(CheckpointError, match=r"best\.ckpt is broken or cut off \(\d+ bytes\)") as caught:
         read_checkpoint(str(tmp_path / "best.ckpt"))
     assert "weights_only" not in str(caught.value)
+
+
+def test_bits_that_turned_are_told(run, tmp_path):
+    """torch reads the file and says nothing: it checks no checksum."""
+    path = tmp_path / "best.ckpt"
+    path.write_bytes(turned((run / "checkpoints/best.ckpt").read_bytes()))
+    torch.load(path, weights_only=True)
+    with pytest.raises(CheckpointError, match=r"best/data/\d+ in it has another checksum than when it was written"):
+        read_checkpoint(str(path))
+
+
+def test_a_file_that_swells_is_refused_unread(run, tmp_path):
+    packed = tmp_path / "best.ckpt"
+    with zipfile.ZipFile(run / "checkpoints/best.ckpt") as whole:
+        largest = max(whole.infolist(), key=lambda entry: entry.file_size).filename
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in whole.namelist():
+                archive.writestr(name, bytes(2**26) if name == largest else whole.read(name))
+    assert packed.stat().st_size < 2**23
+    with pytest.raises(CheckpointError, match=r"it unpacks to \d+ bytes, and what torch.save writes is not packed"):
+        read_checkpoint(str(packed))
 
 
 def test_a_path_that_is_wrong_names_what_is_there(run, monkeypatch, tmp_path):

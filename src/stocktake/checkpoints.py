@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any, Self
 
-import torch
-
 from stocktake.calibration import Calibration
 from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
 from stocktake.callbacks.run_config import CONFIG_KEY
@@ -24,12 +22,12 @@ from stocktake.data.manifest import ManifestError
 from stocktake.model.counter import CALIBRATION_KEY, BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import Classes, DescriptionError, check_arguments, check_plain, model_from
+from stocktake.model.torch_files import ZIP_START, load_plain
 from stocktake.shell import override
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url, local_path, split_url
 
 BEST_KEY = "checkpoints/best.ckpt"  # in a run's folder
 SHA256_KEY = "stocktake_sha256"  # of the file, beside what it holds
-ZIP_START = b"PK"  # what torch.save writes is a zip file
 # Of the run's `data`, what is asked of a finished model.
 USED_OF_DATA = ("root", "batch_size", "image_size_px", "resize", "counts", "limit", "num_train_bins", "seed")
 
@@ -135,7 +133,7 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
             "checkpoints/best.ckpt, or of its folder."
         ) from None
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = load_plain(content)
     except Exception as error:  # torch raises a dozen different ones for a broken file
         before = join_url(folder, BEFORE_NAME)
         is_kept = name == BEST_NAME and place.exists(BEFORE_NAME)

@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from untrained import turned
 
 from stocktake.model.weights import BackboneError, WeightsError, create_backbone, read_state_dict
 
@@ -74,6 +75,13 @@ def test_a_file_of_something_else_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=f"{name} is not a file of weights"):
         read_state_dict(str(tmp_path / name))
+
+
+def test_bits_that_turned_are_told(tmp_path, state):
+    torch.save(state, tmp_path / "a.pt")
+    (tmp_path / "a.pt").write_bytes(turned((tmp_path / "a.pt").read_bytes()))
+    with pytest.raises(WeightsError, match=r"a\.pt is not a file of weights: a/data/\d+ in it has another checksum"):
+        read_state_dict(str(tmp_path / "a.pt"))
 
 
 def test_a_file_of_one_tensor_is_named(tmp_path):

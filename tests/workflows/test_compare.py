@@ -36,7 +36,8 @@ def said(skill: float, seed: int, recorded=RECORDED) -> numpy.ndarray:
 def write(folder: pathlib.Path, probabilities_NK: numpy.ndarray, ids=IDS, drop=(), **facts) -> str:
     """Writes what scripts/evaluate.py would: predictions.parquet, and of metrics.json what is read."""
     folder.mkdir(parents=True)
-    recorded, predicted = COUNTS[RECORDED[: len(ids)]], COUNTS[probabilities_NK.argmax(1)][: len(ids)]
+    counts = numpy.array(facts.get("counts", COUNTS))
+    recorded, predicted = counts[RECORDED[: len(ids)]], counts[probabilities_NK.argmax(1)][: len(ids)]
     columns = {
         "image_id": ids,
         "split": ["test"] * len(ids),
@@ -232,13 +233,68 @@ def test_an_evaluation_without_calibration_has_no_calibration_error(compared, tm
 )
 def test_what_cannot_be_compared_is_named_with_its_cure(tmp_path, changes, message):
     model = said(0.5, 1)
-    if "counts" in changes:
-        changes = changes | {
-            "test/accuracy": {"value": float(numpy.mean(numpy.array([1, 2, 4])[model.argmax(1)] == COUNTS[RECORDED]))}
-        }
     places = [write(tmp_path / "a", model), write(tmp_path / "b", model, **changes)]
     with pytest.raises(EvaluationError, match=message):
         read_evaluations(places, StorageOptions())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *[
+            (content, "is empty, cut off or damaged")
+            for content in (b"", b'{"split": "te', b"\xff\xfe\0", b"[" * 200_000)
+        ],
+        (b"[]", "holds a list"),
+        ({"counts": "123"}, "has counts='123'"),
+        ({"counts": [1, 2]}, r"has bins of 3 items, and metrics\.json is of counts=\[1, 2\]"),
+        ({"counts": [1, 2, 3, 4]}, "4 probabilities that sum to 1 are needed"),
+        *[
+            ({"test/accuracy": value}, "has test/accuracy=")
+            for value in (0.5, {"value": None}, {"value": float("nan")})
+        ],
+        ({"checkpoint": {}}, "has checkpoint="),
+        ({"root": None}, "has root='None'"),
+        ({"calibration": 7}, "has calibration='7'"),
+        ({"calibration": {"temperature": -1}}, "has calibration="),
+        ({"leakage": "<b>none"}, "has leakage="),
+        ({"num_train_bins": "many"}, "has num_train_bins='many'"),
+        ({"predictions_sha256": "0" * 64}, r"predictions\.parquet in .* is not the file that was written with"),
+    ],
+)
+def test_metrics_that_no_evaluation_wrote_are_refused_in_words(tmp_path, content, message):
+    place = write(tmp_path / "a", said(0.5, 1))
+    path = tmp_path / "a" / "metrics.json"
+    path.write_bytes(
+        content if isinstance(content, bytes) else json.dumps(json.loads(path.read_bytes()) | content).encode()
+    )
+    with pytest.raises(EvaluationError, match=f"{message}.*Evaluate again"):
+        Evaluation.read(place, StorageOptions())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        *[
+            ("probabilities", row, r"of bin 00000: 3 probabilities that sum to 1")
+            for row in ([float("nan")] * 3, [3.0, 0.0, 0.0], [1.5, -0.5, 0.0], [1.0], [None, 0.5, 0.5])
+        ],
+        ("probabilities", None, "has a row without probabilities"),
+        ("count", None, "has a row without count"),
+        ("count", 99, "has bins of 99 items"),
+        ("image_id", IDS[1], "names a bin twice"),
+        ("image_id", None, "has a row without image_id"),
+        ("group", None, "has a row without group"),
+    ],
+)
+def test_rows_that_no_model_said_are_refused_in_words(tmp_path, column, value, message):
+    place = write(tmp_path / "a", said(0.5, 1))
+    path = tmp_path / "a" / "predictions.parquet"
+    table = pyarrow.parquet.read_table(path)
+    values = pyarrow.array([value, *table[column].to_pylist()[1:]], table.schema.field(column).type)
+    pyarrow.parquet.write_table(table.set_column(table.schema.get_field_index(column), column, values), path)
+    with pytest.raises(EvaluationError, match=rf"predictions\.parquet in .* {message}.*Evaluate again"):
+        Evaluation.read(place, StorageOptions())
 
 
 def test_other_records_and_blocks_are_named(tmp_path):

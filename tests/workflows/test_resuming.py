@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from test_train import TINY, assert_same_weights, interrupt_at
+from untrained import turned
 
 from stocktake.callbacks.run_config import OtherConfig
 from stocktake.checkpoints import CheckpointError, read_checkpoint
@@ -87,16 +88,19 @@ def test_a_schedule_over_the_whole_run_is_named_as_the_reason_why_it_gets_no_lon
     assert (run / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("damage", ["gone", "empty", "foreign"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "foreign", "turned"])
 def test_without_a_whole_step_checkpoint_it_goes_on_from_the_best(finished, typed, trained, damage, capsys):
     (finished / "metrics.json").unlink()
     best = metrics_of(trained(*SPOT, "trainer.max_epochs=2"))["checkpoint_step"]
     for path in (finished / "checkpoints").glob("step-*.ckpt"):
+        content = turned(path.read_bytes())
         path.unlink()
         if damage == "empty":
             path.write_bytes(b"")
         elif damage == "foreign":
             torch.save({"global_step": 10}, path)
+        elif damage == "turned":
+            path.write_bytes(content)
     typed(finished, *SPOT, "trainer.max_epochs=2")
     whole = trained(*SPOT, "trainer.max_epochs=2")
     assert_same_weights(newest_step(finished), newest_step(whole))

@@ -1,12 +1,12 @@
 """The best weights of a run, which nothing that happens to the machine takes away."""
 
-import io
 import sys
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from stocktake.model.torch_files import load_plain
 from stocktake.storage import Folder, StorageOptions
 
 BEST_NAME, BEFORE_NAME = "best.ckpt", "best-before.ckpt"
@@ -69,7 +69,7 @@ class BestCheckpoint(ModelCheckpoint):
             ValueError: It is cut off, or no best checkpoint of this metric.
         """
         try:
-            states = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)["callbacks"].values()
+            states = load_plain(content)["callbacks"].values()
             return next(
                 float(state["best_model_score"])
                 for state in states

@@ -1,13 +1,12 @@
 """A timm backbone by name, with weights from timm's hub, from a file of one's own, or with none."""
 
 import difflib
-import io
 
 import safetensors.torch
 import timm
-import torch
 from torch import Tensor, nn
 
+from stocktake.model.torch_files import load_plain
 from stocktake.storage import Folder, split_url
 
 
@@ -80,7 +79,7 @@ def read_state_dict(place: str) -> dict[str, Tensor]:
     try:
         if name.endswith(".safetensors"):
             return safetensors.torch.load(content)
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        loaded = load_plain(content)
     except Exception as error:  # each format has errors of its own for a file that is not of it
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"model.weights={place} is not a file of weights: {reason}") from None

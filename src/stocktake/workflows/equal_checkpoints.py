@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
+from stocktake.model.torch_files import load_plain
+
 COMPARED = ("global_step", "state_dict", "optimizer_states", "lr_schedulers")
 
 
 def differences(one: Path, other: Path) -> list[str]:
     """Returns the dotted names of what differs between two checkpoints: steps, weights, optimizer and schedule."""
-    values = [dict(_leaves(torch.load(path, map_location="cpu", weights_only=True))) for path in (one, other)]
+    values = [dict(_leaves(load_plain(path.read_bytes()))) for path in (one, other)]
     return sorted(
         name
         for name in values[0].keys() | values[1].keys()

@@ -1,5 +1,6 @@
 """scripts/evaluate.py: how well a checkpoint counts the bins of a split, with intervals, baselines and a report."""
 
+import hashlib
 import io
 import json
 import sys
@@ -26,6 +27,7 @@ from stocktake.report.wording import describe_what_was_seen
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url
 from stocktake.workflows.baselines import linear_baseline
 from stocktake.workflows.console import quieten
+from stocktake.workflows.evaluation_files import PREDICTIONS_SHA256
 from stocktake.workflows.evaluations import METRICS_KEY, PREDICTIONS_KEY
 from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history
@@ -105,6 +107,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
     table = io.BytesIO()
     pyarrow.parquet.write_table(predictions, table)
+    metrics[PREDICTIONS_SHA256] = hashlib.sha256(table.getvalue()).hexdigest()
     report = _report(metrics, predictions, rows, datamodule.root, config, _run_dir(checkpoint.place))
     content = {PREDICTIONS_KEY: table.getvalue(), REPORT_KEY: report.encode()}
     output.write_together(content | {METRICS_KEY: (json.dumps(metrics, indent=2) + "\n").encode()})

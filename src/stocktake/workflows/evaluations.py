@@ -1,24 +1,20 @@
 """What scripts/evaluate.py left, read back: metrics.json and predictions.parquet of several evaluations."""
 
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy
-import pyarrow
-import pyarrow.parquet
 from numpy import ndarray
 
 from stocktake.data.manifest import Manifest
+from stocktake.s3 import StorageError
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url
+from stocktake.workflows.evaluation_files import GROUP, probabilities, read_metrics, read_predictions
 
 METRICS_KEY, PREDICTIONS_KEY = "metrics.json", "predictions.parquet"
-COLUMNS = ("image_id", "count", "probabilities")
-FACTS = ("checkpoint", "root", "split", "num_images", "manifest_sha256", "counts", "test/accuracy")
 NUM_NAMED = 3  # bins that an error names
 
 
@@ -55,27 +51,29 @@ class Evaluation:
             StorageError: It could not be read.
         """
         folder = _find(Folder(place, storage))
-        metrics = json.loads(folder.read(METRICS_KEY))
-        again = f"Evaluate again: {command('scripts/evaluate.py', {'checkpoint': metrics.get('checkpoint', '...')})}"
-        if missing := [key for key in FACTS if key not in metrics]:
-            raise EvaluationError(f"{METRICS_KEY} in {folder.url} lacks {missing}. {again}")
+        again = f"Evaluate again: {command('scripts/evaluate.py', {'checkpoint': '...'})}"
+        key = METRICS_KEY
         try:
-            table = pyarrow.parquet.read_table(io.BytesIO(folder.read(PREDICTIONS_KEY)))
-        except (pyarrow.ArrowException, OSError) as error:
-            raise EvaluationError(f"{PREDICTIONS_KEY} in {folder.url} cannot be read: {error}. {again}") from None
-        if missing := [name for name in COLUMNS if name not in table.column_names]:
-            raise EvaluationError(f"{PREDICTIONS_KEY} in {folder.url} lacks the columns {missing}. {again}")
-        table = table.sort_by("image_id")
+            metrics = read_metrics(folder.read(key))
+            again = f"Evaluate again: {command('scripts/evaluate.py', {'checkpoint': metrics['checkpoint']})}"
+            key = PREDICTIONS_KEY
+            table = read_predictions(folder.read(key), metrics)
+        except FileNotFoundError:
+            raise EvaluationError(f"There is no {key} in {folder.url}, so it is no whole evaluation. {again}") from None
+        except StorageError:
+            raise
+        except ValueError as error:
+            raise EvaluationError(f"{key} in {folder.url} {error}. {again}") from None
         image_ids = table["image_id"].to_pylist()
-        known = "group" in table.column_names
+        known = GROUP in table.column_names
         counts_K, recorded = numpy.array(metrics["counts"]), table["count"].to_numpy()
         evaluation = cls(
             folder.url,
             metrics,
             image_ids,
-            table["group"].to_pylist() if known else _groups_of_root(folder.url, metrics, image_ids, storage, again),
+            table[GROUP].to_pylist() if known else _groups_of_root(folder.url, metrics, image_ids, storage, again),
             numpy.searchsorted(counts_K, recorded),
-            numpy.array(table["probabilities"].to_pylist()),
+            probabilities(table),
         )
         exact = float((counts_K[evaluation.probabilities_NK.argmax(1)] == recorded).mean())
         if len(image_ids) != metrics["num_images"] or abs(exact - metrics["test/accuracy"]["value"]) > 1e-9:

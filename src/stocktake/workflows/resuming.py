@@ -12,7 +12,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -22,6 +21,7 @@ from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
 from stocktake.callbacks.run_config import CONFIG_KEY, OtherConfig
 from stocktake.config import build
 from stocktake.model.counter import LENGTHS
+from stocktake.model.torch_files import load_plain
 from stocktake.shell import hydra_value, typed_again
 from stocktake.storage import Folder, is_s3, local_path
 from stocktake.workflows.finishing import METRICS_NAME
@@ -67,14 +67,14 @@ def newest_start(checkpoints: Folder, folder: Path, agreement: Agreement) -> Sta
     starts, digests = {}, []
     for key in _keys(checkpoints):
         path = folder / key
-        path.write_bytes(content := checkpoints.read(key))
+        content = checkpoints.read(key)
         try:
-            config = torch.load(path, map_location="meta", weights_only=True)[CONFIG_KEY]
+            config = load_plain(content, "meta")[CONFIG_KEY]
         except Exception:  # torch raises a dozen different ones for a broken file
-            path.unlink()
             said = f"{key} ({len(content)} bytes) is damaged or not a run's"
             print(f"{said}; trying the one before it.", file=sys.stderr)
             continue
+        path.write_bytes(content)
         starts[key] = Start(path, config)
         digests.append((key, hashlib.sha256(content).hexdigest()))
         if agreement.num_ranks == 1:
