@@ -4,14 +4,13 @@ python scripts/doctor.py
 python scripts/doctor.py network=true     # also asks AWS who you are, and whether data and weights can be had
 """
 
-import importlib
 import sys
 from pathlib import Path
 
 try:
-    from stocktake.command import Config, command  # first: from then on Ctrl-C ends in words
+    import hydra  # noqa: F401 (only whether it is there)
 
-    importlib.import_module("hydra")  # only whether it is there
+    from stocktake.command import Config, command  # first: from then on Ctrl-C ends in words
 except ModuleNotFoundError as error:
     print(f"missing  {error.name}: this Python ({sys.executable}) is not the project's")
     print("         type: make setup && .venv/bin/python scripts/doctor.py")
