@@ -13,9 +13,9 @@ from stocktake.model.counter import BinCounter
 from stocktake.model.heads import SoftmaxHead
 from stocktake.storage import StorageOptions
 from stocktake.workflows.beginnings import require_size, what_is_shown
+from stocktake.workflows.evaluate import last_lines
 from stocktake.workflows.evaluations import Evaluation, EvaluationError
 from stocktake.workflows.hardware import require_accelerator
-from stocktake.workflows.last_lines import told
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
 
@@ -68,7 +68,7 @@ def test_the_last_lines_have_two_digits_and_intervals():
     figure = {"value": 0.38671, "low": 0.36649, "high": 0.41123}
     metrics = {"num_images": 1804, "split": "test", "test/accuracy": figure, "test/rmse": {"value": 1.1823}}
     metrics["majority_baseline"] = {"test/accuracy": {"value": 0.2741, "low": float("nan"), "high": float("nan")}}
-    assert told(metrics, "my runs/report.html", "my runs/checkpoints/best.ckpt").splitlines() == [
+    assert last_lines(metrics, "my runs/report.html", "my runs/checkpoints/best.ckpt").splitlines() == [
         "1,804 bins (test), 95 % intervals: exact 0.39 (0.37 to 0.41), RMSE 1.18.",
         "Always the most frequent count: exact 0.27.",
         "Open my runs/report.html",

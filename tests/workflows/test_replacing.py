@@ -42,7 +42,8 @@ def test_an_evaluation_of_something_else_is_replaced_only_when_told(compose, syn
 def test_what_is_half_written_or_the_same_may_go(tmp_path, content):
     if content is not None:
         (tmp_path / "metrics.json").write_bytes(content)
-    require_replaceable(Folder(str(tmp_path)), "metrics.json", {"made_of": 1, "num_images": 7}, overwrite=False)
+    made_of = {"made_of": 1, "num_images": 7}
+    assert require_replaceable(Folder(str(tmp_path)), "metrics.json", made_of, overwrite=False) is None
 
 
 def test_files_that_belong_together_are_the_old_ones_no_longer_once_one_is_new(tmp_path, monkeypatch):

@@ -115,7 +115,7 @@ class SageMakerLauncher(Launcher):
             compute,
             name,
             number,
-            self._code_url(output_url),
+            f"{output_url}/code/{self.started_at}",
             config_url,
             self.region,
             environment | {"STOCKTAKE_COMMIT": tags["commit"], "STOCKTAKE_DIRTY": tags["dirty"]},
@@ -133,9 +133,6 @@ class SageMakerLauncher(Launcher):
             if not override.is_sweep_override()
         }
         return [fixed.get(word.partition("=")[0], word) for word in words]
-
-    def _code_url(self, output_url: str) -> str:
-        return f"{output_url}/code/{self.started_at}"
 
     @cached_property
     def region(self) -> str:

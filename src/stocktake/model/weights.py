@@ -2,8 +2,8 @@
 
 import difflib
 
-import safetensors.torch
 import timm
+from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from stocktake.model.torch_files import load_plain
@@ -78,7 +78,7 @@ def read_state_dict(place: str) -> dict[str, Tensor]:
         raise WeightsError(f"model.weights={place}: {error} Type imagenet, none, or the path of a file.") from None
     try:
         if name.endswith(".safetensors"):
-            return safetensors.torch.load(content)
+            return load_safetensors(content)
         loaded = load_plain(content)
     except Exception as error:  # each format has errors of its own for a file that is not of it
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -24,6 +24,7 @@ from stocktake.data.records import Product
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.report.wording import describe_what_was_seen
+from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url
 from stocktake.workflows.baselines import linear_baseline
 from stocktake.workflows.console import quieten
@@ -31,7 +32,6 @@ from stocktake.workflows.evaluation_files import PREDICTIONS_SHA256
 from stocktake.workflows.evaluations import METRICS_KEY, PREDICTIONS_KEY
 from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history
-from stocktake.workflows.last_lines import told
 from stocktake.workflows.measured_certainty import measure_calibration
 from stocktake.workflows.measured_counts import measure, measure_majority
 from stocktake.workflows.measured_images import measure_images
@@ -43,6 +43,12 @@ from stocktake.workflows.replacing import require_replaceable
 
 REPORT_KEY = "report.html"
 MADE_OF = ("checkpoint_sha256", "manifest_sha256", "num_images")  # what an evaluation is, whatever it is called
+TITLES = {
+    "accuracy": "exact",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "within_one": "within one",
+}  # in the last lines
 SLICED_BY = ("brightness", "sharpness", "strap_density", "num_products")
 
 
@@ -116,7 +122,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     gist |= {f"test/{name}": metrics[f"test/{name}"]["value"] for name in ("accuracy", "rmse", "rmse_mean")}
     gist |= {name: metrics[name]["test/accuracy"]["value"] for name in metrics if name.endswith("_baseline")}
     gist |= {"num_images": rows.num_rows, "report": join_url(place, REPORT_KEY)}
-    print(told(metrics, join_url(place, REPORT_KEY), checkpoint.place))
+    print(last_lines(metrics, join_url(place, REPORT_KEY), checkpoint.place))
     print(json.dumps(gist))
     return gist
 
@@ -187,3 +193,25 @@ def _run_dir(checkpoint: str) -> Path | None:
 def _output_dir(checkpoint: str, split: str) -> Path:
     run_dir = _run_dir(checkpoint)
     return (run_dir or Path("runs") / Path(checkpoint).stem) / f"evaluation-{split}"
+
+
+def last_lines(metrics: dict[str, Any], report: str, checkpoint: str) -> str:
+    """Returns the figures with two digits and their 95 % intervals, what to open and what to type."""
+    figures = ", ".join(
+        f"{title} {_with_interval(metrics[f'test/{name}'])}"
+        for name, title in TITLES.items()
+        if f"test/{name}" in metrics
+    )
+    lines = [f"{metrics['num_images']:,} bins ({metrics['split']}), 95 % intervals: {figures}."]
+    if baseline := metrics.get("majority_baseline", {}).get("test/accuracy"):
+        lines.append(f"Always the most frequent count: exact {_with_interval(baseline)}.")
+    lines.append(f"Open {report}")
+    lines.append(f"Type next: {command('scripts/export.py', {'checkpoint': checkpoint})}")
+    return "\n".join(lines)
+
+
+def _with_interval(metric: dict[str, float]) -> str:
+    """Returns `0.39 (0.37 to 0.41)`, without the interval where there is none."""
+    low, high = metric.get("low"), metric.get("high")
+    has_interval = low is not None and high is not None and low == low and high == high
+    return f"{metric['value']:.2f}" + (f" ({low:.2f} to {high:.2f})" if has_interval else "")
