@@ -114,7 +114,8 @@ def open_predictors(model: str, num_workers: int) -> tuple[Predictor, Predictor 
     Pictures beside each other are counted fastest on cores of their own, and one that comes alone on all of them.
     """
     share = max(1, num_cores() // num_workers)
-    return Predictor.open(model, num_threads=share), Predictor.open(model) if share < num_cores() else None
+    predictor, *alone = Predictor.open_each(model, [share, None] if share < num_cores() else [share])
+    return predictor, alone[0] if alone else None
 
 
 def _check_number(name: str, number: object) -> None:
