@@ -30,14 +30,8 @@ import benchmarking
 from measured_server import free_port, running
 
 from stocktake.images import read_pixels
-from stocktake.serving.predictor import (
-    FORMAT_VERSION,
-    GRAPH_NAME,
-    MODEL_NAME,
-    Answer,
-    Predictor,
-    num_cores,
-)
+from stocktake.serving.model_folder import FORMAT_VERSION, GRAPH_NAME, MODEL_NAME, num_cores
+from stocktake.serving.predictor import Answer, Predictor
 
 SCRIPTS = Path(__file__).resolve().parent
 # What each candidate imports beyond the project's own packages.

@@ -15,7 +15,8 @@ from PIL import Image
 
 from stocktake.image_statistics import ImageStatistics, TrainingImages
 from stocktake.images import UndecodableImage
-from stocktake.serving.predictor import ModelFolderError, Predictor
+from stocktake.serving.model_folder import ModelFolderError
+from stocktake.serving.predictor import Predictor
 
 CALIBRATION = {"temperature": 1.0, "coverage": 0.9, "threshold": 0.25, "counts": [2, 3, 5], "num_images": 40}
 

@@ -23,7 +23,8 @@ from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
 from stocktake.images import read_pixels
 from stocktake.model.counter import CALIBRATION_KEY
-from stocktake.serving.predictor import ModelFolderError, Predictor
+from stocktake.serving.model_folder import ModelFolderError
+from stocktake.serving.predictor import Predictor
 from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.export import export, write

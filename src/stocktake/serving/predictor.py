@@ -4,13 +4,9 @@ The folder is what scripts/export.py writes: `model.onnx` (input `pixels`, uint8
 float32 K, tempered) and `model.json`, which names its counts, its calibration and its version.
 """
 
-import hashlib
-import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy
@@ -20,22 +16,20 @@ from numpy import ndarray
 from stocktake.calibration import Calibration, conformal_sets, mismatch_score
 from stocktake.image_statistics import TrainingImages
 from stocktake.images import read_pixels
+from stocktake.serving.model_folder import (
+    INPUT,
+    OUTPUT,
+    TRAINING_IMAGES,
+    ModelFolderError,
+    check_fit,
+    open_session,
+    read_graph,
+    read_model,
+)
 from stocktake.serving.unlike import warning
 from stocktake.storage import is_s3, local_path
 
-FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
-GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
-INPUT, OUTPUT = "pixels", "probabilities"
-# The key under which a tensor names its file (TensorProto.external_data in onnx.proto), behind its length. A tensor's
-# numbers hold these bytes by chance once in a hundred thousand million models.
-EXTERNAL_DATA = (b"\x08location", b"\x00location")  # not as one expression, which takes twice as long
-TRAINING_IMAGES = "training_images"  # what they were like; older exports do not say
 LARGE = 3 * 4_000_000  # numbers of a picture after which ONNX Runtime gives its memory back: 400 MB after 50 megapixels
-REQUIRED = ("format_version", "version", "counts", "calibration", "sha256")
-
-
-class ModelFolderError(ValueError):
-    """A folder that is no whole exported model; the message names the file and the cure."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +94,9 @@ class Predictor:
             raise ModelFolderError(f"model={folder} is not on this machine. Copy it first: aws s3 sync {folder} model")
         path = local_path(folder)
         model = read_model(path)
-        graph = _read_graph(path, model)
-        sessions = [_session(path, graph, number) for number in num_threads]
-        _check_fit(path, sessions[0], model["counts"])
+        graph = read_graph(path, model)
+        sessions = [open_session(path, graph, number) for number in num_threads]
+        check_fit(path, sessions[0], model["counts"])
         return [cls(session, model) for session in sessions]
 
     def predict(self, picture: bytes, expected_count: int | None = None) -> Answer:
@@ -166,94 +160,3 @@ def _verdict(count: int, probabilities: dict[int, float], conformal_set: list[in
 def _listed(counts: list[int]) -> str:
     *others, last = map(str, counts)
     return f"{', '.join(others)} or {last}" if others else last
-
-
-def read_model(folder: Path) -> dict[str, Any]:
-    """Returns what the model.json of a folder holds.
-
-    Raises:
-        ModelFolderError: It is missing, damaged, or of another version.
-    """
-    path = folder / MODEL_NAME
-    cure = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
-    try:
-        model = json.loads(path.read_bytes())
-    except OSError as error:  # export writes model.json last
-        raise ModelFolderError(f"{path} cannot be read ({error.strerror}), so this is no whole model. {cure}") from None
-    except ValueError as error:
-        raise ModelFolderError(f"{path} is damaged ({error}). {cure}") from None
-    missing = [key for key in REQUIRED if not isinstance(model, dict) or key not in model]
-    if missing:
-        raise ModelFolderError(f"{path} lacks {', '.join(missing)}. {cure}")
-    if model["format_version"] != FORMAT_VERSION:
-        raise ModelFolderError(
-            f"{path} is of format {model['format_version']!r}; this Stocktake reads format {FORMAT_VERSION}. {cure}"
-        )
-    try:
-        calibration = Calibration.from_dict(model["calibration"])
-        if model.get(TRAINING_IMAGES) is not None:
-            TrainingImages.from_dict(model[TRAINING_IMAGES])
-    except (TypeError, ValueError) as error:
-        raise ModelFolderError(f"{path}: {error} {cure}") from None
-    if not isinstance(model["version"], str) or not model["version"].isprintable() or not model["version"]:
-        raise ModelFolderError(f"{path}: version={model['version']!r} is no line of text. {cure}")
-    if calibration.counts != model["counts"]:
-        raise ModelFolderError(f"{path}: counts={model['counts']!r} are not its calibration's. {cure}")
-    return model
-
-
-def _read_graph(folder: Path, model: dict[str, Any]) -> bytes:
-    path = folder / GRAPH_NAME
-    cure = "Copy the whole folder again, or export the model again."
-    try:
-        graph = path.read_bytes()
-    except OSError as error:
-        raise ModelFolderError(f"{path} cannot be read ({error.strerror}). {cure}") from None
-    if hashlib.sha256(graph).hexdigest() != model["sha256"]:
-        raise ModelFolderError(f"{path} ({len(graph)} bytes) is not the file that {MODEL_NAME} describes. {cure}")
-    if any(name in graph for name in EXTERNAL_DATA):
-        raise ModelFolderError(
-            f"{path} names other files to read its tensors from, which could be any on this machine. It is refused: "
-            "scripts/export.py writes one file that holds them all."
-        )
-    return graph
-
-
-def _session(folder: Path, graph: bytes, num_threads: int | None) -> onnxruntime.InferenceSession:
-    path = folder / GRAPH_NAME
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or num_cores()
-    # Threads that wait in a loop would take the cores from other pictures that are counted at the same time.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # not whatever its first bytes say
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors have no base class but this
-        reason = " ".join(str(error).split())[:300]
-        raise ModelFolderError(f"{path} cannot be run by ONNX Runtime {onnxruntime.__version__}: {reason}") from None
-
-
-def _check_fit(folder: Path, session: onnxruntime.InferenceSession, counts: list[int]) -> None:
-    """Has a grey picture counted, so that a graph of other inputs, outputs or counts is told before anybody asks.
-
-    Raises:
-        ModelFolderError: The graph is not one that this model.json describes.
-    """
-    path = folder / GRAPH_NAME
-    cure = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
-    try:
-        probabilities_K = session.run([OUTPUT], {INPUT: numpy.full((32, 48, 3), 128, numpy.uint8)})[0]
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelFolderError(f"{path} does not count a grey picture given as {INPUT}: {reason}. {cure}") from None
-    shape = numpy.shape(probabilities_K)
-    if shape != (len(counts),):
-        raise ModelFolderError(f"{path} gives {OUTPUT} of shape {shape}, and {MODEL_NAME} says counts={counts}. {cure}")
-    if not (numpy.min(probabilities_K) >= 0 and abs(numpy.sum(probabilities_K) - 1) < 1e-3):  # NaN, too
-        raise ModelFolderError(f"{path} gives {numpy.asarray(probabilities_K).tolist()}, no {OUTPUT}. {cure}")
-
-
-def num_cores() -> int:
-    """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

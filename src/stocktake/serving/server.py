@@ -13,8 +13,9 @@ import uvicorn
 from stocktake.images import MAX_BYTES
 from stocktake.serving.app import create_app
 from stocktake.serving.connections import Connections
+from stocktake.serving.model_folder import num_cores
 from stocktake.serving.observing import LINES
-from stocktake.serving.predictor import Predictor, num_cores
+from stocktake.serving.predictor import Predictor
 from stocktake.serving.stored import StoredPictures
 from stocktake.storage import StorageOptions
 

@@ -31,7 +31,7 @@ from stocktake.images import read_pixels
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.network_graph import network_graph
-from stocktake.serving.predictor import (
+from stocktake.serving.model_folder import (
     CARD_NAME,
     FORMAT_VERSION,
     GRAPH_NAME,
