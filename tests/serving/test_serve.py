@@ -269,7 +269,7 @@ def test_predict_asks_a_running_server(server, tmp_path, run_script, capsys):
     [(1, 1, 1, None), (2, 2, 1, 2), (2, 1, 2, None), (8, 2, 4, 8), (2, 5, 1, 2)],
 )
 def test_workers_share_the_cores(model_folder, monkeypatch, num_cores, num_workers, share, alone):
-    for module in ("server", "predictor"):
+    for module in ("server", "model_folder"):
         monkeypatch.setattr(f"stocktake.serving.{module}.num_cores", lambda: num_cores)
     opened = open_predictors(str(model_folder), num_workers)
     threads = [predictor and predictor.session.get_session_options().intra_op_num_threads for predictor in opened]
