@@ -72,6 +72,20 @@ def test_checkpoints_on_some_ranks_alone_are_never_left_in_silence(together):
         assert "rank 0 has step-7; rank 1 has none" in str(error)
 
 
+def test_a_finished_run_is_what_the_first_rank_says(together, tmp_path):
+    """Hosts without a shared folder: only the first rank's has metrics.json."""
+    whole = {"metrics": {"valid/accuracy": 0.5}, "config": {"seed": 0}}
+    assert together(lambda rank: rank.finished(None if rank.rank else whole, tmp_path)) == [whole, whole]
+    assert together(lambda rank: Agreement().finished(None, tmp_path)) == [None, None]
+
+
+def test_a_finished_run_on_another_rank_alone_is_told_with_what_to_do(together, tmp_path):
+    for error in together(lambda rank: rank.finished({"metrics": {}} if rank.rank else None, tmp_path)):
+        assert isinstance(error, Disagreement)
+        assert str(error).startswith(f"Rank 1 has a finished run in {tmp_path}, and rank 0")
+        assert "Copy that folder to the host of rank 0" in str(error)
+
+
 def test_a_rank_that_cannot_start_tells_the_others_why(together):
     def start(rank):
         with rank:

@@ -3,6 +3,7 @@
 import errno
 import pickle
 
+import obstore
 import pytest
 from local_s3 import Faults, local_s3
 from obstore.exceptions import GenericError
@@ -160,6 +161,16 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
         Folder(str(tmp_path / "file")).read("key")
 
 
+@pytest.mark.parametrize("below", ["", "below"])
+def test_what_is_neither_file_nor_folder_is_named_in_the_place_of_the_folder(tmp_path, below):
+    """A link to a disk that is not mounted ended in StopIteration."""
+    (tmp_path / "data").symlink_to(tmp_path / "not mounted")
+    for place, kind in ((tmp_path / "data", "a link that leads nowhere"), ("/dev/null", "no folder")):
+        for attempt in (Folder.create, lambda folder: folder.write("key", b"")):
+            with pytest.raises(NotADirectoryError, match=f"cannot be a folder, because {place} is {kind}"):
+                attempt(Folder(f"{place}/{below}"))
+
+
 def test_a_full_disk_is_no_matter_of_permissions(tmp_path):
     """/dev/full answers each write with the error of a full disk."""
     try:
@@ -178,3 +189,58 @@ def test_a_full_disk_is_no_matter_of_permissions(tmp_path):
 def test_a_name_with_spaces_is_named_whole(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a folder/no picture\.jpg does not exist"):
         Folder(str(tmp_path / "a folder")).read("no picture.jpg")
+
+
+@pytest.mark.parametrize("key", ["a\nb.jpg", "a\tb", "a\x00b", "a//b", "../b", "a/./b", "\udc80", ""])
+def test_a_name_that_no_object_has_is_refused_in_words(folder, key):
+    """obstore has a ValueError of two lines for it, or says that nothing was given to it at all."""
+    folder.write("there", b"")
+    for attempt in (
+        lambda: folder.read(key),
+        lambda: folder.write(key, b""),
+        lambda: folder.size(key),
+        lambda: folder.remove(key),
+        lambda: folder.copy("there", key or "\n"),
+        lambda: list(folder.sizes(key or "\n")),
+    ):
+        with pytest.raises(StorageError, match="no object is called so") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "cure"),
+    [
+        (lambda folder: (folder / "new\nline.jpg").touch(), "rename that file"),
+        (lambda folder: open(bytes(folder / "not") + b"\xff", "w").close(), "rename that file"),
+        (lambda folder: (folder / "loop").symlink_to(folder), "remove that link"),
+    ],
+    ids=["newline", "no UTF-8", "loop"],
+)
+def test_what_cannot_be_listed_is_no_matter_of_permissions(tmp_path, make, cure):
+    make(tmp_path)
+    with pytest.raises(StorageError, match=cure):
+        list(Folder(str(tmp_path)).sizes())
+
+
+def test_a_listing_goes_on_where_the_credentials_expired(in_bucket, monkeypatch):
+    """Its second page is refused once; then it is asked for again, and nothing comes twice or is left out."""
+    keys = [f"many/{number:03}" for number in range(120)]
+    for key in keys:
+        in_bucket.write(key, b"x")
+    original, opened = obstore.list, []
+
+    def listed(store, prefix, offset):
+        opened.append(offset)
+        for page, part in enumerate(original(store, prefix, offset=offset)):
+            if page == 1 and len(opened) == 1:
+                raise GenericError("<Code>ExpiredToken</Code>")
+            yield part
+
+    monkeypatch.setattr("obstore.list", listed)
+    assert sorted(key for key, _ in in_bucket.sizes("many")) == keys
+    assert len(opened) == 2 and opened[0] is None and opened[1].startswith("many/")
+    opened.clear()
+    monkeypatch.setattr("stocktake.storage.are_expired", lambda _error: False)
+    with pytest.raises(StorageError, match=r"Could not list many .*ExpiredToken"):
+        list(in_bucket.sizes("many"))

@@ -101,6 +101,26 @@ class Agreement:
         if differing:
             raise Disagreement(f"The ranks differ in their {topic}, so none starts: {'; '.join(differing)}. {hint}")
 
+    def finished(self, found: Mapping[str, Any] | None, run_dir: Path) -> dict[str, Any] | None:
+        """Returns what the first rank, which alone writes it, found of a finished run, on every rank.
+
+        Args:
+            found: What this rank found in its folder; what JSON can hold.
+            run_dir: That folder.
+
+        Raises:
+            Disagreement: Another rank found one and the first rank none.
+        """
+        said = [json.loads(own) for own in self.gather("progress", json.dumps(found))]
+        if said[0] is None and any(said):
+            has = next(rank for rank, own in enumerate(said) if own)
+            raise Disagreement(
+                f"Rank {has} has a finished run in {run_dir}, and rank 0, which writes its files, has none there, so "
+                "none starts. Copy that folder to the host of rank 0, or start the hosts so that the one which has it "
+                "is the first, or give all the same run folder (RUN_DIR); for another run, type run_name=<new>."
+            )
+        return said[0]
+
     def newest_common(self, checkpoints: Sequence[tuple[str, str]]) -> str | None:
         """Returns the checkpoint to go on from: the newest that every rank has, `None` where none has any.
 

@@ -1,5 +1,6 @@
 """How a bucket of S3 is reached: credentials, endpoint, region, retries."""
 
+import errno
 import os
 from dataclasses import dataclass
 from datetime import UTC, timedelta
@@ -115,6 +116,26 @@ class Credentials:
 def are_expired(error: Exception) -> bool:
     """Says of a refused request whether its credentials were good once: a new search may find newer ones."""
     return "ExpiredToken" in str(error)
+
+
+def cure_of(error: Exception, options: StorageOptions | None) -> str:
+    """Returns what to do about a request that failed: to a bucket that was reached so, or without options to a disk."""
+    if "InvalidCertificate" in str(error):
+        return "the server's certificate is not trusted; name a company's own with AWS_CA_BUNDLE=<file>.pem"
+    if options is not None:
+        return (
+            "check the bucket's name, region and permissions (storage.profile, storage.region, storage.anonymous), "
+            f"or wait and type the same again; it was tried for up to {options.retry_timeout_s:g} s "
+            f"(storage.retry_timeout_s) and at most {options.max_retries + 1} times (storage.max_retries)"
+        )
+    cures = {
+        os.strerror(errno.ENOSPC): "the disk is full: make room on it, then type the same again",
+        os.strerror(errno.EROFS): "that file system can only be read: type a folder elsewhere",
+        "Encountered object with invalid path": "rename that file: a name with a line break, a tab or what is not "
+        "UTF-8 cannot be read here",
+        "File system loop found": "remove that link, which leads back into a folder above it",
+    }
+    return next((cure for sign, cure in cures.items() if sign in str(error)), "check the path and its permissions")
 
 
 def _arguments(bucket: str, options: StorageOptions) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Folders of objects, on disk or in S3, behind one interface (obstore), opened where they are used."""
 
-import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
-from stocktake.s3 import StorageError, StorageOptions, are_expired, open_bucket
+from stocktake.s3 import StorageError, StorageOptions, are_expired, cure_of, open_bucket
 
 Answer = TypeVar("Answer")
 
@@ -92,7 +91,7 @@ class Folder:
         """Makes a local folder that is to be written to; a bucket must be there.
 
         Raises:
-            NotADirectoryError: A file stands in its place, or in that of a folder above it.
+            NotADirectoryError: A file, or a link that leads nowhere, stands in its place or in that of a folder above.
             StorageError: It could not be made.
         """
         if is_s3(self.url):
@@ -101,19 +100,25 @@ class Folder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            file = next(place for place in (path, *path.parents) if place.is_file())
+            places = (place for place in (path, *path.parents) if os.path.lexists(place) and not place.is_dir())
+            odd = next(places, path)
+            kind = "a file" if odd.is_file() else "a link that leads nowhere" if odd.is_symlink() else "no folder"
             raise NotADirectoryError(
-                f"{path} cannot be a folder, because {file} is a file. Type another folder, or move the file away."
+                f"{path} cannot be a folder, because {odd} is {kind}. Type another folder, or move that away."
             ) from None
         except OSError as error:
             raise self.explained(error, "make the folder") from error
 
     def _ask(self, attempt: str, request: Callable[[ObjectStore], Answer]) -> Answer:
         """Sends a request, and once more with credentials searched for anew where they have expired."""
+        if not attempt.partition(" ")[2]:
+            raise self._wrong_key(attempt)
         try:
             store = self.store
             try:
                 return request(store)
+            except (ValueError, TypeError):  # what obstore raises before it sends anything
+                raise self._wrong_key(attempt) from None
             except BaseError as error:
                 if not are_expired(error):
                     raise
@@ -123,6 +128,13 @@ class Folder:
                 return request(self.store)
         except (BaseError, FileNotFoundError) as error:  # obstore raises Python's own for an object that is not there
             raise self.explained(error, attempt) from error
+
+    def _wrong_key(self, attempt: str) -> StorageError:
+        verb, _, key = attempt.partition(" ")
+        return StorageError(
+            f"Could not {verb} {key!r} in {self.url}: no object is called so. A name has no line break, tab or other "
+            "control character in it, and between its slashes stands neither nothing nor . or .. alone."
+        )
 
     def read(self, key: str) -> bytes:
         """Returns the bytes of one object.
@@ -208,29 +220,30 @@ class Folder:
         return ((facts["path"], facts["size"]) for facts in self.objects(prefix))
 
     def objects(self, prefix: str = "") -> Iterator[dict[str, Any]]:
-        """Yields `path`, `size` in bytes and `last_modified` of every object under `prefix`, page by page."""
+        """Yields `path`, `size` in bytes and `last_modified` of every object under `prefix`, page by page.
+
+        Raises:
+            StorageError: It could not be listed.
+        """
+        listing, listed, last = None, None, None
+
+        def next_page(store: ObjectStore) -> list[dict[str, Any]] | None:
+            nonlocal listing, listed
+            if store is not listed:  # opened anew, with other credentials: it goes on after what came
+                listing, listed = iter(obstore.list(store, prefix or None, offset=last)), store
+            return next(listing, None)
+
         try:
-            for page in obstore.list(self.store, prefix or None):
+            while (page := self._ask(f"list {prefix or 'it'}", next_page)) is not None:
                 yield from page
+                last = page[-1]["path"]
         except FileNotFoundError:
             return
-        except BaseError as error:
-            raise self.explained(error, f"list {prefix or 'it'}") from error
 
     def explained(self, error: Exception, attempt: str) -> Exception:
         """Returns what to raise instead of obstore's error: what was tried where, and what to do."""
         if isinstance(error, FileNotFoundError):
             return FileNotFoundError(f"{join_url(self.url, attempt.partition(' ')[2])} does not exist.")
-        cures = "check the path and its permissions"
-        if os.strerror(errno.ENOSPC) in str(error):
-            cures = "the disk is full: make room on it, then type the same again"
-        if is_s3(self.url):
-            cures = (
-                "check the bucket's name, region and permissions (storage.profile, storage.region, storage.anonymous), "
-                f"or wait and type the same again; it was tried for up to {self.options.retry_timeout_s:g} s "
-                f"(storage.retry_timeout_s) and at most {self.options.max_retries + 1} times (storage.max_retries)"
-            )
-        if "InvalidCertificate" in str(error):
-            cures = "the server's certificate is not trusted; name a company's own with AWS_CA_BUNDLE=<file>.pem"
+        cure = cure_of(error, self.options if is_s3(self.url) else None)
         reason = " ".join(str(error).split("\n\nDebug source")[0].split())
-        return StorageError(f"Could not {attempt} in {self.url}: {reason[:500]}. Cure: {cures}.")
+        return StorageError(f"Could not {attempt} in {self.url}: {reason[:500]}. Cure: {cure}.")

@@ -114,3 +114,21 @@ def test_links_inside_the_repository_hold_wherever_they_are_unpacked(repository)
     assert (folder / "conf" / "dangling").is_symlink()
     (repository / "train.py").write_text("only here")
     assert (folder / "conf" / "out-and-in.py").read_text() == "1", "it leads into what was unpacked"
+
+
+def test_a_submodule_is_named_where_it_is_left_out_and_refused_where_code_is(repository, tmp_path_factory):
+    """git tracks one commit of it, and no file: nothing of it is packed."""
+    other = tmp_path_factory.mktemp("other")
+    (other / "model.py").write_text("4")
+    git(other, "init", "-q")
+    git(other, "add", ".")
+    git(other, "commit", "-qm", "one")
+    add = ["-c", "protocol.file.allow=always", "submodule", "add", "-q", str(other)]
+    git(repository, *add, "third/party")
+    code = tracked_code(repository)
+    assert code.submodules == ("third/party",)
+    assert code.describe().endswith("with changes that are not committed, without the submodules third/party")
+    assert "third/party/model.py" not in packed(code)
+    git(repository, *add, "src/own parts")
+    with pytest.raises(PackingError, match=r"^src/own parts: a git submodule.*git rm --cached 'src/own parts'"):
+        tracked_code(repository)

@@ -110,6 +110,7 @@ def test_a_source_without_anything_names_what_to_type(source):
         b'{"one": ["00001.json"]}',
         b'{"1": [""]}',
         b'{"1": ["a\\n.json"]}',
+        '{"1": ["%s.json"]}'.replace("%s", "\u4e2d" * 90).encode(),  # 270 bytes, which no file system takes for a name
         b'{"1": ["00001.json"], "2": ["00002.json"], "1": ["00003.json"]}',
         b'{"-1": ["00001.json"]}',
         b'{" 1": ["00001.json"]}',

@@ -1,12 +1,15 @@
 """Two processes in one run folder: the second is told, and the first one's run is what it would have been."""
 
+import errno
 import fcntl
 import os
 
 import pytest
+from omegaconf import OmegaConf
 from test_train import TINY, interrupt_at
 
 from stocktake.model.counter import BinCounter
+from stocktake.workflows.alone import alone_in
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 RECIPE = [*TINY, "model.backbone=test_resnet", "data.batch_size=8", "data.limit=40", "trainer.max_epochs=1"]
@@ -59,6 +62,40 @@ def test_a_folder_of_checkpoints_elsewhere_is_one_runs_too(typed, tmp_path):
     finally:
         os.close(place)
     typed(tmp_path / "run", *SPOT, f"checkpoint_dir={elsewhere}")
+
+
+def run_in(folder, checkpoints):
+    return OmegaConf.create(
+        {"name": "n", "run_name": "r", "run_dir": str(folder), "checkpoint_dir": str(folder / checkpoints)}
+    )
+
+
+def test_a_link_to_a_folder_of_checkpoints_is_that_folder(tmp_path):
+    (tmp_path / "common").mkdir()
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "checkpoints").symlink_to(tmp_path / "common")
+    other = run_in(tmp_path / "other", "checkpoints")
+    with (
+        alone_in(run_in(tmp_path / "one", "checkpoints")),
+        pytest.raises(ValueError, match=f"is training in {tmp_path}/other/checkpoints"),
+        alone_in(other),
+    ):
+        pass
+    for folder in (other, run_in(tmp_path / "one", "."), run_in(tmp_path / "common", "a/b")):
+        with alone_in(folder):
+            pass
+
+
+def test_a_file_system_without_locks_is_told_and_no_reason_to_end(tmp_path, monkeypatch, capsys):
+    def flock(_place, _operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with alone_in(run_in(tmp_path / "run", "checkpoints")):
+        (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"Note: the file system of {tmp_path / 'run'} has no locks (No locks available)")
+    assert "Start one at a time" in told
 
 
 @pytest.mark.parametrize("resume", [True, False])

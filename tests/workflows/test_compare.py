@@ -17,6 +17,7 @@ from stocktake.data.manifest import SCHEMA, Manifest
 from stocktake.model.significance import sign_flip_test
 from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows.evaluations import Evaluation, EvaluationError, read_evaluations, short_names
+from stocktake.workflows.seal import sealed
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "compare.py"
 COUNTS = numpy.array([1, 2, 3])
@@ -297,6 +298,21 @@ def test_rows_that_no_model_said_are_refused_in_words(tmp_path, column, value, m
         Evaluation.read(place, StorageOptions())
 
 
+@pytest.mark.parametrize(("figure", "turned"), [('"temperature": 1.2', '"temperature": 1.6'), ("9f2c", "9f2b")])
+def test_a_figure_whose_bits_turned_is_noticed(tmp_path, figure, turned):
+    folder = tmp_path / "run"
+    write(folder, said(0.5, 1))
+    metrics = json.dumps(sealed(json.loads((folder / "metrics.json").read_text())), indent=2)
+    (folder / "metrics.json").write_text(metrics)
+    assert Evaluation.read(str(folder), StorageOptions()).metrics["calibration"] == {"temperature": 1.2}
+    assert figure in metrics
+    (folder / "metrics.json").write_text(metrics.replace(figure, turned))
+    with pytest.raises(
+        EvaluationError, match=r"metrics\.json .* holds other figures than when it was written.*Evaluate"
+    ):
+        Evaluation.read(str(folder), StorageOptions())
+
+
 def test_other_records_and_blocks_are_named(tmp_path):
     ours = Evaluation.read(write(tmp_path / "a", said(0.5, 1)), StorageOptions())
     moved = ["5-99", *ours.groups[1:]]
@@ -328,7 +344,7 @@ def test_an_older_evaluation_takes_its_blocks_from_the_dataset_root(tmp_path):
     known["key"] = [f"data/test/1/{image_id}.jpg" for image_id in IDS]
     rows = {name: [None] * len(IDS) for name in SCHEMA.names} | known
     root = Folder(str(tmp_path / "root"))
-    Manifest(pyarrow.table(rows), {}).write(root)
+    Manifest(pyarrow.table(rows), {"source": "s"}).write(root)
     sha256 = Manifest.read(root).sha256
     older = write(tmp_path / "a", said(0.5, 1), drop=["group"], manifest_sha256=sha256)
     assert Evaluation.read(older, StorageOptions()).groups == GROUPS

@@ -1,6 +1,8 @@
 """scripts/prepare.py as a person types it: what it says, and what it refuses in one line."""
 
+import fcntl
 import json
+import os
 import shlex
 import shutil
 
@@ -97,6 +99,24 @@ def test_a_root_that_is_a_file_is_named(synthetic_source, tmp_path, typed):
     assert code == 1
     assert f"{tmp_path}/file is a file" in told.splitlines()[-1]
     assert "Traceback" not in told
+
+
+def test_two_do_not_collect_into_one_root_at_a_time(synthetic_source, tmp_path, typed):
+    """Each removed images that the other's manifest named."""
+    root = tmp_path / "root"
+    words = [f"source={synthetic_source}", f"root={root}", "split.block=1", "limit=10"]
+    root.mkdir()
+    place = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        code, told = typed(*words)
+    finally:
+        os.close(place)
+    assert code == 1
+    assert told.splitlines()[-1].startswith(f"Another process is collecting into {root} at this moment")
+    assert "type root=<another folder>" in told and "Traceback" not in told
+    assert not list(root.iterdir())
+    assert typed(*words)[0] == 0
 
 
 def test_a_count_without_a_training_bin_is_told(source, tmp_path, compose, capsys):

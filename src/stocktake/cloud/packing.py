@@ -27,12 +27,14 @@ class Code:
         files: Paths in it, sorted.
         commit: Of the last commit; `none` where there is none yet.
         dirty: Whether something differs from that commit.
+        submodules: Folders of other repositories in it, of which nothing is packed.
     """
 
     root: Path
     files: tuple[str, ...]
     commit: str
     dirty: bool
+    submodules: tuple[str, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -40,7 +42,8 @@ class Code:
 
     def describe(self) -> str:
         dirty = ", with changes that are not committed" if self.dirty else ""
-        return f"{len(self.files)} files, {self.num_bytes / 2**20:.1f} MiB, commit {self.commit[:12]}{dirty}"
+        without = f", without the submodules {', '.join(self.submodules)}" if self.submodules else ""
+        return f"{len(self.files)} files, {self.num_bytes / 2**20:.1f} MiB, commit {self.commit[:12]}{dirty}{without}"
 
     def archive(self) -> bytes:
         """Returns code.tar.gz; owners and times are left out, so that equal files give equal contents."""
@@ -64,7 +67,8 @@ def tracked_code(folder: str | Path = ".") -> Code:
     """Returns the code of the repository that `folder` lies in.
 
     Raises:
-        PackingError: It lies in none, a file of `WATCHED` is not tracked, or a link points out of the repository.
+        PackingError: It lies in none, a file of `WATCHED` is not tracked, a submodule lies there, or a link points out
+            of the repository.
     """
     try:
         root = Path(_git(Path(folder), "rev-parse", "--show-toplevel").strip())
@@ -82,6 +86,13 @@ def tracked_code(folder: str | Path = ".") -> Code:
         )
     tracked = list(filter(None, _git(root, "ls-files", "-z").split("\0")))
     _refuse_links_out(root, tracked)
+    submodules = _submodules(root)
+    if needed := [folder for folder in submodules if folder.split("/")[0] in WATCHED]:
+        raise PackingError(
+            f"{', '.join(needed)}: a git submodule, of which git tracks no file here, so the job would miss it. Put "
+            f"its files in its place: git rm --cached {shlex.join(needed)}, remove the .git in it, then git add "
+            f"{shlex.join(needed)}"
+        )
     try:
         commit = _git(root, "rev-parse", "HEAD").strip()
     except PackingError:
@@ -92,7 +103,14 @@ def tracked_code(folder: str | Path = ".") -> Code:
         tuple(sorted({file for file in tracked if (root / file).is_symlink() or (root / file).is_file()})),
         commit,
         bool(_git(root, "status", "--porcelain").strip()),
+        tuple(submodules),
     )
+
+
+def _submodules(root: Path) -> list[str]:
+    """Returns the folders that git tracks as a commit of another repository (mode 160000)."""
+    entries = _git(root, "ls-files", "-z", "--stage").split("\0")
+    return [entry.partition("\t")[2] for entry in entries if entry.startswith("160000 ")]
 
 
 def _refuse_links_out(root: Path, files: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from stocktake.s3 import PUBLIC_BUCKETS, split_bucket
 from stocktake.storage import Folder, is_s3, split_url
 
 LIST_KEY = "file_list.json"
-MAX_ID_CHARACTERS = 200  # most file systems take names of 255 bytes
+MAX_ID_BYTES = 200  # most file systems take names of 255
 
 
 class ListError(ValueError):
@@ -119,13 +119,14 @@ def _image_id(path: str) -> str:
     image_id = PurePosixPath(path).stem
     if not _is_id(image_id):
         raise ValueError(
-            f"{path[:80]!r} does not end in <id>.json, with an id of 1 to {MAX_ID_CHARACTERS} printable characters"
+            f"{path[:80]!r} does not end in <id>.json, with an id of printable characters, 1 to {MAX_ID_BYTES} "
+            "bytes long"
         )
     return image_id
 
 
 def _is_id(name: str) -> bool:
-    return 0 < len(name) <= MAX_ID_CHARACTERS and name.isprintable()
+    return name.isprintable() and 0 < len(name.encode()) <= MAX_ID_BYTES
 
 
 def check_counts(counts: Sequence[int], key: str = "counts") -> None:

@@ -5,22 +5,23 @@ and how they were split. Format: Apache Parquet, https://parquet.apache.org/docs
 """
 
 import hashlib
-import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy
 import pyarrow
 import pyarrow.compute
-import pyarrow.parquet
 
+from stocktake.data.parquet import open_file, read_batches, write_table
 from stocktake.data.split import GUARD, SIDES
 from stocktake.seeding import derive_seed
 from stocktake.shell import command
 from stocktake.storage import Folder
 
 MANIFEST_KEY = "manifest.parquet"
+ORIGIN_SHA256 = b"stocktake_sha256"  # beside the origin, since no page's checksum holds it; older files lack it
 ROWS_PER_GROUP = 2**13  # what is encoded at once
 # A key is the way from the root to an image: no way out of it, none from elsewhere, nothing that a terminal obeys.
 WRONG_KEY = r"(^|/)\.{0,2}(/|$)|[\\\x00-\x1f]"
@@ -69,19 +70,11 @@ class Manifest:
                 f"of it, of Amazon's bins or of a source of your own:\n  {prepare}"
             ) from None
         try:
-            table = pyarrow.parquet.read_table(io.BytesIO(content))
-        except (pyarrow.ArrowException, OSError) as error:
-            raise ManifestError(f"{MANIFEST_KEY} in {root.url} is not a readable Parquet file: {error}") from None
-        missing = [name for name in SCHEMA.names if name not in table.column_names]
-        if missing or b"stocktake" not in (table.schema.metadata or {}):
-            raise ManifestError(f"{MANIFEST_KEY} in {root.url} lacks {missing or 'its origin'}: run prepare again.")
-        try:
-            origin = json.loads(table.schema.metadata[b"stocktake"])
-            if not isinstance(origin, dict):
-                raise ValueError("its origin is no JSON object")
-            table = table.select(SCHEMA.names).cast(SCHEMA)
+            with open_file(content, SCHEMA) as file:
+                origin = _read_origin(file.schema_arrow.metadata or {})
+            table = pyarrow.Table.from_batches(read_batches(content, SCHEMA), SCHEMA).combine_chunks()
             _check_rows(table)
-        except (pyarrow.ArrowException, ValueError, RecursionError) as error:
+        except (pyarrow.ArrowException, OSError, ValueError, RecursionError) as error:
             raise ManifestError(
                 f"{MANIFEST_KEY} in {root.url} is not one of ours: {error}. Run prepare again."
             ) from None
@@ -93,11 +86,10 @@ class Manifest:
         image_ids = table["image_id"].combine_chunks()
         if not pyarrow.compute.all(pyarrow.compute.less_equal(image_ids[:-1], image_ids[1:])).as_py():
             table = table.sort_by("image_id")
-        metadata = {b"stocktake": json.dumps(self.origin, sort_keys=True).encode()}
+        origin = json.dumps(self.origin, sort_keys=True).encode()
+        metadata = {b"stocktake": origin, ORIGIN_SHA256: hashlib.sha256(origin).hexdigest().encode()}
         buffer = pyarrow.BufferOutputStream()
-        pyarrow.parquet.write_table(
-            table.replace_schema_metadata(metadata), buffer, row_group_size=ROWS_PER_GROUP, compression="zstd"
-        )
+        write_table(table.replace_schema_metadata(metadata), buffer, row_group_size=ROWS_PER_GROUP, compression="zstd")
         root.write(MANIFEST_KEY, buffer.getvalue().to_pybytes())
 
     def side(
@@ -146,6 +138,21 @@ class Manifest:
         return rows
 
 
+def _read_origin(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: The file's metadata has no origin such as prepare writes.
+    """
+    content = metadata.get(b"stocktake", b"null")
+    digest = hashlib.sha256(content).hexdigest().encode()
+    if metadata.get(ORIGIN_SHA256, digest) != digest:
+        raise ValueError("its origin is damaged")
+    origin = json.loads(content)
+    if not isinstance(origin, dict) or not isinstance(origin.get("source"), str):
+        raise ValueError("it does not say in its metadata where its images came from")
+    return origin
+
+
 def _check_rows(table: pyarrow.Table) -> None:
     """Refuses rows that no prepare of ours writes: the file may be anybody's, and its keys are opened.
 
@@ -160,6 +167,7 @@ def _check_rows(table: pyarrow.Table) -> None:
         f"a split that is none of {', '.join((*SIDES, GUARD))}": compute.invert(
             compute.is_in(table["split"], pyarrow.array((*SIDES, GUARD)))
         ),
+        "no group, though it is used": compute.and_(is_used, compute.equal(compute.fill_null(table["group"], ""), "")),
         "no key, though it is used": compute.and_(is_used, compute.equal(compute.fill_null(table["key"], ""), "")),
         "a key that is no way from the root to an image": compute.and_(
             compute.not_equal(compute.fill_null(table["key"], ""), ""),

@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from stocktake.data.parquet import read_batches
 from stocktake.data.records import Product
 from stocktake.shell import override
 from stocktake.storage import Folder, StorageError
@@ -86,7 +87,7 @@ class GatheredProducts:
         )
         kept = (row for row in rows_in_order if row[0] in image_ids)
         buffer = io.BytesIO()
-        with pyarrow.parquet.ParquetWriter(buffer, SCHEMA, compression="zstd") as file:
+        with pyarrow.parquet.ParquetWriter(buffer, SCHEMA, compression="zstd", write_page_checksum=True) as file:
             while rows := list(islice(kept, ROWS_PER_GROUP)):
                 columns = zip(*rows, strict=True)
                 arrays = [pyarrow.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
@@ -111,14 +112,12 @@ def read_products(root: Folder, image_ids: Collection[str]) -> dict[str, list[Pr
     products: dict[str, list[Product]] = {image_id: [] for image_id in image_ids}
     wanted = pyarrow.array(list(products), pyarrow.string())
     try:
-        with pyarrow.parquet.ParquetFile(io.BytesIO(content)) as file:
-            for batch in file.iter_batches(ROWS_PER_GROUP, columns=SCHEMA.names):
-                batch = batch.cast(SCHEMA)
-                if any(batch[name].null_count for name in ("image_id", "asin", "quantity")):
-                    raise ValueError("a product without an id, an asin or a quantity")
-                rows = batch.filter(pyarrow.compute.is_in(batch["image_id"], wanted))
-                for row in rows.to_pylist():
-                    products[row["image_id"]].append(Product(row["asin"], row["name"], row["quantity"]))
+        for batch in read_batches(content, SCHEMA):
+            if any(batch[name].null_count for name in ("image_id", "asin", "quantity")):
+                raise ValueError("a product without an id, an asin or a quantity")
+            rows = batch.filter(pyarrow.compute.is_in(batch["image_id"], wanted))
+            for row in rows.to_pylist():
+                products[row["image_id"]].append(Product(row["asin"], row["name"], row["quantity"]))
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
         raise ProductsError(
             f"{RECORDS_KEY} in {root.url} is not readable ({error}). "

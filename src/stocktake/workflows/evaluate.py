@@ -40,6 +40,7 @@ from stocktake.workflows.measured_slices import measure_slices
 from stocktake.workflows.packages import versions
 from stocktake.workflows.predicted_split import predict_split
 from stocktake.workflows.replacing import require_replaceable
+from stocktake.workflows.seal import sealed
 
 REPORT_KEY = "report.html"
 MADE_OF = ("checkpoint_sha256", "manifest_sha256", "num_images")  # what an evaluation is, whatever it is called
@@ -116,7 +117,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     metrics[PREDICTIONS_SHA256] = hashlib.sha256(table.getvalue()).hexdigest()
     report = _report(metrics, predictions, rows, datamodule.root, config, _run_dir(checkpoint.place))
     content = {PREDICTIONS_KEY: table.getvalue(), REPORT_KEY: report.encode()}
-    output.write_together(content | {METRICS_KEY: (json.dumps(metrics, indent=2) + "\n").encode()})
+    output.write_together(content | {METRICS_KEY: (json.dumps(sealed(metrics), indent=2) + "\n").encode()})
 
     gist = {"leakage": metrics["leakage"]}
     gist |= {f"test/{name}": metrics[f"test/{name}"]["value"] for name in ("accuracy", "rmse", "rmse_mean")}

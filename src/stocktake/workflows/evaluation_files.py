@@ -1,7 +1,6 @@
 """The two files of an evaluation as they may be read: anybody's, and damaged ones too."""
 
 import hashlib
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -10,7 +9,9 @@ from typing import Any
 import numpy
 import pyarrow
 import pyarrow.compute
-import pyarrow.parquet
+
+from stocktake.data.parquet import open_file, read_batches
+from stocktake.workflows.seal import check_seal
 
 COLUMNS = {"image_id": pyarrow.string(), "count": pyarrow.int64(), "probabilities": pyarrow.list_(pyarrow.float64())}
 GROUP = "group"  # which older files lack
@@ -32,6 +33,7 @@ def read_metrics(content: bytes) -> dict[str, Any]:
         raise ValueError(f"is empty, cut off or damaged ({error})") from None
     if not isinstance(metrics, dict):
         raise ValueError(f"holds a {type(metrics).__name__}, no evaluation")
+    check_seal(metrics)
     if missing := [key for key in FACTS if key not in metrics]:
         raise ValueError(f"lacks {missing}")
     counts, accuracy, calibration = metrics["counts"], metrics["test/accuracy"], metrics.get("calibration")
@@ -65,11 +67,10 @@ def read_predictions(content: bytes, metrics: Mapping[str, Any]) -> pyarrow.Tabl
     if metrics.get(PREDICTIONS_SHA256, digest) != digest:
         raise ValueError("is not the file that was written with metrics.json: damaged, or of another evaluation")
     try:
-        table = pyarrow.parquet.read_table(io.BytesIO(content))
-        if missing := [name for name in COLUMNS if name not in table.column_names]:
-            raise ValueError(f"lacks the columns {missing}")
-        schema = COLUMNS | ({GROUP: pyarrow.string()} if GROUP in table.column_names else {})
-        table = table.select(list(schema)).cast(pyarrow.schema(schema)).sort_by("image_id")
+        with open_file(content, pyarrow.schema(COLUMNS)) as file:
+            schema = COLUMNS | ({GROUP: pyarrow.string()} if GROUP in file.schema_arrow.names else {})
+        batches = read_batches(content, pyarrow.schema(schema))
+        table = pyarrow.Table.from_batches(batches, pyarrow.schema(schema)).sort_by("image_id")
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"cannot be read ({error})") from None
     if holed := [name for name in schema if table[name].null_count]:

@@ -17,6 +17,7 @@ from stocktake.data.identity import DATA_KEY
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, split_url
+from stocktake.workflows.seal import check_seal, sealed
 
 METRICS_NAME = "metrics.json"
 CALIBRATION_NAME = "calibration.json"
@@ -30,6 +31,7 @@ def read_metrics(run_dir: Path, optimized_metric: str) -> dict[str, Any] | None:
     try:
         metrics = json.loads(path.read_text())
         float(metrics[optimized_metric])
+        check_seal(metrics)
     except (ValueError, KeyError, TypeError):
         print(f"{path} is not whole, so the run goes on from its newest checkpoint.", file=sys.stderr)
         return None
@@ -72,7 +74,7 @@ def write_results(
     last = {name: float(figure) for name, figure in trainer.callback_metrics.items()} | validations.metrics
     metrics = metrics | {optimized_metric: value} | {f"last/{name}": figure for name, figure in last.items()}
     metrics["steps"] = trainer.global_step
-    Folder(str(run_dir)).write(METRICS_NAME, (json.dumps(metrics, indent=2) + "\n").encode())
+    Folder(str(run_dir)).write(METRICS_NAME, (json.dumps(sealed(metrics), indent=2) + "\n").encode())
     return value
 
 

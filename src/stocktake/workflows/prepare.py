@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -18,6 +19,7 @@ from stocktake.data.quarantine import QUARANTINE_KEY
 from stocktake.data.split import SIDES
 from stocktake.shell import typed_again
 from stocktake.storage import Folder, is_s3, join_url, local_path
+from stocktake.workflows.locks import kept_from_others
 
 NUM_SAMPLES = 20  # images whose size a forecast asks for
 
@@ -59,13 +61,22 @@ def prepare(cfg: DictConfig) -> Manifest | None:
             _say(console, _forecast(source, root, listing))
             return None
         started = time.monotonic()
-        manifest = ingest.run()
+        with _alone_in(root):
+            manifest = ingest.run()
     console.print(_summary(manifest, root))
     for line in _notes(manifest, ingest):
         _say(console, line)
     seconds, written = time.monotonic() - started, join_url(root.url, MANIFEST_KEY)
     _say(console, f"{seconds:.0f} s. Wrote {written}, {RECORDS_KEY} and {QUARANTINE_KEY}.")
     return manifest
+
+
+def _alone_in(root: Folder) -> AbstractContextManager[None]:
+    """Keeps a local root for this process: of two, each would remove images that the other's manifest names."""
+    if is_s3(root.url):
+        return nullcontext()
+    cure = "Wait for its end, or type root=<another folder>."
+    return kept_from_others(local_path(root.url), "collecting into", f"and remove each other's images. {cure}")
 
 
 def _say(console: Console, line: str) -> None:

@@ -11,6 +11,7 @@ from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
+from stocktake.workflows.seal import SEAL, check_seal
 
 
 def describe_networks(counter: BinCounter | Ensemble, config: dict[str, Any]) -> dict[str, str]:
@@ -55,15 +56,17 @@ def evaluation_of(checkpoint: Checkpoint, place: str | None, storage: StorageOpt
     file = place or join_url(run_dir, "evaluation-test", "metrics.json")
     try:
         metrics = json.loads(read_place(file, storage))
+        if isinstance(metrics, dict):
+            check_seal(metrics)
         fault = None if _is_of(metrics, checkpoint) else "of another checkpoint"
     except FileNotFoundError:
         if place is None:
             return None
         raise
     except ValueError:
-        fault = "empty or damaged"
-    if fault is None:
-        return {name: value for name, value in metrics.items() if name not in ("checkpoint", "root")}  # places here
+        fault = "empty or damaged, or edited"
+    if fault is None:  # without the places here, and so without its seal
+        return {name: value for name, value in metrics.items() if name not in ("checkpoint", "root", SEAL)}
     if place is None:
         print(f"{file} is {fault} and is left out.", file=sys.stderr)
         return None

@@ -60,7 +60,7 @@ def train(cfg: DictConfig) -> float:
 
     Raises:
         ValueError: The experiment leaves a value to the user who did not give it.
-        RunInUse: Another process trains in this run's folder.
+        FolderInUse: Another process trains in this run's folder.
         SystemExit: With `EXIT_INTERRUPTED` after a SIGTERM, once the checkpoint to go on from is saved.
     """
     quieten()
@@ -80,7 +80,9 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
     finished = read_metrics(run_dir, cfg.optimized_metric) if before is not None else None
     if finished is not None and raised_lengths(cfg, before):
         finished = None
-    agreement.agree("progress", {"finished": finished is not None}, "Give all ranks the same run folder (RUN_DIR).")
+    whole = agreement.finished(finished and {"metrics": finished, "config": before}, run_dir)
+    if whole is not None:  # hosts without a shared folder learn of it from the first rank
+        finished, before = whole["metrics"], whole["config"]
     start: Start | None = None
     if finished is None:
         start = newest_start(checkpoints, folder, agreement) if cfg.resume else None
