@@ -1,5 +1,7 @@
 """What is typed wrongly is told in one line, before torch; a command's end is what a person and a shell expect."""
 
+import errno
+import os
 import pathlib
 import subprocess
 import sys
@@ -76,6 +78,20 @@ def test_a_run_folder_that_cannot_be_made_is_told_in_a_line(run_script, capsys, 
     assert run_script("../train.py") == 1
     err = capsys.readouterr().err
     assert "cannot be written there (Not a directory). Type hydra.run.dir=" in err and "Traceback" not in err
+
+
+def test_a_run_folder_on_a_full_disk_is_told_in_a_line(run_script, capsys, tmp_path, monkeypatch):
+    """Hydra's first file there ended with its trace."""
+
+    def full(dir):
+        assert dir == str(tmp_path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    assert run_script("../train.py", f"hydra.run.dir={tmp_path}") == 1
+    err = capsys.readouterr().err
+    assert "the run cannot be written there (No space left on device). Type hydra.run.dir=" in err
+    assert "Traceback" not in err and not list(tmp_path.iterdir())
 
 
 def test_several_bare_words_are_told_as_one_list(run_script, capsys):

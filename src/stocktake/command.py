@@ -8,6 +8,7 @@ import functools
 import inspect
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 else:
     Config = Any  # what a command is given; Hydra and OmegaConf come only once Ctrl-C ends in words
 
+LEAST_ROOM = 2**16  # bytes that a run's folder must hold before anything is begun
 Told = str | Callable[[Any], str]
 
 
@@ -113,6 +115,8 @@ def _make_run_dir(words: Sequence[str]) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with tempfile.TemporaryFile(dir=folder) as probe:  # on a full disk Hydra's first file would end with a trace
+            probe.write(bytes(LEAST_ROOM))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise WrongWord(

@@ -100,14 +100,15 @@ class Folder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            places = (place for place in (path, *path.parents) if os.path.lexists(place) and not place.is_dir())
-            odd = next(places, path)
+            odd = next((place for place in path.parents if os.path.lexists(place) and not place.is_dir()), path)
             kind = "a file" if odd.is_file() else "a link that leads nowhere" if odd.is_symlink() else "no folder"
             raise NotADirectoryError(
                 f"{path} cannot be a folder, because {odd} is {kind}. Type another folder, or move that away."
             ) from None
         except OSError as error:
             raise self.explained(error, "make the folder") from error
+        if not os.access(path, os.W_OK):
+            raise StorageError(f"{path} cannot be written to. Type another folder, or get yourself the permission.")
 
     def _ask(self, attempt: str, request: Callable[[ObjectStore], Answer]) -> Answer:
         """Sends a request, and once more with credentials searched for anew where they have expired."""

@@ -11,6 +11,13 @@ from stocktake.workflows.evaluate import evaluate
 from stocktake.workflows.replacing import WouldReplaceError, require_replaceable
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+    """An evaluation was lost at its end, hours later. Root may write everywhere, so the kernel's answer is put on."""
+    monkeypatch.setattr("os.access", lambda _path, _mode: False)
+    with pytest.raises(StorageError, match=f"{tmp_path} cannot be written to. Type another folder"):
+        require_replaceable(Folder(str(tmp_path)), "metrics.json", {}, overwrite=True)
+
+
 def test_an_evaluation_of_something_else_is_replaced_only_when_told(compose, synthetic_root, tmp_path, monkeypatch):
     first, second = (write_checkpoint(tmp_path / name, synthetic_root, seed=seed) for seed, name in enumerate("ab"))
     output = tmp_path / "evaluated"

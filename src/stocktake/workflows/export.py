@@ -93,14 +93,14 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     storage = build(cfg.storage)
     checkpoint = Checkpoint.open(cfg.checkpoint, storage)
     counter, config = checkpoint.model, checkpoint.config
-    output = Folder(cfg.output_dir or _output_dir(checkpoint.place), storage)
-    made_of = {"checkpoint_sha256": checkpoint.sha256, "int8": cfg.int8}
-    require_replaceable(output, MODEL_NAME, made_of, cfg.overwrite)
     if counter.calibration is None:
         raise CheckpointError(
             f"checkpoint={checkpoint.place} holds no calibration, because it was not saved after a validation. "
             "Type the run's checkpoints/best.ckpt."
         )
+    output = Folder(cfg.output_dir or _output_dir(checkpoint.place), storage)
+    made_of = {"checkpoint_sha256": checkpoint.sha256, "int8": cfg.int8}
+    require_replaceable(output, MODEL_NAME, made_of, cfg.overwrite)
     resize = Resize(config["data"]["image_size_px"], config["data"]["resize"])
     root = Folder(cfg.root or config["data"]["root"], storage)
     manifest = Manifest.read(root)

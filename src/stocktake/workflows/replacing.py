@@ -13,7 +13,9 @@ class WouldReplaceError(ValueError):
 
 
 def require_replaceable(output: Folder, key: str, now: Mapping[str, Any], overwrite: bool) -> None:
-    """Looks whether what is in a folder may go. Made again of the same it may, and what is half written, too.
+    """Looks, before the work, whether a folder can be written and what is in it may go.
+
+    Made again of the same it may, and what is half written, too.
 
     Args:
         key: Of the file that says what the folder holds, as JSON.
@@ -22,7 +24,9 @@ def require_replaceable(output: Folder, key: str, now: Mapping[str, Any], overwr
 
     Raises:
         WouldReplaceError: It is of something else; the message names what, and the words to type.
+        OSError: The folder cannot be made or written.
     """
+    output.create()
     before = None if overwrite else _read(output, key)
     if before is None:
         return
