@@ -134,3 +134,46 @@ def test_nobody_writes_anothers_address_into_the_log(model_folder, tmp_path):
         ["127.0.0.1", "GET", "/%1B%5B2J%0A10.0.0.1"],
     ]
     assert all("\x1b" not in line and "10.0.0.1 POST" not in line for line in lines)
+
+
+CHUNKED = b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def said(port: int, content: bytes) -> tuple[bytes, dict]:
+    """Returns the status line and the JSON of what the server says before it closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        with contextlib.suppress(OSError):  # it may be dropped already
+            client.sendall(content)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # what it did not read
+            while more := client.recv(65536):
+                answer += more
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.partition(b"\r\n")[0], json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (BEGUN.replace(b"1000", b"abc"), "bad Content-Length"),
+        (BEGUN.replace(b"1000", b"-1"), "bad Content-Length"),
+        (b"hello\r\n\r\n", "illegal request line"),
+        (CHUNKED + b"zz\r\n", "illegal chunk header"),
+        (CHUNKED + b"1\r\nx\r\n" * 10_001, "a body in more than the 10000 chunks"),
+    ],
+    ids=["no number", "less than nothing", "no HTTP", "no chunk", "200 kB in bytes"],
+)
+def test_what_is_no_request_is_told_in_a_sentence(predictor, content, words):
+    with listening(create_app(predictor), http=Connections().protocol) as client:
+        status, answer = said(client.base_url.port, content)
+        assert status.startswith(b"HTTP/1.1 400 ") and words in answer["error"]
+        assert "Content-Length" in answer["cure"] and answer["reason"] == "no-http"
+        chunks = (picture(125)[place : place + 1] for place in range(len(picture(125))))
+        assert client.post("/invocations", content=chunks, headers=PNG).json()["count"] == 3
+
+
+def test_a_long_method_makes_no_long_line(predictor):
+    lines = []
+    with listening(create_app(predictor, log_line=lines.append), http=Connections().protocol) as client:
+        assert client.request("X" * 50_000, "/ping").status_code == 405
+    assert lines[0]["method"] == "X" * 20

@@ -5,7 +5,9 @@ keeps for ever, and every one takes a file descriptor. What a whole head is foll
 """
 
 import asyncio
+import json
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 try:
@@ -15,6 +17,12 @@ except ModuleNotFoundError:  # Windows has no such limit
 
 HEAD_TIMEOUT_S = 10  # for a whole head to arrive, and for the last answer to be taken; uvicorn's keep-alive is shorter
 MAX_CONNECTIONS = 512
+MAX_CHUNKS = 10_000  # of a body; each costs 12 us, whatever it holds, and clients send some 100 of 64 KiB
+NOT_HTTP = {
+    "error": "This is no request of HTTP/1.1.",
+    "cure": "Send Content-Length: <bytes of the body>, as any HTTP client does by itself.",
+    "reason": "no-http",
+}
 
 
 class Connections:
@@ -38,6 +46,7 @@ class Connection(H11Protocol):
         super().__init__(**options)
         self._all = all_of_them
         self._deadline: asyncio.TimerHandle | None = None
+        self.conn = Parser(h11.SERVER, self.config.h11_max_incomplete_event_size or 65536)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -56,6 +65,22 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._look()
+
+    def send_400_response(self, msg: str) -> None:
+        """Says what is wrong in the words of every other refusal; an answer that has begun can only be broken off."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        told = NOT_HTTP | ({"error": self.conn.problem} if self.conn.problem else {})
+        content = json.dumps(told).encode()
+        headers = {"content-type": "application/json", "content-length": str(len(content)), "connection": "close"}
+        for event in (
+            h11.Response(status_code=400, headers=list(headers.items())),
+            h11.Data(data=content),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -91,6 +116,32 @@ class Connection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class Parser(h11.Connection):
+    """h11's parser, which tells what is wrong, and reads a body of so many chunks and no more."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.problem, self._num_chunks = "", 0
+
+    def next_event(self):
+        """
+        Raises:
+            h11.RemoteProtocolError: What came is not HTTP, or a body in too many chunks.
+        """
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Data):
+                self._num_chunks += event.chunk_start
+                if self._num_chunks > MAX_CHUNKS:
+                    raise h11.RemoteProtocolError(f"a body in more than the {MAX_CHUNKS} chunks that are read")
+            elif isinstance(event, h11.Request):
+                self._num_chunks = 0
+        except h11.RemoteProtocolError as error:
+            self.problem = f"This is no request that is read here: {' '.join(str(error).split())[:200]}."
+            raise
+        return event
 
 
 def _max_connections() -> int:

@@ -70,7 +70,7 @@ class Observer:
                         {
                             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                             "client": (scope.get("client") or ["-"])[0],
-                            "method": scope["method"],
+                            "method": scope["method"][:20],
                             "path": quote(scope["path"][:200]),
                             "status": status,
                             "ms": round(1000 * seconds, 1),
