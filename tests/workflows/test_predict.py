@@ -1,9 +1,13 @@
 """Counts from files, folders, S3 and the web: the network by hand is the oracle, the servers are real."""
 
 import contextlib
+import errno
 import http.server
 import json
+import os
 import pathlib
+import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -234,13 +238,49 @@ def test_help_shows_an_example_and_waits_for_no_torch(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_device_or_a_pipe_is_read_no_further_than_allowed(tmp_path):
+def test_a_device_a_pipe_or_a_socket_is_not_waited_for(monkeypatch, tmp_path):
     places = Places(StorageOptions(), max_bytes=1000, timeout_s=5)
-    with pytest.raises(ValueError, match="more than max_mib"):
-        places.read("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as bound:
+        monkeypatch.chdir(tmp_path)  # a socket's path is short
+        bound.bind("socket.jpg")
+        for place in ("/dev/zero", "/dev/null", str(tmp_path / "pipe.jpg"), "socket.jpg"):
+            with pytest.raises(ValueError, match="a pipe, a socket or a device"):
+                places.read(place)
+    assert places.expand(str(tmp_path)) == [str(tmp_path / "pipe.jpg"), str(tmp_path / "socket.jpg")]
+    # Should a pipe take a file's place once it was looked at, nobody is waited for.
+    monkeypatch.setattr(stat, "S_ISREG", lambda mode: True)
+    assert places.read(str(tmp_path / "pipe.jpg")) == b""
     for max_bytes in (0, 33 * 2**20):
         with pytest.raises(ValueError, match=r"images of up to 32 MiB are read\. Type max_mib=32 or less"):
             Places(StorageOptions(), max_bytes, timeout_s=5)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(answers, monkeypatch, tmp_path):
+    (tmp_path / "closed").mkdir()
+    draw(tmp_path / "closed" / "unseen.png")
+    draw(tmp_path / "open.png")
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    scandir = os.scandir
+
+    def closed(path="."):  # chmod holds nothing back from root
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    code, found = answers([tmp_path])
+    unseen, gone, seen = found.values()
+    assert (
+        code == 1
+        and seen["count"]
+        and (unseen["image"], gone["image"])
+        == (
+            str(tmp_path / "closed"),
+            str(tmp_path / "gone.jpg"),
+        )
+    )
+    assert "Permission denied" in unseen["error"] and "No such file" in gone["error"]
 
 
 def test_a_name_that_a_terminal_would_obey_is_shown_and_not_obeyed(

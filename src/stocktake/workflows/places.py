@@ -1,6 +1,8 @@
 """Where pictures lie: on the disk, in S3, on the web; found and read one by one."""
 
 import http.client
+import os
+import stat
 import urllib.error
 import urllib.request
 from functools import cache
@@ -44,6 +46,9 @@ class Places:
     def expand(self, place: str) -> list[str]:
         """Returns the pictures under a folder, by name and however deep, or else the place itself.
 
+        What is named as a picture and is no file, and a folder that cannot be looked into, is among them: `read` says
+        what is wrong with it.
+
         Raises:
             ValueError: The folder holds no picture.
             StorageError: A bucket could not be listed.
@@ -59,8 +64,7 @@ class Places:
         elif scheme not in ("", "file"):
             raise ValueError(f"{scheme}:// is no place to read from; use a path, file://, s3://, http:// or https://")
         elif local_path(place).is_dir():
-            folder = Path(place.removeprefix("file://"))
-            found = [str(path) for path in folder.expanduser().rglob("*") if path.is_file() and _is_picture(path.name)]
+            found = _under(Path(place.removeprefix("file://")).expanduser())
         else:
             return [place]
         if not found:
@@ -79,9 +83,15 @@ class Places:
         if urlsplit(place).scheme in ("http", "https"):
             return self._read_web(place)
         path = local_path(place)
-        self._check_size(path.stat().st_size)
-        with path.open("rb") as file:
-            content = file.read(self.max_bytes + 1)  # a device or a pipe says that it has 0
+        facts = path.stat()
+        if stat.S_ISDIR(facts.st_mode):
+            next(os.scandir(path), None)  # says why it cannot be looked into
+            raise ValueError("it is a folder")
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("it is a pipe, a socket or a device, which may never end; save what it gives as a file")
+        self._check_size(facts.st_size)
+        with open(path, "rb", opener=_open_at_once) as file:
+            content = file.read(self.max_bytes + 1)  # it may grow
         self._check_size(len(content))
         return content
 
@@ -111,6 +121,17 @@ class Places:
                 f"it has at least {num_bytes / 2**20:.1f} MiB, more than max_mib={self.max_bytes / 2**20:g}; "
                 f"make it smaller, or type a larger max_mib, at most {MAX_BYTES / 2**20:g}"
             )
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # should it be a pipe by now, nobody is waited for
+
+
+def _under(folder: Path) -> list[str]:
+    unread = []
+    walk = os.walk(folder, onerror=lambda error: unread.append(error.filename))
+    found = [os.path.join(path, name) for path, _, names in walk for name in names if _is_picture(name)]
+    return found + unread
 
 
 def _is_picture(name: str) -> bool:
