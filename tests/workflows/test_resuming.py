@@ -9,6 +9,7 @@ from test_train import TINY, assert_same_weights, interrupt_at
 from untrained import turned
 
 from stocktake.callbacks.run_config import OtherConfig
+from stocktake.callbacks.run_data import OtherData
 from stocktake.checkpoints import CheckpointError, read_checkpoint
 from stocktake.workflows import hardware
 from stocktake.workflows.history import read_history
@@ -78,6 +79,41 @@ def test_a_finished_run_made_longer_is_the_longer_run(trained, typed, tmp_path, 
     assert losses[0] == losses[1]
     with pytest.raises(OtherConfig, match=f"{first.partition('=')[0].lstrip('+')} was .*, is "):
         typed(run, *SPOT, *options, first)
+
+
+def test_a_finished_run_made_longer_is_not_taken_for_finished_when_it_is_stopped(finished, typed, trained, monkeypatch):
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 12)
+        with pytest.raises(SystemExit):
+            typed(finished, *SPOT, "trainer.max_epochs=3")
+    typed(finished, *SPOT, "trainer.max_epochs=3")
+    whole = trained(*SPOT, "trainer.max_epochs=3")
+    assert metrics_of(finished)["steps"] == metrics_of(whole)["steps"] == 15
+    assert_same_weights(newest_step(finished), newest_step(whole))
+
+
+def test_a_longer_run_on_other_data_is_refused_and_the_finished_one_stays(finished, typed):
+    metrics, config = (finished / "metrics.json").read_bytes(), (finished / "config.yaml").read_bytes()
+    manifest = "0" * 64
+    (finished / "metrics.json").write_text(json.dumps(json.loads(metrics) | {"manifest_sha256": manifest}))
+    with pytest.raises(OtherData, match="begun on another dataset"):
+        typed(finished, *SPOT, "trainer.max_epochs=3")
+    assert metrics_of(finished)["manifest_sha256"] == manifest
+    assert (finished / "config.yaml").read_bytes() == config
+
+
+def test_loaders_that_are_made_anew_in_each_epoch_read_whole_epochs_after_an_interruption(
+    trained, typed, tmp_path, monkeypatch
+):
+    words = [*SPOT, "+trainer.reload_dataloaders_every_n_epochs=1", "trainer.max_epochs=3"]
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 2)
+        with pytest.raises(SystemExit):
+            typed(tmp_path, *words)
+    typed(tmp_path, *words)
+    whole = trained(*words)
+    assert metrics_of(tmp_path)["steps"] == metrics_of(whole)["steps"] == 15
+    assert_same_weights(newest_step(tmp_path), newest_step(whole))
 
 
 def test_a_schedule_over_the_whole_run_is_named_as_the_reason_why_it_gets_no_longer(trained, typed, tmp_path):

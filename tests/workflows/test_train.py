@@ -233,3 +233,8 @@ def test_a_training_that_diverges_says_so(configured, tmp_path):
 def test_a_value_that_only_the_user_knows_is_asked_for(configured, tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint has no value in experiment=resnet50_finetune: type checkpoint="):
         train(configured(tmp_path, "experiment=resnet50_finetune", *TINY))
+
+
+def test_a_sampler_of_lightnings_own_is_refused(configured, tmp_path):
+    with pytest.raises(ValueError, match=r"trainer\.overfit_batches=2 is not supported.*type data\.limit=32"):
+        train(configured(tmp_path, "experiment=resnet50", *TINY, "+trainer.overfit_batches=2"))

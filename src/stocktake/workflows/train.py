@@ -32,7 +32,7 @@ from stocktake.storage import Folder, StorageOptions, is_s3
 from stocktake.workflows.alone import alone_in
 from stocktake.workflows.beginnings import begins, require_size, what_is_shown
 from stocktake.workflows.console import quieten
-from stocktake.workflows.finishing import read_metrics, write_results
+from stocktake.workflows.finishing import METRICS_NAME, read_metrics, write_results
 from stocktake.workflows.hardware import (
     require_accelerator,
     require_usable_gpus,
@@ -79,6 +79,7 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
     before = read_config(run_dir) if cfg.resume else None
     finished = read_metrics(run_dir, cfg.optimized_metric) if before is not None else None
     if finished is not None and raised_lengths(cfg, before):
+        _check_data(cfg, finished, storage)
         finished = None
     whole = agreement.finished(finished and {"metrics": finished, "config": before}, run_dir)
     if whole is not None:  # hosts without a shared folder learn of it from the first rank
@@ -126,6 +127,7 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
     (run_dir / INTERRUPTED_NAME).unlink(missing_ok=True)
 
     if start is None or raised:  # else what began the run stays beside it
+        (run_dir / METRICS_NAME).unlink(missing_ok=True)  # of the shorter run: this one is not finished
         write_config(run_dir, cfg)
     try:
         if start is None and (given := cfg.get("checkpoint")):
@@ -164,6 +166,11 @@ def settle(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> None:
     """
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
+    if cfg.trainer.get("overfit_batches"):  # Lightning would put its own sampler in the place of the resumable one
+        raise ValueError(
+            f"trainer.overfit_batches={cfg.trainer.overfit_batches} is not supported. To see whether a model learns a "
+            f"few images by heart, type data.limit={cfg.data.batch_size} data.augment=null"
+        )
     require_accelerator("trainer.accelerator", cfg.trainer.accelerator)
     require_usable_gpus(cfg.trainer.accelerator)
     with open_dict(cfg):
