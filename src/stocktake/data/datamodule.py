@@ -95,7 +95,10 @@ class BinDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         loader = self.loader("train", shuffle=True, augment=self.augment)
         self._train_sampler = loader.sampler
-        self._train_sampler.start_at(self._epoch, self._batches_done)
+        if self.trainer and self.trainer.current_epoch > self._epoch:  # asked for anew, epochs after the run went on
+            self._train_sampler.start_at(self.trainer.current_epoch, 0)
+        else:
+            self._train_sampler.start_at(self._epoch, self._batches_done)
         return loader
 
     def val_dataloader(self) -> DataLoader:
