@@ -106,3 +106,9 @@ def test_steps_are_saved_on_the_way(tmp_path):
     with pytest.raises(RuntimeError, match="gone"):
         fit(tmp_path, Vanishes(), every_n_train_steps=1)
     assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["step-00000004.ckpt", "step-00000005.ckpt"]
+
+
+def test_a_save_that_is_due_at_an_epochs_end_comes_with_the_next_step(tmp_path):
+    fit(tmp_path, Line(), every_n_train_steps=NUM_BATCHES, check_val_every_n_epoch=2)
+    saved = sorted(path.name for path in tmp_path.glob("*.ckpt"))
+    assert saved == [f"step-{step:08d}.ckpt" for step in (NUM_BATCHES + 1, 2 * NUM_BATCHES)]

@@ -47,6 +47,7 @@ class SpotCheckpoint(ModelCheckpoint):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         super().on_train_start(trainer, module)
         self._is_told_to_stop, self._is_stopping = False, False
+        self._last_global_step_saved = trainer.global_step
         # In the place of Lightning's own handler, which broadcasts inside the signal and may cross other collectives.
         self._handler_before = signal.signal(signal.SIGTERM, self._take_note)
 
@@ -78,7 +79,9 @@ class SpotCheckpoint(ModelCheckpoint):
         )
         if follows or epoch_loop._should_accumulate():
             return  # an epoch's end, a validation, or gradients that no checkpoint holds: none can be resumed from
-        super().on_train_batch_end(trainer, module, *args)
+        # Counted from the last save, because one that is due at an epoch's end comes with the first step after it.
+        if trainer.global_step // self._every_n_train_steps > self._last_global_step_saved // self._every_n_train_steps:
+            self._save_last(trainer)
         if self._is_anyone_told_to_stop(trainer):
             self._save_last(trainer)
             self._is_stopping = True  # at the start of the next step, when this one has been logged
