@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
@@ -56,6 +57,15 @@ def test_a_fault_has_its_trace_first_and_its_message_last(capsys):
     first, *_, last = ended(capsys)
     assert first.startswith("Traceback")
     assert last == "KeyError: 'no such thing'"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(ValueError("bad"), "ValueError: bad"), (KeyError("x"), "KeyError: 'x'")]
+)
+def test_a_run_of_a_sweep_that_fails_is_told_at_once_as_hydra_tells_only_the_first(capsys, error, message):
+    with pytest.raises(CompactHydraException, match=message), plain_endings(is_sweep=True):
+        raise error
+    assert ended(capsys)[-1] == f"This run of the sweep failed, the others go on: {message}"
 
 
 def test_ctrl_c_ends_with_130_and_one_line(capsys):

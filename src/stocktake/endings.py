@@ -23,7 +23,7 @@ def plain_endings(is_sweep: bool = False, kept: Callable[[], str] = lambda: "") 
     Under torchrun the error goes on to whoever started the job.
 
     Args:
-        is_sweep: The other runs of a sweep go on; Hydra tells the message when they are done.
+        is_sweep: The other runs of a sweep go on. Of those that failed, Hydra tells the first when all are done.
         kept: After Ctrl-C, says what is kept and how to go on.
     """
     try:
@@ -39,13 +39,14 @@ def plain_endings(is_sweep: bool = False, kept: Callable[[], str] = lambda: "") 
         if "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         message = own_message(error)
-        if is_sweep:
-            from hydra.errors import CompactHydraException
-
-            raise CompactHydraException(message or _told_by_python(error)) from error
         if message is None:
             traceback.print_exception(error)
             message = _told_by_python(error)
+        if is_sweep:
+            from hydra.errors import CompactHydraException
+
+            print(f"\nThis run of the sweep failed, the others go on: {message}", file=sys.stderr, flush=True)
+            raise CompactHydraException(message) from error
         print(f"\n{message}", file=sys.stderr)
         sys.exit(1)
 

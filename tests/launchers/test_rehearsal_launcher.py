@@ -49,6 +49,14 @@ def test_hostile_words_arrive_byte_for_byte_and_run_nothing(tiny):
     assert not list(tiny.folder.rglob("ran"))
 
 
+def test_each_job_that_failed_is_told(tiny):
+    told = tiny.type(*REHEARSE, "fail=resnet5,resnet6")
+    assert told.returncode == 1
+    first, second = told.stdout.split("No result: ")[1:]
+    assert "AlgorithmError" in first and "no such backbone: resnet5" in first
+    assert "AlgorithmError" in second and "no such backbone: resnet6" in second
+
+
 def test_a_users_exception_is_on_the_screen(tiny):
     told = tiny.type(*REHEARSE, "fail=resnet5")
     assert told.returncode == 1

@@ -45,4 +45,6 @@ def job_returns(jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> li
         if result.status is JobStatus.COMPLETED:
             print(f"{job.name}: {plan.cfg.optimized_metric} {result.return_value:.4f}")
             print(f"  results in {plan.folder}, model in {job.description['ModelArtifacts']['S3ModelArtifacts']}")
+        elif len(returns) > 1:  # of several that failed, Hydra tells the first
+            print(f"No result: {result._return_value}")
     return returns
