@@ -14,6 +14,7 @@ from stocktake.checkpoints import CheckpointError, read_checkpoint
 from stocktake.workflows import hardware
 from stocktake.workflows.history import read_history
 from stocktake.workflows.resuming import NothingToResume, WouldOverwrite
+from stocktake.workflows.seal import sealed
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 RECIPE = [*TINY, "model.backbone=test_resnet", "data.batch_size=8", "data.limit=40"]
@@ -93,9 +94,9 @@ def test_a_finished_run_made_longer_is_not_taken_for_finished_when_it_is_stopped
 
 
 def test_a_longer_run_on_other_data_is_refused_and_the_finished_one_stays(finished, typed):
-    metrics, config = (finished / "metrics.json").read_bytes(), (finished / "config.yaml").read_bytes()
-    manifest = "0" * 64
-    (finished / "metrics.json").write_text(json.dumps(json.loads(metrics) | {"manifest_sha256": manifest}))
+    config, manifest = (finished / "config.yaml").read_bytes(), "0" * 64
+    metrics = sealed(metrics_of(finished) | {"manifest_sha256": manifest})
+    (finished / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(OtherData, match="begun on another dataset"):
         typed(finished, *SPOT, "trainer.max_epochs=3")
     assert metrics_of(finished)["manifest_sha256"] == manifest
