@@ -24,7 +24,7 @@ from pytorch_lightning import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from stocktake.config import build, build_all
-from stocktake.workflows.console import quieten
+from stocktake.console import quieten
 from stocktake.workflows.train import settle
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

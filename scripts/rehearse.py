@@ -17,8 +17,8 @@ OWN_KEYS = (
 
 @command("rehearse", lambda cfg: f"Rehearses a training on {cfg.hosts} hosts ...")
 def main(cfg: Config) -> None:
+    from stocktake.model.checkpoint_differences import differences
     from stocktake.rehearsal.command import rehearse
-    from stocktake.workflows.equal_checkpoints import differences
 
     sys.exit(rehearse(TRAIN_WORDS, FAULTS or f"[{','.join(cfg.faults)}]", differences, **cfg))
 

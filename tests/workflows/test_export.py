@@ -23,6 +23,7 @@ from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
 from stocktake.images import read_pixels
 from stocktake.model.counter import CALIBRATION_KEY
+from stocktake.overwriting import WouldReplaceError
 from stocktake.serving.model_folder import ModelFolderError
 from stocktake.serving.predictor import Predictor
 from stocktake.storage import Folder, StorageOptions
@@ -30,7 +31,6 @@ from stocktake.workflows.ensemble import combine
 from stocktake.workflows.export import export, write
 from stocktake.workflows.predict import predict
 from stocktake.workflows.provenance import evaluation_of
-from stocktake.workflows.replacing import WouldReplaceError
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
 

@@ -8,13 +8,13 @@ import torch
 from test_train import TINY, assert_same_weights, interrupt_at
 from untrained import turned
 
+from stocktake import hardware
 from stocktake.callbacks.run_config import OtherConfig
 from stocktake.callbacks.run_data import OtherData
 from stocktake.checkpoints import CheckpointError, read_checkpoint
-from stocktake.workflows import hardware
+from stocktake.checksum import sealed
 from stocktake.workflows.history import read_history
 from stocktake.workflows.resuming import NothingToResume, WouldOverwrite
-from stocktake.workflows.seal import sealed
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 RECIPE = [*TINY, "model.backbone=test_resnet", "data.batch_size=8", "data.limit=40"]

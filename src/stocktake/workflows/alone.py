@@ -7,8 +7,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from stocktake.locks import kept_from_others
 from stocktake.storage import is_s3, local_path
-from stocktake.workflows.locks import kept_from_others
 from stocktake.workflows.resuming import elsewhere
 
 

@@ -8,8 +8,8 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
 from torch import nn
 
+from stocktake.hardware import describe
 from stocktake.model.counter import BinCounter
-from stocktake.workflows.hardware import describe
 
 
 def begins(cfg: DictConfig, module: BinCounter) -> str:

@@ -125,7 +125,7 @@ def hardware() -> Iterator[Finding]:
     try:
         import torch
 
-        from stocktake.workflows.hardware import describe, suitable_precision
+        from stocktake.hardware import describe, suitable_precision
     except (ImportError, OSError) as error:  # a package, or one of its libraries, is missing
         yield Finding("processor", f"torch cannot be imported: {error}", SETUP, stops_training=True)
         return

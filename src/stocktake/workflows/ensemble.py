@@ -22,6 +22,7 @@ from stocktake.calibration import Calibration
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.checkpoints import BEST_KEY, Checkpoint, CheckpointError, find_checkpoint
 from stocktake.config import build
+from stocktake.console import quieten
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.model.counter import CALIBRATION_KEY
@@ -30,7 +31,6 @@ from stocktake.model.metrics import group_errors, summarise
 from stocktake.model.registry import ENSEMBLE
 from stocktake.shell import command, override
 from stocktake.storage import Folder, StorageOptions, join_url
-from stocktake.workflows.console import quieten
 from stocktake.workflows.evaluations import short_names
 from stocktake.workflows.finishing import CALIBRATION_NAME
 from stocktake.workflows.predicted_split import predict_split

@@ -17,20 +17,22 @@ from omegaconf import DictConfig
 
 from stocktake.calibration import apply_temperature, mismatch_score
 from stocktake.checkpoints import Checkpoint, count_train_bins
+from stocktake.checksum import sealed
 from stocktake.config import build
+from stocktake.console import quieten
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.products import read_products
 from stocktake.data.records import Product
+from stocktake.hardware import describe
+from stocktake.overwriting import require_replaceable
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
 from stocktake.report.wording import describe_what_was_seen
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url
 from stocktake.workflows.baselines import linear_baseline
-from stocktake.workflows.console import quieten
 from stocktake.workflows.evaluation_files import PREDICTIONS_SHA256
 from stocktake.workflows.evaluations import METRICS_KEY, PREDICTIONS_KEY
-from stocktake.workflows.hardware import describe
 from stocktake.workflows.history import read_history
 from stocktake.workflows.measured_certainty import measure_calibration
 from stocktake.workflows.measured_counts import measure, measure_majority
@@ -39,8 +41,6 @@ from stocktake.workflows.measured_leakage import measure_leakage
 from stocktake.workflows.measured_slices import measure_slices
 from stocktake.workflows.packages import versions
 from stocktake.workflows.predicted_split import predict_split
-from stocktake.workflows.replacing import require_replaceable
-from stocktake.workflows.seal import sealed
 
 REPORT_KEY = "report.html"
 MADE_OF = ("checkpoint_sha256", "manifest_sha256", "num_images")  # what an evaluation is, whatever it is called

@@ -10,8 +10,8 @@ import numpy
 import pyarrow
 import pyarrow.compute
 
+from stocktake.checksum import check_seal
 from stocktake.data.parquet import open_file, read_batches
-from stocktake.workflows.seal import check_seal
 
 COLUMNS = {"image_id": pyarrow.string(), "count": pyarrow.int64(), "probabilities": pyarrow.list_(pyarrow.float64())}
 GROUP = "group"  # which older files lack

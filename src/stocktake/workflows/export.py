@@ -23,6 +23,7 @@ from rich.progress import track
 
 from stocktake.checkpoints import Checkpoint, CheckpointError
 from stocktake.config import build
+from stocktake.console import quieten
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.data.resize_graph import OPSET, resize_graph
@@ -31,6 +32,7 @@ from stocktake.images import read_pixels
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.network_graph import network_graph
+from stocktake.overwriting import require_replaceable
 from stocktake.serving.model_folder import (
     CARD_NAME,
     FORMAT_VERSION,
@@ -41,13 +43,11 @@ from stocktake.serving.model_folder import (
     TRAINING_IMAGES,
 )
 from stocktake.storage import Folder, join_url, split_url
-from stocktake.workflows.console import quieten
 from stocktake.workflows.measured_images import are_drawn, measure_training_images
 from stocktake.workflows.model_card import model_card
 from stocktake.workflows.packages import versions
 from stocktake.workflows.provenance import commit, describe_networks, evaluation_of, run_dir_of
 from stocktake.workflows.quantisation import quantised
-from stocktake.workflows.replacing import require_replaceable
 
 MAX_DIFFERENCE = 1e-3  # of a probability, between ONNX Runtime and PyTorch
 DATA_LICENSE = "CC BY-NC-SA 3.0 US"  # of the Amazon Bin Image Dataset

@@ -13,11 +13,11 @@ from stocktake.callbacks.best import BestCheckpoint
 from stocktake.callbacks.spot import SpotCheckpoint
 from stocktake.callbacks.validations import Validations
 from stocktake.checkpoints import read_checkpoint
+from stocktake.checksum import check_seal, sealed
 from stocktake.data.identity import DATA_KEY
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, split_url
-from stocktake.workflows.seal import check_seal, sealed
 
 METRICS_NAME = "metrics.json"
 CALIBRATION_NAME = "calibration.json"

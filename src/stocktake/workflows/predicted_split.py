@@ -6,9 +6,9 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 
 from stocktake.data.datamodule import BinDataModule
+from stocktake.hardware import require_accelerator
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
-from stocktake.workflows.hardware import require_accelerator
 
 
 def predict_split(

@@ -17,9 +17,9 @@ from stocktake.data.manifest import MANIFEST_KEY, Manifest
 from stocktake.data.products import RECORDS_KEY
 from stocktake.data.quarantine import QUARANTINE_KEY
 from stocktake.data.split import SIDES
+from stocktake.locks import kept_from_others
 from stocktake.shell import typed_again
 from stocktake.storage import Folder, is_s3, join_url, local_path
-from stocktake.workflows.locks import kept_from_others
 
 NUM_SAMPLES = 20  # images whose size a forecast asks for
 

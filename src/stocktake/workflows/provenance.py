@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from stocktake.checkpoints import Checkpoint
+from stocktake.checksum import SEAL, check_seal
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
-from stocktake.workflows.seal import SEAL, check_seal
 
 
 def describe_networks(counter: BinCounter | Ensemble, config: dict[str, Any]) -> dict[str, str]:

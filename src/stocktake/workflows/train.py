@@ -22,23 +22,18 @@ from stocktake.callbacks.spot import Interrupted
 from stocktake.callbacks.validations import Validations
 from stocktake.checkpoints import read_checkpoint, start_from
 from stocktake.config import build, build_all
+from stocktake.console import quieten
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.data.manifest import Manifest, ManifestError
+from stocktake.hardware import require_accelerator, require_usable_gpus, suitable_channels_last, suitable_precision
 from stocktake.inputs.telling import how_to_go_on, kept_of_training
 from stocktake.model.counter import BinCounter
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3
 from stocktake.workflows.alone import alone_in
 from stocktake.workflows.beginnings import begins, require_size, what_is_shown
-from stocktake.workflows.console import quieten
 from stocktake.workflows.finishing import METRICS_NAME, read_metrics, write_results
-from stocktake.workflows.hardware import (
-    require_accelerator,
-    require_usable_gpus,
-    suitable_channels_last,
-    suitable_precision,
-)
 from stocktake.workflows.resuming import (
     MAY_DIFFER,
     Start,

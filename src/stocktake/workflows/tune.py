@@ -15,10 +15,10 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from stocktake.checkpoints import start_from
 from stocktake.config import build
+from stocktake.console import quieten
 from stocktake.model.counter import BinCounter
 from stocktake.report.tuning import Finding, render_tuning
 from stocktake.storage import Folder
-from stocktake.workflows.console import quieten
 from stocktake.workflows.train import settle
 
 PAGE_NAME, NUMBERS_NAME = "tune.html", "tune.json"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stocktake.workflows.equal_checkpoints import differences
+from stocktake.model.checkpoint_differences import differences
 
 
 def checkpoint() -> dict:

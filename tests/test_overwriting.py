@@ -6,9 +6,9 @@ import pytest
 from untrained import write_checkpoint
 
 from stocktake.checkpoints import Checkpoint
+from stocktake.overwriting import WouldReplaceError, require_replaceable
 from stocktake.storage import Folder, StorageError
 from stocktake.workflows.evaluate import evaluate
-from stocktake.workflows.replacing import WouldReplaceError, require_replaceable
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stocktake.workflows.hardware import require_usable_gpus, suitable_precision
+from stocktake.hardware import require_usable_gpus, suitable_precision
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "compute_120"]
 
