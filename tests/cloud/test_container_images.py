@@ -2,8 +2,8 @@
 
 import pytest
 
-from stocktake.cloud.images import ACCOUNTS, CPU_TAG, OLDER_ACCOUNTS, image_in, image_problems
 from stocktake.cloud.requests import training_job
+from stocktake.cloud.training_images import ACCOUNTS, CPU_TAG, OLDER_ACCOUNTS, image_in, image_problems
 
 AWSS = "{account}.dkr.ecr.{region}.{domain}/pytorch:2.14-cu133-amzn2023-sagemaker"
 

@@ -13,8 +13,8 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from stocktake.cloud.checks import check_request
 from stocktake.cloud.requests import TRAINING_JOB_PATHS, training_job, training_job_keys
+from stocktake.cloud.validation import check_request
 
 WIRE = Path(__file__).parent / "wire"
 PLACES = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hydra_plugins.stocktake_sagemaker.plan import OWN_KEYS, job_name, resolved_compute, training_requests
-from stocktake.cloud.checks import check_request
 from stocktake.cloud.requests import training_job, training_job_keys
+from stocktake.cloud.validation import check_request
 
 CONF = Path(__file__).parents[2] / "conf"
 ACCOUNT = {"bucket": "bins", "role_arn": "arn:aws:iam::123456789012:role/Stocktake"}

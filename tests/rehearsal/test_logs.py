@@ -3,7 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from stocktake.cloud.jobs import Jobs, LogPosition
+from stocktake.cloud.client import Jobs, LogPosition
 from stocktake.rehearsal.server import RehearsalServer
 
 

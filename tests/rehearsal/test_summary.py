@@ -5,9 +5,9 @@ import json
 import pytest
 from rich.console import Console
 
-from stocktake.cloud.board import table
-from stocktake.cloud.following import FollowedJob
-from stocktake.cloud.jobs import billed_s
+from stocktake.cloud.client import billed_s
+from stocktake.cloud.monitor import FollowedJob
+from stocktake.cloud.progress import table
 from stocktake.cloud.requests import training_job
 from stocktake.rehearsal.jobs import Attempt, Job
 from stocktake.rehearsal.summary import readable, summary, write_summaries

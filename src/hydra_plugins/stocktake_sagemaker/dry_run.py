@@ -12,7 +12,7 @@ def show(plans: Sequence[Plan], code: Any, script: str, problems: Sequence[Probl
     """Prints requests, words and what keeps them from being sent; secrets are covered.
 
     Args:
-        code: A `stocktake.cloud.packing.Code`.
+        code: A `stocktake.cloud.source_archive.Code`.
         script: What the instances run.
         list_files: Also name what is packed.
     """

@@ -56,7 +56,7 @@ class SageMakerLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         # Not at the top: Hydra imports this module at every start.
-        from stocktake.cloud.jobs import JobError
+        from stocktake.cloud.client import JobError
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
@@ -67,9 +67,9 @@ class SageMakerLauncher(Launcher):
             raise LaunchError(str(error)) from error
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
-        from stocktake.cloud.board import board
-        from stocktake.cloud.following import follow
-        from stocktake.cloud.packing import tracked_code
+        from stocktake.cloud.monitor import follow
+        from stocktake.cloud.progress import board
+        from stocktake.cloud.source_archive import tracked_code
 
         code = tracked_code()
         tags = {"commit": code.commit, "dirty": str(code.dirty).lower()}
@@ -209,7 +209,7 @@ class SageMakerLauncher(Launcher):
     def _submit(self, jobs: Any, plans: Sequence[Plan], code: Any, screen: Any, followed: list[Any]) -> None:
         """Uploads and sends what does not run yet, and adds each job to `followed`."""
         from stocktake.cloud import container
-        from stocktake.cloud.following import FollowedJob, wanted_instances
+        from stocktake.cloud.monitor import FollowedJob, wanted_instances
 
         code_url = None
         common = set.intersection(*(set(plan.words) for plan in plans))

@@ -85,8 +85,8 @@ def training_requests(
     Raises:
         ValueError: A key of `compute` is unknown.
     """
-    from stocktake.cloud.images import image_in
     from stocktake.cloud.requests import training_job
+    from stocktake.cloud.training_images import image_in
 
     known = set(inspect.signature(training_job).parameters)
     unknown = sorted(set(compute) - known - OWN_KEYS)

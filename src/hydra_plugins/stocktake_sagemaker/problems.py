@@ -51,9 +51,9 @@ def told(problems: Sequence[Problem]) -> str:
 
 def request_problems(plan: Plan, region: str) -> Iterator[Problem]:
     """Yields what AWS would refuse in the requests, or take and then not be able to run."""
-    from stocktake.cloud.checks import problem_lines
-    from stocktake.cloud.images import image_problems
     from stocktake.cloud.requests import training_job_keys
+    from stocktake.cloud.training_images import image_problems
+    from stocktake.cloud.validation import problem_lines
 
     for request in plan.requests:
         if request["RoleArn"] == PLACEHOLDERS["role_arn"]:

@@ -60,7 +60,7 @@ class RehearsalLauncher(SageMakerLauncher):
         if problems:
             raise LaunchError(told(problems))
 
-        from stocktake.cloud.jobs import Jobs
+        from stocktake.cloud.client import Jobs
         from stocktake.rehearsal.clean_python import clean_python
         from stocktake.rehearsal.runner import LocalRunner
         from stocktake.rehearsal.server import RehearsalServer

@@ -16,7 +16,7 @@ class LaunchError(CompactHydraException):
 
 def job_returns(jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> list[JobReturn]:
     """Fetches what each job left; one without a result is told by its own error, and the others all the same."""
-    from stocktake.cloud.jobs import JobError
+    from stocktake.cloud.client import JobError
 
     returns = []
     for plan, job in zip(plans, followed, strict=True):

@@ -21,7 +21,7 @@ def stored_problems(
 
     Args:
         plans: Of jobs that are not there yet.
-        code: A `stocktake.cloud.packing.Code`.
+        code: A `stocktake.cloud.source_archive.Code`.
         config: Of the launch, with Hydra's part.
         open_folder: The way to what the launcher itself writes.
         profile: Of these credentials; a job has its role's.

@@ -30,7 +30,7 @@ def words_problems(
     """Yields what would end the jobs in their first seconds.
 
     Args:
-        code: A `stocktake.cloud.packing.Code`.
+        code: A `stocktake.cloud.source_archive.Code`.
         config: Of the launch, with Hydra's part.
         befores: For each job's name the config.yaml of the run that it would go on with; then only that is compared.
     """

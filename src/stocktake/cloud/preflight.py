@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from stocktake.cloud.jobs import JobError, Jobs
+from stocktake.cloud.client import JobError, Jobs
 from stocktake.cloud.prices import hourly_usd
 from stocktake.storage import Folder, StorageOptions
 

@@ -2,7 +2,7 @@
 
 They are sent with boto3's client: it is a light dependency that is needed for credentials anyway, and its requests
 are these dictionaries as they stand. The sagemaker SDK's typed layer would send the same bytes after importing
-1,300 modules, and validates less than `stocktake.cloud.checks`.
+1,300 modules, and validates less than `stocktake.cloud.validation`.
 
 How a job's parts reach its instances:
 
@@ -91,7 +91,7 @@ def training_job(
 ) -> dict:
     """Returns the body of CreateTrainingJob.
 
-    Whatever is wrong with the values is left for `stocktake.cloud.checks.check_request` to tell, all at once.
+    Whatever is wrong with the values is left for `stocktake.cloud.validation.check_request` to tell, all at once.
 
     Args:
         code_url: S3 folder with code.tar.gz and container.py.

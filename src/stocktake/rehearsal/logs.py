@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from stocktake.cloud.checks import RequestError, check_request
+from stocktake.cloud.validation import RequestError, check_request
 from stocktake.rehearsal.jobs import RequestRefused
 
 TARGET_PREFIX = "Logs_20140328."

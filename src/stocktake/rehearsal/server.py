@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from stocktake.cloud.checks import RequestError, check_request
+from stocktake.cloud.validation import RequestError, check_request
 from stocktake.rehearsal import logs
 from stocktake.rehearsal.api_faults import ApiFaults, Blip
 from stocktake.rehearsal.faults import Fault

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stocktake.cloud.jobs import billed_s
+from stocktake.cloud.client import billed_s
 from stocktake.rehearsal.instance import chosen_instances
 from stocktake.rehearsal.jobs import Job
 

@@ -64,7 +64,7 @@ def wandb() -> Finding:
 
 def sagemaker(network: bool) -> Iterator[Finding]:
     """Region, bucket and role for jobs; only with `network` whether they are there, and the quotas."""
-    from stocktake.cloud.jobs import JobError
+    from stocktake.cloud.client import JobError
     from stocktake.cloud.preflight import check_bucket, check_role, find_region, no_region, quotas, session
 
     try:
@@ -96,7 +96,7 @@ def sagemaker(network: bool) -> Iterator[Finding]:
 
 
 def _quotas(found, quotas) -> Iterator[Finding]:
-    from stocktake.cloud.jobs import JobError
+    from stocktake.cloud.client import JobError
 
     names = [f"{INSTANCE_TYPE} for {way} usage" for way in ("training job", "spot training job")]
     try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stocktake.cloud.patience import Patience, Unavailable, is_passing
+from stocktake.cloud.retries import Patience, Unavailable, is_passing
 from stocktake.storage import Folder
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stocktake.cloud.packing import PackingError, tracked_code
+from stocktake.cloud.source_archive import PackingError, tracked_code
 
 
 def git(folder: Path, *words: str) -> None:

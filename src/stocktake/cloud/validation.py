@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from stocktake.cloud.rules import RULES
+from stocktake.cloud.validation_rules import RULES
 
 TYPES = {
     "string": (str,),

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stocktake.cloud.checks import check_request
-from stocktake.cloud.jobs import ENDED, JobError, Jobs, LogPosition
+from stocktake.cloud.client import ENDED, JobError, Jobs, LogPosition
+from stocktake.cloud.validation import check_request
 
 STEP = re.compile(r"\bstep=(\d+)(?:/(\d+))?")
 METRIC = re.compile(r"(?<!\S)([a-z_]+/[a-z_0-9]+)=([-+.0-9e]+|nan|[-+]?inf)(?!\S)")
@@ -77,7 +77,7 @@ def wanted_instances(resources: Mapping[str, Any]) -> str:
 
 
 class Screen(Protocol):
-    """Where a person sees it, see `stocktake.cloud.board`."""
+    """Where a person sees it, see `stocktake.cloud.progress`."""
 
     def log(self, job: FollowedJob, host: str, line: str) -> None: ...
 

@@ -11,8 +11,8 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from stocktake.cloud.checks import RequestError, check_request, python_pattern
 from stocktake.cloud.requests import training_job, training_job_keys
+from stocktake.cloud.validation import RequestError, check_request, python_pattern
 
 GOOD = {
     "job_name": "demo",

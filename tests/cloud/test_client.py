@@ -12,10 +12,10 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from stocktake.cloud.board import PlainBoard
-from stocktake.cloud.following import FollowedJob, follow
-from stocktake.cloud.jobs import JobError, Jobs
-from stocktake.cloud.patience import Patience, Unavailable
+from stocktake.cloud.client import JobError, Jobs
+from stocktake.cloud.monitor import FollowedJob, follow
+from stocktake.cloud.progress import PlainBoard
+from stocktake.cloud.retries import Patience, Unavailable
 from stocktake.storage import Folder
 
 DESCRIBED = {

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
-from stocktake.cloud.following import FollowedJob
-from stocktake.cloud.jobs import billed_s
+from stocktake.cloud.client import billed_s
+from stocktake.cloud.monitor import FollowedJob
 
 PLAIN_INTERVAL_S = 10.0  # between two lines that tell a job's step
 PLAIN_WIDTH = 140  # characters of the table at the end

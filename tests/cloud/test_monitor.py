@@ -3,8 +3,8 @@
 import pytest
 from rich.console import Console
 
-from stocktake.cloud.board import PlainBoard, log_line, progress, table
-from stocktake.cloud.following import FollowedJob
+from stocktake.cloud.monitor import FollowedJob
+from stocktake.cloud.progress import PlainBoard, log_line, progress, table
 
 
 @pytest.mark.parametrize(
