@@ -29,7 +29,7 @@ from statistics import median
 import benchmarking
 from measured_server import free_port, running
 
-from stocktake.images import read_pixels
+from stocktake.images.decoding import read_pixels
 from stocktake.serving.model_folder import FORMAT_VERSION, GRAPH_NAME, MODEL_NAME, num_cores
 from stocktake.serving.predictor import Answer, Predictor
 

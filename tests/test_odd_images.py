@@ -9,10 +9,10 @@ from odd_images import DEEP, JPEG, JPEGS, LOSSLESS, PHOTO, READ, REFUSED, many_s
 from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_image
 
-from stocktake import images
 from stocktake.data.images import BadImage, check_image
 from stocktake.data.transforms import decode
-from stocktake.images import UndecodableImage, is_plain_jpeg, read_pixels
+from stocktake.images import decoding
+from stocktake.images.decoding import UndecodableImage, is_plain_jpeg, read_pixels
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
@@ -100,14 +100,14 @@ def test_what_is_too_large_or_animated_is_refused_before_it_is_decoded(monkeypat
 
 
 def test_the_limits_are_reached_and_not_passed(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 45 * 70)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 45 * 70)
     assert read_pixels(JPEG).shape == (45, 70, 3)
-    monkeypatch.setattr(images, "MAX_PIXELS", 45 * 70 - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 45 * 70 - 1)
     for read in (read_pixels, decode, check_image):
         with pytest.raises(ValueError, match="70 x 45 pixels, more than the 3149 that are read"):
             read(JPEG)
     monkeypatch.undo()
-    monkeypatch.setattr(images, "MAX_BYTES", len(JPEG) - 1)
+    monkeypatch.setattr(decoding, "MAX_BYTES", len(JPEG) - 1)
     with pytest.raises(UndecodableImage, match=f"has {len(JPEG)} bytes, more than the {len(JPEG) - 1}"):
         decode(JPEG)
     monkeypatch.undo()
@@ -115,9 +115,9 @@ def test_the_limits_are_reached_and_not_passed(monkeypatch):
     assert read_pixels(saved(Image.new("1", (500, 10)), "PNG")).shape == (10, 500, 3)
     with pytest.raises(UndecodableImage, match="501 x 10 pixels, one side more than 50 times the other"):
         read_pixels(saved(Image.new("1", (501, 10)), "PNG"))
-    assert images.open_image(sized_jpeg(16_384, 3_000)).size == (16_384, 3_000)
+    assert decoding.open_image(sized_jpeg(16_384, 3_000)).size == (16_384, 3_000)
     with pytest.raises(UndecodableImage, match="more than the 16384 a side"):
-        images.open_image(sized_jpeg(16_385, 2_000))
+        decoding.open_image(sized_jpeg(16_385, 2_000))
 
 
 def test_sixteen_bits_are_what_their_upper_halves_are():

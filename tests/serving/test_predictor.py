@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from stocktake.image_statistics import ImageStatistics, TrainingImages
-from stocktake.images import UndecodableImage
+from stocktake.images.decoding import UndecodableImage
+from stocktake.images.statistics import ImageStatistics, TrainingImages
 from stocktake.serving.model_folder import ModelFolderError
 from stocktake.serving.predictor import Predictor
 

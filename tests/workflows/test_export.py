@@ -21,7 +21,7 @@ from stocktake.checkpoints import Checkpoint, CheckpointError, load_counter
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
-from stocktake.images import read_pixels
+from stocktake.images.decoding import read_pixels
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.overwriting import WouldReplaceError
 from stocktake.serving.model_folder import ModelFolderError

@@ -13,7 +13,7 @@ from stocktake.checkpoints import load_counter
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.manifest import SCHEMA, Manifest
 from stocktake.data.sampler import BatchPlan
-from stocktake.images import UndecodableImage, read_pixels
+from stocktake.images.decoding import UndecodableImage, read_pixels
 from stocktake.serving.app import create_app
 from stocktake.serving.predictor import Predictor
 from stocktake.storage import Folder

@@ -9,7 +9,7 @@ from PIL import Image
 from stocktake.data.datamodule import SyntheticBinDataModule
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import UndecodableImage
-from stocktake.image_statistics import measure_image
+from stocktake.images.statistics import measure_image
 from stocktake.storage import Folder
 from stocktake.workflows import measured_images
 from stocktake.workflows.measured_images import are_drawn, measure_images, measure_training_images

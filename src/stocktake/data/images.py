@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy
 from PIL import Image
 
-from stocktake.images import UndecodableImage, check_end, damaged, open_image
+from stocktake.images.decoding import UndecodableImage, check_end, damaged, open_image
 
 SMALLEST_SIDE_PX = 64  # below it items cannot be told apart; the smallest real bin image is 234 px
 

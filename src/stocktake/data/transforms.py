@@ -13,7 +13,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from stocktake.images import UndecodableImage, is_plain_jpeg, read_pixels
+from stocktake.images.decoding import UndecodableImage, is_plain_jpeg, read_pixels
 from stocktake.seeding import derive_seed
 
 __all__ = ["Augment", "Resize", "UndecodableImage", "decode"]

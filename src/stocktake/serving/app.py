@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from stocktake.images import UndecodableImage
+from stocktake.images.decoding import UndecodableImage
 from stocktake.serving.bodies import Arriving, Question, read_question
 from stocktake.serving.documents import invocation_refusals, invocation_request, refusals
 from stocktake.serving.observing import FACTS, Figures, LogLine, Observer

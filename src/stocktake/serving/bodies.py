@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from stocktake.images import EMPTY
+from stocktake.images.decoding import EMPTY
 from stocktake.serving.refusal import Refused, busy
 from stocktake.serving.stored import too_large
 

@@ -14,7 +14,7 @@ import numpy
 import onnxruntime
 
 from stocktake.calibration import Calibration
-from stocktake.image_statistics import TrainingImages
+from stocktake.images.statistics import TrainingImages
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"

@@ -14,8 +14,8 @@ import onnxruntime
 from numpy import ndarray
 
 from stocktake.calibration import Calibration, conformal_sets, mismatch_score
-from stocktake.image_statistics import TrainingImages
-from stocktake.images import read_pixels
+from stocktake.images.decoding import read_pixels
+from stocktake.images.statistics import TrainingImages
 from stocktake.serving.model_folder import (
     INPUT,
     OUTPUT,

@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from stocktake.images import MAX_BYTES
+from stocktake.images.decoding import MAX_BYTES
 from stocktake.serving.app import create_app
 from stocktake.serving.connections import Connections
 from stocktake.serving.model_folder import num_cores

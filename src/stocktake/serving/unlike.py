@@ -6,7 +6,7 @@ import numpy
 from numpy import ndarray
 from PIL import Image
 
-from stocktake.image_statistics import (
+from stocktake.images.statistics import (
     REFERENCE_PX,
     THREAD_PX,
     ImageStatistics,

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from stocktake.images import read_pixels
+from stocktake.images.decoding import read_pixels
 from stocktake.serving.predictor import Predictor
 from stocktake.workflows.answers import Answer
 

@@ -10,7 +10,7 @@ from rich.progress import track
 
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import UndecodableImage, decode
-from stocktake.image_statistics import ImageStatistics, TrainingImages, measure_image
+from stocktake.images.statistics import ImageStatistics, TrainingImages, measure_image
 from stocktake.storage import Folder, join_url
 
 NUM_READERS = 8  # threads that fetch, decode and measure; most of their time is the network's or a library's

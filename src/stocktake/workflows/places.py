@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import BaseError
 
-from stocktake.images import MAX_BYTES
+from stocktake.images.decoding import MAX_BYTES
 from stocktake.s3 import split_bucket
 from stocktake.storage import Folder, StorageOptions, is_s3, local_path
 from stocktake.workflows.web import answered

@@ -11,8 +11,8 @@ import pytest
 import scipy.ndimage
 from PIL import Image, ImageDraw, ImageFilter
 
-from stocktake import image_statistics
-from stocktake.image_statistics import (
+from stocktake.images import statistics
+from stocktake.images.statistics import (
     REFERENCE_PX,
     ImageStatistics,
     TrainingImages,
@@ -107,9 +107,9 @@ def test_large_pictures_are_measured_as_their_area_means():
 
 
 def test_rows_are_shared_out_by_area_where_sizes_do_not_divide(monkeypatch):
-    monkeypatch.setattr(image_statistics, "REFERENCE_PX", 2)
+    monkeypatch.setattr(statistics, "REFERENCE_PX", 2)
     # Three rows into two: each takes one whole row and half of the middle one.
-    shrunk = image_statistics._shrink_rows(numpy.array([[0.0], [30], [90]]))
+    shrunk = statistics._shrink_rows(numpy.array([[0.0], [30], [90]]))
     assert shrunk.ravel() == pytest.approx([(0 + 15) / 1.5, (15 + 90) / 1.5])
 
 
