@@ -56,7 +56,7 @@ class BackgroundTraffic:
 
 def main() -> None:
     os.environ["TOKIO_WORKER_THREADS"] = "1"  # as in the loader's workers
-    from stocktake.data.workers import take_long_turns
+    from stocktake.data.loading.workers import take_long_turns
     from stocktake.storage import Folder
 
     setting = json.loads(read_line(0))

@@ -55,7 +55,7 @@ def ours(setting: dict):
 def decode(setting: dict, traffic: BackgroundTraffic | None = None):
     import torch
 
-    from stocktake.data.images import check_image
+    from stocktake.data.ingest.image_checks import check_image
 
     torch.set_num_threads(1)
     folder = Path(setting["bucket_folder"])

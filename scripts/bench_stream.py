@@ -338,7 +338,7 @@ def fill_bucket(folder: Path, source: Path, num_copies: int, names: list[str]) -
 def write_manifest(folder: Path) -> None:
     import pyarrow
 
-    from stocktake.data.images import check_image
+    from stocktake.data.ingest.image_checks import check_image
     from stocktake.data.manifest import SCHEMA, Manifest
     from stocktake.storage import Folder
 

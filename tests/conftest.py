@@ -45,7 +45,7 @@ def shared_folder(tmp_path_factory, worker_id) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def synthetic_source(shared_folder) -> pathlib.Path:
     """A source bucket of drawn bins, as a folder; nobody may write into it."""
-    from stocktake.data.synthetic import write_synthetic_source
+    from stocktake.data.sources.synthetic import write_synthetic_source
 
     folder = shared_folder / "synthetic-source"
     with FileLock(f"{folder}.lock"):
@@ -57,8 +57,8 @@ def synthetic_source(shared_folder) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def synthetic_root(shared_folder, synthetic_source) -> pathlib.Path:
     """The dataset root that prepare makes of the drawn bins; nobody may write into it."""
-    from stocktake.data.ingest import Ingest
-    from stocktake.data.listing import read_listing
+    from stocktake.data.ingest.ingest import Ingest
+    from stocktake.data.sources.abid_list import read_listing
     from stocktake.data.split import Split
     from stocktake.storage import Folder
 

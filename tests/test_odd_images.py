@@ -9,7 +9,7 @@ from odd_images import DEEP, JPEG, JPEGS, LOSSLESS, PHOTO, READ, REFUSED, many_s
 from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_image
 
-from stocktake.data.images import BadImage, check_image
+from stocktake.data.ingest.image_checks import BadImage, check_image
 from stocktake.data.transforms import decode
 from stocktake.images import decoding
 from stocktake.images.decoding import UndecodableImage, is_plain_jpeg, read_pixels

@@ -14,7 +14,7 @@ from stocktake.callbacks.head_first import HeadFirst
 from stocktake.callbacks.step_lines import StepLines
 from stocktake.callbacks.unhurried import UnhurriedProgressBar, UnhurriedThroughputMonitor
 from stocktake.callbacks.weight_average import WeightAverage
-from stocktake.data.stream import num_images
+from stocktake.data.loading.dataset import num_images
 from stocktake.model.counter import BinCounter
 from stocktake.model.heads import CornHead, SoftLabelHead, SoftmaxHead
 

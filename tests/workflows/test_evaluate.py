@@ -8,9 +8,9 @@ import pytest
 from untrained import CALIBRATION, COUNTS, write_checkpoint
 
 from stocktake.data.identity import DataIdentity
-from stocktake.data.ingest import Ingest
-from stocktake.data.listing import read_listing
+from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.manifest import Manifest
+from stocktake.data.sources.abid_list import read_listing
 from stocktake.data.split import Split
 from stocktake.storage import Folder
 from stocktake.workflows.evaluate import evaluate

@@ -11,8 +11,8 @@ from untrained import write_checkpoint
 
 from stocktake.checkpoints import load_counter
 from stocktake.data.datamodule import BinDataModule
+from stocktake.data.loading.sampler import BatchPlan
 from stocktake.data.manifest import SCHEMA, Manifest
-from stocktake.data.sampler import BatchPlan
 from stocktake.images.decoding import UndecodableImage, read_pixels
 from stocktake.serving.app import create_app
 from stocktake.serving.predictor import Predictor

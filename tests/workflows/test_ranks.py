@@ -96,8 +96,8 @@ def test_ranks_of_other_words_end_with_the_key(words, tmp_path, change, named):
 
 @pytest.mark.slow
 def test_ranks_with_other_data_end_with_both_hashes(words, synthetic_source, tmp_path):
-    from stocktake.data.ingest import Ingest
-    from stocktake.data.listing import read_listing
+    from stocktake.data.ingest.ingest import Ingest
+    from stocktake.data.sources.abid_list import read_listing
     from stocktake.data.split import Split
     from stocktake.storage import Folder
 

@@ -6,9 +6,9 @@ from test_train import SPOT, TINY, interrupt_at
 
 from stocktake.callbacks.run_data import OtherData
 from stocktake.data.identity import DATA_KEY, DataIdentity
-from stocktake.data.ingest import Ingest
-from stocktake.data.listing import read_listing
+from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.manifest import Manifest
+from stocktake.data.sources.abid_list import read_listing
 from stocktake.data.split import Split
 from stocktake.storage import Folder
 from stocktake.workflows.train import EXIT_INTERRUPTED, train

@@ -11,7 +11,7 @@ from local_s3 import Faults
 
 from stocktake.callbacks.spot import SpotCheckpoint
 from stocktake.data.datamodule import BinDataModule
-from stocktake.data.stream import ChangedObject
+from stocktake.data.loading.dataset import ChangedObject
 from stocktake.storage import Folder, StorageError, StorageOptions
 from stocktake.workflows.evaluate import evaluate
 from stocktake.workflows.history import read_history

@@ -10,17 +10,17 @@ from filelock import FileLock
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from stocktake.data.cache import DiskCache
-from stocktake.data.drawn_root import DRAWN_SOURCE, check_drawing_place, check_drawn
-from stocktake.data.ingest import Ingest
-from stocktake.data.listing import check_counts, read_listing
+from stocktake.data.ingest.ingest import Ingest
+from stocktake.data.loading.cache import DiskCache
+from stocktake.data.loading.dataset import BatchLoader, ObjectImages
+from stocktake.data.loading.sampler import ResumableSampler
+from stocktake.data.loading.workers import WorkerStart, worker_context
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
-from stocktake.data.sampler import ResumableSampler
+from stocktake.data.sources.abid_list import check_counts, read_listing
+from stocktake.data.sources.drawn_root import DRAWN_SOURCE, check_drawing_place, check_drawn
+from stocktake.data.sources.synthetic import write_synthetic_source
 from stocktake.data.split import Split
-from stocktake.data.stream import BatchLoader, ObjectImages
-from stocktake.data.synthetic import write_synthetic_source
 from stocktake.data.transforms import Augment, Resize
-from stocktake.data.workers import WorkerStart, worker_context
 from stocktake.storage import Folder, StorageOptions, is_s3, local_path
 
 

@@ -21,8 +21,8 @@ from stocktake.checksum import sealed
 from stocktake.config import build
 from stocktake.console import quieten
 from stocktake.data.datamodule import BinDataModule
-from stocktake.data.products import read_products
-from stocktake.data.records import Product
+from stocktake.data.ingest.products import read_products
+from stocktake.data.sources.abid_records import Product
 from stocktake.hardware import describe
 from stocktake.overwriting import require_replaceable
 from stocktake.report.bins import BinPrediction

@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from stocktake.config import build
-from stocktake.data.ingest import Ingest
-from stocktake.data.listing import narrowed, read_listing
+from stocktake.data.ingest.ingest import Ingest
+from stocktake.data.ingest.products import RECORDS_KEY
+from stocktake.data.ingest.quarantine import QUARANTINE_KEY
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
-from stocktake.data.products import RECORDS_KEY
-from stocktake.data.quarantine import QUARANTINE_KEY
+from stocktake.data.sources.abid_list import narrowed, read_listing
 from stocktake.data.split import SIDES
 from stocktake.locks import kept_from_others
 from stocktake.shell import typed_again

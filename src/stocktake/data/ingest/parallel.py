@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-from stocktake.data.workers import take_long_turns
+from stocktake.data.loading.workers import take_long_turns
 
 
 def in_turn(

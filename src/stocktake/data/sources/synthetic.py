@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from rich.console import Console
 from rich.progress import track
 
-from stocktake.data.synthetic_products import COLOURS, Product, draw_product, invent_products
+from stocktake.data.sources.synthetic_products import COLOURS, Product, draw_product, invent_products
 
 SUPERSAMPLING = 2
 MIN_VISIBLE_FRACTION = 0.75

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocktake.data.records import BinRecord, InvalidRecord, Product, parse_record
+from stocktake.data.sources.abid_records import BinRecord, InvalidRecord, Product, parse_record
 
 
 def product(asin="B01", quantity=1, **more) -> dict:

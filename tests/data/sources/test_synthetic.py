@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from stocktake.data import synthetic
-from stocktake.data.synthetic import MIN_VISIBLE_FRACTION, draw_bin, write_synthetic_source
+from stocktake.data.sources import synthetic
+from stocktake.data.sources.synthetic import MIN_VISIBLE_FRACTION, draw_bin, write_synthetic_source
 
 SIZE_PX = (96, 80)
 

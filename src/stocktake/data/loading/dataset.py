@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from stocktake.data.cache import DiskCache
-from stocktake.data.fetching import FetchAhead
-from stocktake.data.sampler import BatchPlan
+from stocktake.data.loading.cache import DiskCache
+from stocktake.data.loading.prefetch import FetchAhead
+from stocktake.data.loading.sampler import BatchPlan
+from stocktake.data.loading.workers import named_end
 from stocktake.data.transforms import UndecodableImage, decode
-from stocktake.data.workers import named_end
 from stocktake.storage import Folder, join_url
 
 Batch = dict[str, Any]

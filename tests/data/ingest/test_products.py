@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet
 import pytest
+import stocktake.data.products
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import stocktake.data.products
-from stocktake.data.ingest import Ingest
-from stocktake.data.listing import read_listing
+from stocktake.data.ingest.ingest import Ingest
+from stocktake.data.ingest.products import RECORDS_KEY, GatheredProducts, ProductsError, read_products
 from stocktake.data.manifest import Manifest
-from stocktake.data.products import RECORDS_KEY, GatheredProducts, ProductsError, read_products
-from stocktake.data.records import Product, parse_record
+from stocktake.data.sources.abid_list import read_listing
+from stocktake.data.sources.abid_records import Product, parse_record
 from stocktake.data.split import Split
 from stocktake.storage import Folder, StorageError
 
@@ -95,7 +95,7 @@ def test_a_name_that_json_may_hold_and_utf8_may_not_is_spelt_out(asin, name):
 
 
 def test_more_rows_than_are_held_at_once_from_many_threads(monkeypatch):
-    monkeypatch.setattr(stocktake.data.products, "ROWS_PER_GROUP", 7)
+    monkeypatch.setattr(stocktake.data.ingest.products, "ROWS_PER_GROUP", 7)
     bins = [(f"{i:04d}", [Product(f"B{i}", None, i), PEN]) for i in range(500)]
     shuffled = random.Random(0).sample(bins, len(bins))
     root = Memory()

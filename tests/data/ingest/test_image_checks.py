@@ -7,7 +7,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from stocktake.data.images import BadImage, check_image
+from stocktake.data.ingest.image_checks import BadImage, check_image
 from stocktake.data.transforms import UndecodableImage, decode
 
 

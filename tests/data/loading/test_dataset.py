@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from stocktake.data.loading.dataset import ChangedObject, ObjectImages, num_images
+from stocktake.data.loading.sampler import BatchPlan
 from stocktake.data.manifest import Manifest
-from stocktake.data.sampler import BatchPlan
-from stocktake.data.stream import ChangedObject, ObjectImages, num_images
 from stocktake.data.transforms import Augment, Resize, UndecodableImage
 from stocktake.storage import Folder
 

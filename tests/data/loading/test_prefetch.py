@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stocktake.data.fetching import FetchAhead
+from stocktake.data.loading.prefetch import FetchAhead
 
 
 class Fetches:

@@ -14,12 +14,12 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from stocktake.data.ingest import Ingest, IngestError
-from stocktake.data.listing import read_listing
+from stocktake.data.ingest.existing import UNFINISHED_KEY, OtherSource
+from stocktake.data.ingest.ingest import Ingest, IngestError
+from stocktake.data.ingest.products import RECORDS_KEY
+from stocktake.data.ingest.quarantine import QUARANTINE_KEY, TooManyBad
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
-from stocktake.data.present import UNFINISHED_KEY, OtherSource
-from stocktake.data.products import RECORDS_KEY
-from stocktake.data.quarantine import QUARANTINE_KEY, TooManyBad
+from stocktake.data.sources.abid_list import read_listing
 from stocktake.data.split import GUARD, Split, SplitError
 from stocktake.storage import Folder, local_path
 

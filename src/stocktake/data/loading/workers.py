@@ -28,7 +28,7 @@ def worker_context() -> BaseContext:
     and this starts it at once, so that it does so while the model is still being built.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "stocktake.data.stream"])
+    context.set_forkserver_preload(["__main__", "stocktake.data.loading.dataset"])
     forkserver.ensure_running()
     return context
 

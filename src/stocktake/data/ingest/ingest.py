@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stocktake.data.collected import Bin, manifest_of
-from stocktake.data.duplicates import near_pairs, repeated
-from stocktake.data.images import BadImage, check_image
-from stocktake.data.listing import by_id, check_counts
+from stocktake.data.ingest.collected import Bin, manifest_of
+from stocktake.data.ingest.duplicates import near_pairs, repeated
+from stocktake.data.ingest.existing import UNFINISHED_KEY, Present, PresentImage, note_source
+from stocktake.data.ingest.image_checks import BadImage, check_image
+from stocktake.data.ingest.parallel import in_turn
+from stocktake.data.ingest.products import GatheredProducts
+from stocktake.data.ingest.quarantine import Quarantine
 from stocktake.data.manifest import Manifest
-from stocktake.data.present import UNFINISHED_KEY, Present, PresentImage, note_source
-from stocktake.data.products import GatheredProducts
-from stocktake.data.quarantine import Quarantine
-from stocktake.data.records import LARGEST_QUANTITY, InvalidRecord, parse_record
+from stocktake.data.sources.abid_list import by_id, check_counts
+from stocktake.data.sources.abid_records import LARGEST_QUANTITY, InvalidRecord, parse_record
 from stocktake.data.split import GUARD, Split, set_pairs_aside, set_twins_aside
-from stocktake.data.transfer import in_turn
 from stocktake.storage import Folder
 
 MAX_REQUESTS = 4096  # each has a thread of its own

@@ -15,7 +15,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from stocktake.data.parquet import read_batches
-from stocktake.data.records import Product
+from stocktake.data.sources.abid_records import Product
 from stocktake.shell import override
 from stocktake.storage import Folder, StorageError
 

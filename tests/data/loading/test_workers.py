@@ -9,8 +9,8 @@ import sys
 import pytest
 from torch.utils.data import Dataset
 
-from stocktake.data.stream import BatchLoader
-from stocktake.data.workers import WorkerLost, named_end, worker_context
+from stocktake.data.loading.dataset import BatchLoader
+from stocktake.data.loading.workers import WorkerLost, named_end, worker_context
 
 
 class Fatal(Dataset):

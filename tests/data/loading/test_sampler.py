@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from stocktake.data.sampler import ResumableSampler
+from stocktake.data.loading.sampler import ResumableSampler
 
 
 def rows(sampler) -> list[list[int]]:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stocktake.data.transfer import in_turn
+from stocktake.data.ingest.parallel import in_turn
 
 
 def refuse(*_):

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from stocktake.data.listing import ListError, by_id, check_counts, narrowed, read_listing, task_listing
+from stocktake.data.sources.abid_list import ListError, by_id, check_counts, narrowed, read_listing, task_listing
 from stocktake.storage import Folder
 
 

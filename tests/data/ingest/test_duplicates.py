@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as some
 
-from stocktake.data.duplicates import NEAR_DISTANCE, near_pairs, repeated
+from stocktake.data.ingest.duplicates import NEAR_DISTANCE, near_pairs, repeated
 
 
 @given(some.lists(some.integers(0, 2**64 - 1), max_size=30), some.lists(some.integers(0, 63), max_size=6))

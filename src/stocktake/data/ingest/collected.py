@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow
 
-from stocktake.data.images import ImageFacts
+from stocktake.data.ingest.image_checks import ImageFacts
 from stocktake.data.manifest import SCHEMA, Manifest
 from stocktake.data.split import GUARD, SIDES, Split, crossing_pairs
 

@@ -5,7 +5,7 @@ import hashlib
 import pyarrow
 import pytest
 
-from stocktake.data.cache import DiskCache
+from stocktake.data.loading.cache import DiskCache
 
 IMAGES = [bytes([number]) * 400_000 for number in range(4)]
 DIGESTS = [hashlib.sha256(image).hexdigest() for image in IMAGES]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import PurePosixPath
 
-from stocktake.data.records import LARGEST_QUANTITY
+from stocktake.data.sources.abid_records import LARGEST_QUANTITY
 from stocktake.s3 import PUBLIC_BUCKETS, split_bucket
 from stocktake.storage import Folder, is_s3, split_url
 

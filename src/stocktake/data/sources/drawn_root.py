@@ -3,10 +3,10 @@
 import shlex
 from collections.abc import Sequence
 
+from stocktake.data.ingest.existing import UNFINISHED_KEY
+from stocktake.data.ingest.products import RECORDS_KEY
+from stocktake.data.ingest.quarantine import QUARANTINE_KEY
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
-from stocktake.data.present import UNFINISHED_KEY
-from stocktake.data.products import RECORDS_KEY
-from stocktake.data.quarantine import QUARANTINE_KEY
 from stocktake.shell import override
 from stocktake.storage import Folder, is_s3, local_path
 
