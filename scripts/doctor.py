@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @command("doctor", "Looks at this machine ...")
 def main(cfg: Config) -> None:
-    from stocktake.workflows.doctor import doctor
+    from stocktake.diagnostics.doctor import doctor
 
     sys.exit(doctor(REPOSITORY, cfg.network))
 

@@ -147,7 +147,7 @@ class SageMakerLauncher(Launcher):
 
     def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str]]:
         """Returns the resolved group `compute`, words to add, and variables of the container."""
-        from stocktake.workflows.credentials import wandb_key
+        from stocktake.diagnostics.credentials import wandb_key
 
         compute, key = resolved_compute(cfg), wandb_key()
         if self.options.send_wandb_key:

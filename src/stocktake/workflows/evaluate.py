@@ -23,6 +23,7 @@ from stocktake.console import quieten
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.ingest.products import read_products
 from stocktake.data.sources.abid_records import Product
+from stocktake.diagnostics.packages import versions
 from stocktake.hardware import describe
 from stocktake.overwriting import require_replaceable
 from stocktake.report.bins import BinPrediction
@@ -39,7 +40,6 @@ from stocktake.workflows.measured_counts import measure, measure_majority
 from stocktake.workflows.measured_images import measure_images
 from stocktake.workflows.measured_leakage import measure_leakage
 from stocktake.workflows.measured_slices import measure_slices
-from stocktake.workflows.packages import versions
 from stocktake.workflows.predicted_split import predict_split
 
 REPORT_KEY = "report.html"

@@ -28,6 +28,7 @@ from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.data.resize_graph import OPSET, resize_graph
 from stocktake.data.transforms import Resize, decode
+from stocktake.diagnostics.packages import versions
 from stocktake.images.decoding import read_pixels
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
@@ -45,7 +46,6 @@ from stocktake.serving.model_folder import (
 from stocktake.storage import Folder, join_url, split_url
 from stocktake.workflows.measured_images import are_drawn, measure_training_images
 from stocktake.workflows.model_card import model_card
-from stocktake.workflows.packages import versions
 from stocktake.workflows.provenance import commit, describe_networks, evaluation_of, run_dir_of
 from stocktake.workflows.quantisation import quantised
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 
+from stocktake.diagnostics.credentials import wandb_key_source
 from stocktake.storage import Folder
-from stocktake.workflows.credentials import wandb_key_source
 
 ID_NAME = "wandb-run-id"
 SERVER = "https://api.wandb.ai"

@@ -13,9 +13,9 @@ from packaging.specifiers import SpecifierSet
 from rich.console import Console
 from rich.text import Text
 
+from stocktake.diagnostics import packages
+from stocktake.diagnostics.accounts import Finding, aws, sagemaker, wandb
 from stocktake.storage import Folder, StorageOptions
-from stocktake.workflows import packages
-from stocktake.workflows.accounts import Finding, aws, sagemaker, wandb
 
 SETUP = "rm -f .venv/.synced && make setup"  # make alone would not see what another pip did
 SMALLEST_DISK_GIB = 5  # a ResNet50's checkpoints, 10,441 images and the report

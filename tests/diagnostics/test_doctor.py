@@ -13,9 +13,9 @@ from collections import namedtuple
 
 import pytest
 
+from stocktake.diagnostics import doctor as ward
+from stocktake.diagnostics.credentials import aws_source, wandb_key_source
 from stocktake.hardware import suitable_precision
-from stocktake.workflows import doctor as ward
-from stocktake.workflows.credentials import aws_source, wandb_key_source
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 sys.path.append(str(REPOSITORY / "tests" / "launchers"))

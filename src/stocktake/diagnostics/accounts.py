@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stocktake.workflows.credentials import aws_source, wandb_key_source
+from stocktake.diagnostics.credentials import aws_source, wandb_key_source
 
 SAGEMAKER = "only hydra/launcher=sagemaker wants one"
 INSTANCE_TYPE = "ml.g5.xlarge"  # the first of compute.instance_types
