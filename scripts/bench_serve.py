@@ -58,9 +58,9 @@ def export_random_model(folder: str) -> dict:
     """Writes an exported model of random weights and `weights.pt`; returns what torch needs to know beside them."""
     import torch
 
-    from stocktake.calibration import Calibration
     from stocktake.data.resize_graph import OPSET, resize_graph
     from stocktake.data.transforms import Resize
+    from stocktake.metrics.calibration import Calibration
     from stocktake.model.counter import BinCounter
     from stocktake.model.heads import SoftmaxHead
     from stocktake.model.network_graph import network_graph

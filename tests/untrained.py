@@ -5,10 +5,10 @@ import zipfile
 
 import torch
 
-from stocktake.calibration import Calibration
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.config import build
 from stocktake.data.identity import DATA_KEY
+from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import CALIBRATION_KEY
 
 COUNTS = [1, 2, 3, 4, 5]

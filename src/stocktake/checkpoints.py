@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any, Self
 
-from stocktake.calibration import Calibration
 from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity, IdentityError
 from stocktake.data.manifest import ManifestError
+from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import CALIBRATION_KEY, BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import Classes, DescriptionError, check_arguments, check_plain, model_from

@@ -123,7 +123,7 @@ def test_the_nearest_key(typed, meant):
 
 
 def test_the_metrics_that_can_be_optimized_are_those_that_are_measured():
-    from stocktake.model.metrics import SCALARS
+    from stocktake.metrics.counts import SCALARS
 
     assert {name.removeprefix("valid/") for name in METRICS if name.startswith("valid/")} >= set(SCALARS)
 

@@ -7,7 +7,7 @@ import re
 import numpy
 import pytest
 
-from stocktake.calibration import expected_calibration_error, reliability
+from stocktake.metrics.calibration import expected_calibration_error, reliability
 from stocktake.report.certainty import describe_certainty
 from stocktake.report.html import TEMPLATES
 

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, mean_absolute_error, root_mean_squar
 
 from stocktake.checksum import sealed
 from stocktake.data.manifest import SCHEMA, Manifest
-from stocktake.model.significance import sign_flip_test
+from stocktake.metrics.significance import sign_flip_test
 from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows.evaluations import Evaluation, EvaluationError, read_evaluations, short_names
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from untrained import COUNTS, write_checkpoint
 
-from stocktake.calibration import Calibration
 from stocktake.checkpoints import Checkpoint, CheckpointError, load_counter, read_checkpoint, start_from
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
+from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.storage import Folder
 from stocktake.workflows.ensemble import combine

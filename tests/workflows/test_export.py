@@ -16,12 +16,12 @@ from PIL import Image
 from untrained import CALIBRATION, COUNTS, HEADS, write_checkpoint
 
 import stocktake
-from stocktake.calibration import Calibration
 from stocktake.checkpoints import Checkpoint, CheckpointError, load_counter
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
 from stocktake.images.decoding import read_pixels
+from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.overwriting import WouldReplaceError
 from stocktake.serving.model_folder import ModelFolderError

@@ -6,7 +6,7 @@ import numpy
 import pytest
 import scipy.stats
 
-from stocktake.calibration import Calibration, calibration_metrics
+from stocktake.metrics.calibration import Calibration, calibration_metrics
 from stocktake.workflows.measured_certainty import basic_interval, measure_calibration
 
 NUM_IMAGES = 6000

@@ -12,10 +12,10 @@ import sys
 import pytest
 import torch
 
-from stocktake.calibration import fit_temperature
 from stocktake.callbacks.run_config import OtherConfig
 from stocktake.checkpoints import load_counter
 from stocktake.data.datamodule import BinDataModule
+from stocktake.metrics.calibration import fit_temperature
 from stocktake.model.counter import BinCounter
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 

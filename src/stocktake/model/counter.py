@@ -15,9 +15,9 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor
 from torchmetrics import CatMetric, MeanMetric
 
-from stocktake.calibration import Calibration, expected_calibration_error
+from stocktake.metrics.calibration import Calibration, expected_calibration_error
+from stocktake.metrics.counts import CountMetrics
 from stocktake.model.heads import Head
-from stocktake.model.metrics import CountMetrics
 from stocktake.model.weights import create_backbone
 
 CALIBRATION_KEY = "calibration"  # in a checkpoint

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
-from stocktake.calibration import Calibration
+from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import BinCounter
 
 

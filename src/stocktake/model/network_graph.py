@@ -15,7 +15,7 @@ from stocktake.model.ensemble import Ensemble
 
 
 class CalibratedCounter(nn.Module):
-    """Says tempered P(count), as `stocktake.calibration.apply_temperature` does, in single precision."""
+    """Says tempered P(count), as `stocktake.metrics.calibration.apply_temperature` does, in single precision."""
 
     def __init__(self, counter: BinCounter | Ensemble):
         super().__init__()

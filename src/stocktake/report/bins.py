@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy
 from PIL import Image, ImageOps
 
-from stocktake.calibration import apply_temperature, mismatch_score
+from stocktake.metrics.calibration import apply_temperature, mismatch_score
 
 THUMBNAIL_PX = 480  # large enough to be looked at; the page shows it small, and at a click large
 NUM_PRODUCTS_SHOWN = 5

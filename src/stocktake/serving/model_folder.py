@@ -13,8 +13,8 @@ from typing import Any
 import numpy
 import onnxruntime
 
-from stocktake.calibration import Calibration
 from stocktake.images.statistics import TrainingImages
+from stocktake.metrics.calibration import Calibration
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"

@@ -18,16 +18,16 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from stocktake.calibration import Calibration
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.checkpoints import BEST_KEY, Checkpoint, CheckpointError, find_checkpoint
 from stocktake.config import build
 from stocktake.console import quieten
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
+from stocktake.metrics.calibration import Calibration
+from stocktake.metrics.counts import group_errors, summarise
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.model.ensemble import Ensemble
-from stocktake.model.metrics import group_errors, summarise
 from stocktake.model.registry import ENSEMBLE
 from stocktake.shell import command, override
 from stocktake.storage import Folder, StorageOptions, join_url

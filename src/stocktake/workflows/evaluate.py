@@ -15,7 +15,6 @@ import yaml
 from numpy import ndarray
 from omegaconf import DictConfig
 
-from stocktake.calibration import apply_temperature, mismatch_score
 from stocktake.checkpoints import Checkpoint, count_train_bins
 from stocktake.checksum import sealed
 from stocktake.config import build
@@ -25,6 +24,7 @@ from stocktake.data.ingest.products import read_products
 from stocktake.data.sources.abid_records import Product
 from stocktake.diagnostics.packages import versions
 from stocktake.hardware import describe
+from stocktake.metrics.calibration import apply_temperature, mismatch_score
 from stocktake.overwriting import require_replaceable
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation

@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 from numpy import ndarray
 
-from stocktake.calibration import (
+from stocktake.metrics.calibration import (
     Calibration,
     calibration_metrics,
     conformal_rank,
@@ -14,7 +14,7 @@ from stocktake.calibration import (
     reliability,
     risk_coverage,
 )
-from stocktake.model.metrics import share_interval
+from stocktake.metrics.counts import share_interval
 from stocktake.seeding import generator
 
 NUM_RESAMPLES = 500

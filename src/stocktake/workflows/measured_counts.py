@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 from numpy import ndarray
 
-from stocktake.model.metrics import SCALARS, bootstrap, group_errors, share_interval, summarise
+from stocktake.metrics.counts import SCALARS, bootstrap, group_errors, share_interval, summarise
 
 PER_COUNT = ("precision", "recall", "f1")
 MEANS = ("macro_precision", "macro_recall", "macro_f1")

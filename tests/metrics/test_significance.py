@@ -4,7 +4,7 @@ import numpy
 import pytest
 from scipy.stats import binomtest, permutation_test
 
-from stocktake.model.significance import holm, sign_flip_test
+from stocktake.metrics.significance import holm, sign_flip_test
 
 
 def singles(num_ahead: int, num_behind: int, num_equal: int = 5) -> numpy.ndarray:

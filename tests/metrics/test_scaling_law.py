@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
-from stocktake.workflows.error_curves import Form, block_errors, fit_curve, forms, resample_errors
+from stocktake.metrics.scaling_law import Form, block_errors, fit_curve, forms, resample_errors
 
 SIZES = numpy.array([1000, 2000, 4000, 8000])
 POWER, FLOORED, LOG_LINEAR = forms(0.4)

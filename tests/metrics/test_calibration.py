@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.classification import MulticlassCalibrationError
 
-from stocktake.calibration import (
+from stocktake.metrics.calibration import (
     Calibration,
     apply_temperature,
     calibration_metrics,
@@ -392,6 +392,6 @@ def test_counts_that_do_not_fit_the_probabilities_are_refused():
 
 def test_it_needs_nothing_but_numpy():
     names = {"torch", "scipy", "sklearn", "hydra", "pyarrow"}
-    command = f"import sys, stocktake.calibration; print(*sorted({names} & {{*sys.modules}}))"
+    command = f"import sys, stocktake.metrics.calibration; print(*sorted({names} & {{*sys.modules}}))"
     answer = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == []

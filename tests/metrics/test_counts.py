@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from stocktake.model.metrics import (
+from stocktake.metrics.counts import (
     SCALARS,
     CountMetrics,
     bootstrap_samples,
