@@ -9,13 +9,13 @@ from omegaconf import OmegaConf
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 
+from stocktake.evaluation.results import Evaluation, EvaluationError
 from stocktake.hardware import require_accelerator
 from stocktake.model.counter import BinCounter
 from stocktake.model.heads import SoftmaxHead
 from stocktake.storage import StorageOptions
 from stocktake.workflows.beginnings import require_size, what_is_shown
 from stocktake.workflows.evaluate import last_lines
-from stocktake.workflows.evaluations import Evaluation, EvaluationError
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
 

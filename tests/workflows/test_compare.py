@@ -15,9 +15,9 @@ from sklearn.metrics import accuracy_score, mean_absolute_error, root_mean_squar
 
 from stocktake.checksum import sealed
 from stocktake.data.manifest import SCHEMA, Manifest
+from stocktake.evaluation.results import Evaluation, EvaluationError, read_evaluations, short_names
 from stocktake.metrics.significance import sign_flip_test
 from stocktake.storage import Folder, StorageOptions
-from stocktake.workflows.evaluations import Evaluation, EvaluationError, read_evaluations, short_names
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "compare.py"
 COUNTS = numpy.array([1, 2, 3])

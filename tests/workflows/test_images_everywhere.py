@@ -13,13 +13,13 @@ from stocktake.checkpoints import load_counter
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.loading.sampler import BatchPlan
 from stocktake.data.manifest import SCHEMA, Manifest
+from stocktake.evaluation.predict_split import predict_split
 from stocktake.images.decoding import UndecodableImage, read_pixels
 from stocktake.serving.app import create_app
 from stocktake.serving.predictor import Predictor
 from stocktake.storage import Folder
 from stocktake.workflows.export import export
 from stocktake.workflows.predict import predict
-from stocktake.workflows.predicted_split import predict_split
 
 IMAGES = READ | {name: content for name, (content, _) in REFUSED.items()}
 TOLERANCE = 1e-4

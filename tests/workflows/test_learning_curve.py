@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 
-from stocktake.workflows.evaluations import EvaluationError
+from stocktake.evaluation.results import EvaluationError
 from stocktake.workflows.learning_curve import learning_curve
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts/learning_curve.py"

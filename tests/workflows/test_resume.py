@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from stocktake.evaluation.training_history import read_history
 from stocktake.storage import Folder
-from stocktake.workflows.history import read_history
 from stocktake.workflows.train import EXIT_INTERRUPTED
 
 REPOSITORY = Path(__file__).parents[2]

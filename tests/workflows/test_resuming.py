@@ -13,7 +13,7 @@ from stocktake.callbacks.run_config import OtherConfig
 from stocktake.callbacks.run_data import OtherData
 from stocktake.checkpoints import CheckpointError, read_checkpoint
 from stocktake.checksum import sealed
-from stocktake.workflows.history import read_history
+from stocktake.evaluation.training_history import read_history
 from stocktake.workflows.resuming import NothingToResume, WouldOverwrite
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 

@@ -12,9 +12,9 @@ from local_s3 import Faults
 from stocktake.callbacks.spot import SpotCheckpoint
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.loading.dataset import ChangedObject
+from stocktake.evaluation.training_history import read_history
 from stocktake.storage import Folder, StorageError, StorageOptions
 from stocktake.workflows.evaluate import evaluate
-from stocktake.workflows.history import read_history
 from stocktake.workflows.prepare import prepare
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 

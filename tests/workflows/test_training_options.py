@@ -8,9 +8,9 @@ import torch
 from pytorch_lightning import Callback
 
 from stocktake.checkpoints import load_counter
+from stocktake.evaluation.training_history import read_history
 from stocktake.workflows import train as workflow
 from stocktake.workflows.evaluate import evaluate
-from stocktake.workflows.history import read_history
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 # No dropout, no batch statistics: what a step does depends on its images alone.

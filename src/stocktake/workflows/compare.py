@@ -13,6 +13,8 @@ from rich.progress import track
 from rich.table import Table
 
 from stocktake.config import build
+from stocktake.evaluation.comparison import Measured, measure_comparison
+from stocktake.evaluation.results import read_evaluations, short_names
 from stocktake.report.comparison import (
     COMPARED,
     describe_comparison,
@@ -22,8 +24,6 @@ from stocktake.report.comparison import (
 )
 from stocktake.report.wording import Estimate, describe_leaks
 from stocktake.storage import Folder, join_url
-from stocktake.workflows.evaluations import read_evaluations, short_names
-from stocktake.workflows.measured_comparison import Measured, measure_comparison
 
 PAGE_KEY, FIGURES_KEY = "comparison.html", "comparison.json"
 

@@ -24,6 +24,8 @@ from stocktake.config import build
 from stocktake.console import quieten
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
+from stocktake.evaluation.predict_split import predict_split
+from stocktake.evaluation.results import short_names
 from stocktake.metrics.calibration import Calibration
 from stocktake.metrics.counts import group_errors, summarise
 from stocktake.model.counter import CALIBRATION_KEY
@@ -31,9 +33,7 @@ from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import ENSEMBLE
 from stocktake.shell import command, override
 from stocktake.storage import Folder, StorageOptions, join_url
-from stocktake.workflows.evaluations import short_names
 from stocktake.workflows.finishing import CALIBRATION_NAME
-from stocktake.workflows.predicted_split import predict_split
 from stocktake.workflows.resuming import CONFIG_NAME
 
 # Members that differ in one of these see other pictures, may have seen the others' validation bins, or make it

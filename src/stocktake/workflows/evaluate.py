@@ -23,6 +23,16 @@ from stocktake.data.datamodule import BinDataModule
 from stocktake.data.ingest.products import read_products
 from stocktake.data.sources.abid_records import Product
 from stocktake.diagnostics.packages import versions
+from stocktake.evaluation.baselines import linear_baseline
+from stocktake.evaluation.calibration_metrics import measure_calibration
+from stocktake.evaluation.count_metrics import measure, measure_majority
+from stocktake.evaluation.files import PREDICTIONS_SHA256
+from stocktake.evaluation.image_statistics import measure_images
+from stocktake.evaluation.leakage import measure_leakage
+from stocktake.evaluation.predict_split import predict_split
+from stocktake.evaluation.results import METRICS_KEY, PREDICTIONS_KEY
+from stocktake.evaluation.slices import measure_slices
+from stocktake.evaluation.training_history import read_history
 from stocktake.hardware import describe
 from stocktake.metrics.calibration import apply_temperature, mismatch_score
 from stocktake.overwriting import require_replaceable
@@ -31,16 +41,6 @@ from stocktake.report.html import render_evaluation
 from stocktake.report.wording import describe_what_was_seen
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url
-from stocktake.workflows.baselines import linear_baseline
-from stocktake.workflows.evaluation_files import PREDICTIONS_SHA256
-from stocktake.workflows.evaluations import METRICS_KEY, PREDICTIONS_KEY
-from stocktake.workflows.history import read_history
-from stocktake.workflows.measured_certainty import measure_calibration
-from stocktake.workflows.measured_counts import measure, measure_majority
-from stocktake.workflows.measured_images import measure_images
-from stocktake.workflows.measured_leakage import measure_leakage
-from stocktake.workflows.measured_slices import measure_slices
-from stocktake.workflows.predicted_split import predict_split
 
 REPORT_KEY = "report.html"
 MADE_OF = ("checkpoint_sha256", "manifest_sha256", "num_images")  # what an evaluation is, whatever it is called

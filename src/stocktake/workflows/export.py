@@ -29,6 +29,7 @@ from stocktake.data.manifest import Manifest
 from stocktake.data.resize_graph import OPSET, resize_graph
 from stocktake.data.transforms import Resize, decode
 from stocktake.diagnostics.packages import versions
+from stocktake.evaluation.image_statistics import are_drawn, measure_training_images
 from stocktake.images.decoding import read_pixels
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
@@ -44,7 +45,6 @@ from stocktake.serving.model_folder import (
     TRAINING_IMAGES,
 )
 from stocktake.storage import Folder, join_url, split_url
-from stocktake.workflows.measured_images import are_drawn, measure_training_images
 from stocktake.workflows.model_card import model_card
 from stocktake.workflows.provenance import commit, describe_networks, evaluation_of, run_dir_of
 from stocktake.workflows.quantisation import quantised

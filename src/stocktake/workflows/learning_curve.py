@@ -11,11 +11,11 @@ from numpy import ndarray
 from omegaconf import DictConfig, OmegaConf
 
 from stocktake.config import build
+from stocktake.evaluation.results import Evaluation, EvaluationError, read_evaluations
 from stocktake.metrics.scaling_law import Curve, block_errors, fit_curve, forms, resample_errors
 from stocktake.report.training_size import render_learning_curve
 from stocktake.shell import command
 from stocktake.storage import Folder, join_url
-from stocktake.workflows.evaluations import Evaluation, EvaluationError, read_evaluations
 
 PAGE_KEY = "learning_curve.html"
 METRICS = ("accuracy", "rmse_mean")

@@ -6,8 +6,8 @@ import numpy
 import pytest
 import scipy.stats
 
+from stocktake.evaluation.calibration_metrics import basic_interval, measure_calibration
 from stocktake.metrics.calibration import Calibration, calibration_metrics
-from stocktake.workflows.measured_certainty import basic_interval, measure_calibration
 
 NUM_IMAGES = 6000
 

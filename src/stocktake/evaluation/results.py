@@ -9,10 +9,10 @@ import numpy
 from numpy import ndarray
 
 from stocktake.data.manifest import Manifest
+from stocktake.evaluation.files import GROUP, probabilities, read_metrics, read_predictions
 from stocktake.s3 import StorageError
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url
-from stocktake.workflows.evaluation_files import GROUP, probabilities, read_metrics, read_predictions
 
 METRICS_KEY, PREDICTIONS_KEY = "metrics.json", "predictions.parquet"
 NUM_NAMED = 3  # bins that an error names

@@ -10,11 +10,11 @@ from typing import Any
 import numpy
 from numpy import ndarray
 
+from stocktake.evaluation.calibration_metrics import basic_interval, resampled_rows
+from stocktake.evaluation.results import Evaluation
 from stocktake.metrics.calibration import apply_temperature, expected_calibration_error
 from stocktake.metrics.counts import bootstrap_samples, group_errors, percentile_interval, share_interval, summarise
 from stocktake.metrics.significance import holm, sign_flip_test
-from stocktake.workflows.evaluations import Evaluation
-from stocktake.workflows.measured_certainty import basic_interval, resampled_rows
 
 SUMMARISED = ("accuracy", "within_one", "mae", "rmse", "rmse_mean")
 SHARES = ("accuracy", "within_one")

@@ -4,7 +4,7 @@ import numpy
 import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error
 
-from stocktake.workflows.measured_slices import cut_into_slices, measure_slices
+from stocktake.evaluation.slices import cut_into_slices, measure_slices
 
 COUNTS_K = numpy.array([1, 2, 3])
 

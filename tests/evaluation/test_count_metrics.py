@@ -4,7 +4,7 @@ import numpy
 import pytest
 import scipy.stats
 
-from stocktake.workflows.measured_counts import measure, measure_majority
+from stocktake.evaluation.count_metrics import measure, measure_majority
 
 COUNTS_K = numpy.array([1, 2, 4])
 

@@ -7,8 +7,8 @@ import pyarrow
 
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
+from stocktake.evaluation.image_statistics import are_drawn
 from stocktake.storage import Folder, join_url
-from stocktake.workflows.measured_images import are_drawn
 
 
 def measure_leakage(

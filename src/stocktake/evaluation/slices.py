@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 from numpy import ndarray
 
-from stocktake.workflows.measured_counts import measure
+from stocktake.evaluation.count_metrics import measure
 
 NUM_SLICES = 4
 UNKNOWN = {"value": None, "low": None, "high": None}

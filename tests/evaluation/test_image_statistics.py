@@ -9,14 +9,14 @@ from PIL import Image
 from stocktake.data.datamodule import SyntheticBinDataModule
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import UndecodableImage
+from stocktake.evaluation import image_statistics
+from stocktake.evaluation.image_statistics import are_drawn, measure_images, measure_training_images
 from stocktake.images.statistics import measure_image
 from stocktake.storage import Folder
-from stocktake.workflows import measured_images
-from stocktake.workflows.measured_images import are_drawn, measure_images, measure_training_images
 
 
 def test_rows_are_measured_in_their_order(synthetic_root, monkeypatch, capsys):
-    monkeypatch.setattr(measured_images, "CHUNK", 7)
+    monkeypatch.setattr(image_statistics, "CHUNK", 7)
     root = Folder(str(synthetic_root))
     rows = Manifest.read(root).side("all", limit=20)
     measured = measure_images(root, rows)
@@ -40,7 +40,7 @@ def test_a_file_that_is_no_picture_any_more_is_told(tmp_path, synthetic_root):
 
 
 def test_training_pictures_are_measured_all_over_the_split(synthetic_root, monkeypatch):
-    monkeypatch.setattr(measured_images, "NUM_SAMPLED", 10)
+    monkeypatch.setattr(image_statistics, "NUM_SAMPLED", 10)
     root = Folder(str(synthetic_root))
     rows = Manifest.read(root).side("train")
     training = measure_training_images(root, rows, are_drawn=True)
