@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from local_s3 import local_s3
 
+from stocktake.inference.image_reader import Places
 from stocktake.s3 import Credentials, let_fsspec_use_obstore, split_bucket
 from stocktake.storage import Folder, StorageError, StorageOptions
-from stocktake.workflows.places import Places
 
 KEYS = ["v#1", "shelf A #3", "50% off?", "a?b=c#d", "ü é", "[1]"]
 

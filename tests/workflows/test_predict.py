@@ -21,8 +21,8 @@ from PIL import Image
 
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.config import build
+from stocktake.inference.image_reader import Places
 from stocktake.storage import Folder, StorageOptions
-from stocktake.workflows.places import Places
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "predict.py"
 SIDE_PX = 32

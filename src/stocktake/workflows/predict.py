@@ -9,9 +9,9 @@ from rich.progress import track
 from rich.table import Table
 
 from stocktake.config import build
+from stocktake.inference.image_reader import READ_ERRORS, Places
+from stocktake.inference.prediction import Answer, printable
 from stocktake.storage import StorageOptions
-from stocktake.workflows.answers import Answer, printable
-from stocktake.workflows.places import READ_ERRORS, Places
 
 COUNTED_BY = ("checkpoint", "exported", "endpoint")
 
@@ -53,14 +53,14 @@ def _counting(cfg: DictConfig, storage: StorageOptions):
         )
     # Only here torch: the other two do without it.
     if cfg.endpoint is not None:
-        from stocktake.workflows.counting_with_server import ServerCounting
+        from stocktake.inference.http_backend import ServerCounting
 
         return ServerCounting(cfg.endpoint, cfg.timeout_s, cfg.num_requests, cfg.max_tries)
     if cfg.exported is not None:
-        from stocktake.workflows.counting_with_onnx import OnnxCounting
+        from stocktake.inference.onnx_backend import OnnxCounting
 
         return OnnxCounting(cfg.exported)
-    from stocktake.workflows.counting_with_torch import TorchCounting
+    from stocktake.inference.torch_backend import TorchCounting
 
     return TorchCounting(cfg.checkpoint, storage, cfg.batch_size, cfg.device)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from stocktake.checkpoints import load_counter
 from stocktake.data.transforms import Resize, decode
+from stocktake.inference.image_reader import READ_ERRORS
+from stocktake.inference.prediction import Answer
 from stocktake.storage import StorageOptions
-from stocktake.workflows.answers import Answer
-from stocktake.workflows.places import READ_ERRORS
 
 NUM_READERS = 8  # threads that fetch and decode the next batch while the network sees this one
 

@@ -13,9 +13,9 @@ import obstore
 from obstore.exceptions import BaseError
 
 from stocktake.images.decoding import MAX_BYTES
+from stocktake.inference.web import answered
 from stocktake.s3 import split_bucket
 from stocktake.storage import Folder, StorageOptions, is_s3, local_path
-from stocktake.workflows.web import answered
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")  # what is taken from a folder
 # What finding, reading and decoding can raise; StorageError is an OSError, UndecodableImage a ValueError.

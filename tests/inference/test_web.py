@@ -7,10 +7,10 @@ import urllib.request
 
 import pytest
 
+from stocktake.inference.http_backend import Endpoint, EndpointError
+from stocktake.inference.image_reader import Places
+from stocktake.inference.web import answered
 from stocktake.storage import StorageOptions
-from stocktake.workflows.counting_with_server import Endpoint, EndpointError
-from stocktake.workflows.places import Places
-from stocktake.workflows.web import answered
 
 TIMEOUT_S = 0.3
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from stocktake.images.decoding import read_pixels
+from stocktake.inference.prediction import Answer
 from stocktake.serving.predictor import Predictor
-from stocktake.workflows.answers import Answer
 
 
 class OnnxCounting:

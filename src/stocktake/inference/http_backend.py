@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-from stocktake.workflows.answers import Answer
-from stocktake.workflows.places import READ_ERRORS
-from stocktake.workflows.web import answered
+from stocktake.inference.image_reader import READ_ERRORS
+from stocktake.inference.prediction import Answer
+from stocktake.inference.web import answered
 
 MAX_WAIT_S = 30  # a longer Retry-After is not waited for
 SUM_TOLERANCE = 1e-2  # of all P(count)

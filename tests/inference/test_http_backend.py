@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from stocktake.workflows.counting_with_server import Endpoint, EndpointError
+from stocktake.inference.http_backend import Endpoint, EndpointError
 from stocktake.workflows.predict import predict
 
 
