@@ -58,12 +58,12 @@ def export_random_model(folder: str) -> dict:
     """Writes an exported model of random weights and `weights.pt`; returns what torch needs to know beside them."""
     import torch
 
-    from stocktake.data.resize_graph import OPSET, resize_graph
     from stocktake.data.transforms import Resize
     from stocktake.metrics.calibration import Calibration
     from stocktake.model.counter import BinCounter
     from stocktake.model.heads import SoftmaxHead
-    from stocktake.model.network_graph import network_graph
+    from stocktake.onnx_export.network_graph import network_graph
+    from stocktake.onnx_export.resize_graph import OPSET, resize_graph
     from stocktake.workflows.export import joined
 
     torch.manual_seed(0)

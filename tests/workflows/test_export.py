@@ -23,6 +23,7 @@ from stocktake.data.transforms import Resize, decode
 from stocktake.images.decoding import read_pixels
 from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import CALIBRATION_KEY
+from stocktake.onnx_export.provenance import evaluation_of
 from stocktake.overwriting import WouldReplaceError
 from stocktake.serving.model_folder import ModelFolderError
 from stocktake.serving.predictor import Predictor
@@ -30,7 +31,6 @@ from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.export import export, write
 from stocktake.workflows.predict import predict
-from stocktake.workflows.provenance import evaluation_of
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
 

@@ -26,14 +26,17 @@ from stocktake.config import build
 from stocktake.console import quieten
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
-from stocktake.data.resize_graph import OPSET, resize_graph
 from stocktake.data.transforms import Resize, decode
 from stocktake.diagnostics.packages import versions
 from stocktake.evaluation.image_statistics import are_drawn, measure_training_images
 from stocktake.images.decoding import read_pixels
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
-from stocktake.model.network_graph import network_graph
+from stocktake.onnx_export.model_card import model_card
+from stocktake.onnx_export.network_graph import network_graph
+from stocktake.onnx_export.provenance import commit, describe_networks, evaluation_of, run_dir_of
+from stocktake.onnx_export.quantization import quantised
+from stocktake.onnx_export.resize_graph import OPSET, resize_graph
 from stocktake.overwriting import require_replaceable
 from stocktake.serving.model_folder import (
     CARD_NAME,
@@ -45,9 +48,6 @@ from stocktake.serving.model_folder import (
     TRAINING_IMAGES,
 )
 from stocktake.storage import Folder, join_url, split_url
-from stocktake.workflows.model_card import model_card
-from stocktake.workflows.provenance import commit, describe_networks, evaluation_of, run_dir_of
-from stocktake.workflows.quantisation import quantised
 
 MAX_DIFFERENCE = 1e-3  # of a probability, between ONNX Runtime and PyTorch
 DATA_LICENSE = "CC BY-NC-SA 3.0 US"  # of the Amazon Bin Image Dataset

@@ -5,8 +5,8 @@ import onnxruntime
 import pytest
 import torch
 
-from stocktake.data.resize_graph import resize_graph
 from stocktake.data.transforms import Resize
+from stocktake.onnx_export.resize_graph import resize_graph
 
 SIZES = [(37, 501), (501, 37), (1, 1), (1, 300), (32, 32), (96, 96), (5, 3), (64, 32), (250, 333)]
 
