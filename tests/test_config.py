@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stocktake.config import build, build_all
-from stocktake.workflows.job_check import binding_errors
+from stocktake.training.job_check import binding_errors
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 CONF = REPOSITORY / "conf"

@@ -19,7 +19,7 @@ ALLOWED = {
     # The user's own composed configuration.
     ("src/stocktake/config.py", "instantiate"),
     # The same, bound to its targets' signatures before a job is sent.
-    ("src/stocktake/workflows/job_check.py", "pkgutil.resolve_name"),
+    ("src/stocktake/training/job_check.py", "pkgutil.resolve_name"),
 }
 
 

@@ -78,7 +78,7 @@ def _ask(wanted: Mapping[str, Any], folder: str) -> dict[tuple[str, bool], list[
     source = os.pathsep.join(filter(None, [str(Path(folder, "src")), os.environ.get("PYTHONPATH")]))
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "stocktake.workflows.job_check"],
+            [sys.executable, "-m", "stocktake.training.job_check"],
             cwd=folder,
             env=environment | {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
             input=json.dumps(wanted),

@@ -33,8 +33,8 @@ from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import ENSEMBLE
 from stocktake.shell import command, override
 from stocktake.storage import Folder, StorageOptions, join_url
-from stocktake.workflows.finishing import CALIBRATION_NAME
-from stocktake.workflows.resuming import CONFIG_NAME
+from stocktake.training.results import CALIBRATION_NAME
+from stocktake.training.resume import CONFIG_NAME
 
 # Members that differ in one of these see other pictures, may have seen the others' validation bins, or make it
 # impossible to say on how many bins the whole was trained.

@@ -31,10 +31,9 @@ from stocktake.inputs.telling import how_to_go_on, kept_of_training
 from stocktake.model.counter import BinCounter
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3
-from stocktake.workflows.alone import alone_in
-from stocktake.workflows.beginnings import begins, require_size, what_is_shown
-from stocktake.workflows.finishing import METRICS_NAME, read_metrics, write_results
-from stocktake.workflows.resuming import (
+from stocktake.training.preparation import begins, require_size, what_is_shown
+from stocktake.training.results import METRICS_NAME, read_metrics, write_results
+from stocktake.training.resume import (
     MAY_DIFFER,
     Start,
     begin_anew,
@@ -43,7 +42,8 @@ from stocktake.workflows.resuming import (
     read_config,
     write_config,
 )
-from stocktake.workflows.wandb_run import finished_wandb, prepare_wandb, tell_where
+from stocktake.training.run_lock import alone_in
+from stocktake.training.wandb_run import finished_wandb, prepare_wandb, tell_where
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
 INTERRUPTED_NAME = "interrupted"  # a file that tells a launcher an interruption from a failure

@@ -9,7 +9,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from stocktake.locks import kept_from_others
 from stocktake.storage import is_s3, local_path
-from stocktake.workflows.resuming import elsewhere
+from stocktake.training.resume import elsewhere
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """What would end a job in its first seconds: composes its words and binds every `_target_` to its signature.
 
-A launcher runs it before it sends: python -m stocktake.workflows.job_check < jobs.json. It prints, as its last line,
+A launcher runs it before it sends: python -m stocktake.training.job_check < jobs.json. It prints, as its last line,
 for each job what is wrong.
 """
 
@@ -162,7 +162,7 @@ def _named(annotation: Any) -> str:
 def run_problems(cfg: DictConfig, before: str) -> Iterator[str]:
     """Yields why a job would not go on with the run whose config.yaml is `before`."""
     from stocktake.callbacks.run_config import OtherConfig, RunConfig
-    from stocktake.workflows.resuming import MAY_DIFFER
+    from stocktake.training.resume import MAY_DIFFER
 
     began = yaml.safe_load(before)  # data: nothing in it is resolved
     if not isinstance(began, dict):

@@ -9,9 +9,9 @@ import threading
 import pytest
 from omegaconf import OmegaConf
 
-from stocktake.workflows import wandb_run
+from stocktake.training import wandb_run
+from stocktake.training.wandb_run import ID_NAME, prepare_wandb
 from stocktake.workflows.train import train
-from stocktake.workflows.wandb_run import ID_NAME, prepare_wandb
 
 TINY = [
     *("experiment=demo", "data=abid", "model.weights=none", "data.image_size_px=32", "data.num_workers=0"),

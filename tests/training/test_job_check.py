@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from stocktake.workflows.job_check import missing_values, run_problems, wrong_values
+from stocktake.training.job_check import missing_values, run_problems, wrong_values
 
 
 @pytest.mark.parametrize(

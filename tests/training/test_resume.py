@@ -14,7 +14,7 @@ from stocktake.callbacks.run_data import OtherData
 from stocktake.checkpoints import CheckpointError, read_checkpoint
 from stocktake.checksum import sealed
 from stocktake.evaluation.training_history import read_history
-from stocktake.workflows.resuming import NothingToResume, WouldOverwrite
+from stocktake.training.resume import NothingToResume, WouldOverwrite
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 RECIPE = [*TINY, "model.backbone=test_resnet", "data.batch_size=8", "data.limit=40"]

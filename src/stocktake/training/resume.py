@@ -24,7 +24,7 @@ from stocktake.model.counter import LENGTHS
 from stocktake.model.torch_files import load_plain
 from stocktake.shell import hydra_value, typed_again
 from stocktake.storage import Folder, is_s3, local_path
-from stocktake.workflows.finishing import METRICS_NAME
+from stocktake.training.results import METRICS_NAME
 
 CONFIG_NAME = "config.yaml"
 TIMED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # a run folder that Hydra has just made

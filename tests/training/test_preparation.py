@@ -14,7 +14,7 @@ from stocktake.hardware import require_accelerator
 from stocktake.model.counter import BinCounter
 from stocktake.model.heads import SoftmaxHead
 from stocktake.storage import StorageOptions
-from stocktake.workflows.beginnings import require_size, what_is_shown
+from stocktake.training.preparation import require_size, what_is_shown
 from stocktake.workflows.evaluate import last_lines
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
