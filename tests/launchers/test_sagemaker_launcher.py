@@ -15,10 +15,10 @@ import pytest
 from account import Account
 from local_s3 import local_s3
 
+from stocktake.rehearsal.api_server import RehearsalServer
 from stocktake.rehearsal.faults import fault_plan
-from stocktake.rehearsal.jobs import RequestRefused
-from stocktake.rehearsal.runner import LocalRunner
-from stocktake.rehearsal.server import RehearsalServer
+from stocktake.rehearsal.job_state import RequestRefused
+from stocktake.rehearsal.local_runner import LocalRunner
 from stocktake.rehearsal.signature import SessionKey
 
 SEND = ("-m", "hydra/launcher=sagemaker", "hydra.launcher.poll_s=0.2", "compute.requirements=null")

@@ -10,8 +10,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from stocktake.cloud.requests import training_job
+from stocktake.rehearsal.api_server import RehearsalServer
 from stocktake.rehearsal.faults import Fault
-from stocktake.rehearsal.server import RehearsalServer
 
 ONCE = Config(retries={"total_max_attempts": 1})
 

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from stocktake.rehearsal.server import MAX_BODY_BYTES, RehearsalServer
+from stocktake.rehearsal.api_server import MAX_BODY_BYTES, RehearsalServer
 from stocktake.rehearsal.signature import SessionKey
 
 

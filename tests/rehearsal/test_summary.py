@@ -9,7 +9,7 @@ from stocktake.cloud.client import billed_s
 from stocktake.cloud.monitor import FollowedJob
 from stocktake.cloud.progress import table
 from stocktake.cloud.requests import training_job
-from stocktake.rehearsal.jobs import Attempt, Job
+from stocktake.rehearsal.job_state import Attempt, Job
 from stocktake.rehearsal.summary import readable, summary, write_summaries
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from stocktake.cloud import container
 from stocktake.cloud.requests import training_job
-from stocktake.rehearsal.runner import LocalRunner
-from stocktake.rehearsal.server import RehearsalServer
+from stocktake.rehearsal.api_server import RehearsalServer
+from stocktake.rehearsal.local_runner import LocalRunner
 
 # Sums over both hosts at each step, saves every 10 steps; all ranks agree on stopping at the same step.
 TRAINS = """

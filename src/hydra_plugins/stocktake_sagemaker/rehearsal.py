@@ -61,11 +61,11 @@ class RehearsalLauncher(SageMakerLauncher):
             raise LaunchError(told(problems))
 
         from stocktake.cloud.client import Jobs
+        from stocktake.rehearsal.api_server import RehearsalServer
         from stocktake.rehearsal.clean_python import clean_python
-        from stocktake.rehearsal.runner import LocalRunner
-        from stocktake.rehearsal.server import RehearsalServer
+        from stocktake.rehearsal.local_runner import LocalRunner
+        from stocktake.rehearsal.s3_sync import opener
         from stocktake.rehearsal.summary import write_summaries
-        from stocktake.rehearsal.transfer import opener
 
         options, folder = self.options, Path(self.options.folder, plans[0].name)
         if folder.exists():

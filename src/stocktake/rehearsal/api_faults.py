@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from stocktake.rehearsal.faults import OF_THE_API, Fault
-from stocktake.rehearsal.jobs import RequestRefused
+from stocktake.rehearsal.job_state import RequestRefused
 
 BEGINS_AFTER_S = 1.0
 LOOKS = ("DescribeTrainingJob", "DescribeLogStreams", "GetLogEvents")

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from stocktake.cloud.container_supervisor import WAITS
-from stocktake.rehearsal.jobs import REGION, Job
+from stocktake.rehearsal.job_state import REGION, Job
 
 BASE_VARIABLE = "SAGEMAKER_BASE_DIR"
 # A container does not see the caller's environment: only what a process needs to start and to reach S3. Of the

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Mapping
 
-from stocktake.rehearsal.jobs import Job, RequestRefused
+from stocktake.rehearsal.job_state import Job, RequestRefused
 
 
 class JobStore:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import obstore
 
-from stocktake.rehearsal.transfer import Prefix
+from stocktake.rehearsal.s3_sync import Prefix
 
 # How obstore calls a file until it is whole and renamed; none of its stores takes such a name.
 BEING_WRITTEN = re.compile(r"#\d+$")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from stocktake.rehearsal.jobs import REGION, RequestRefused
+from stocktake.rehearsal.job_state import REGION, RequestRefused
 
 AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 "

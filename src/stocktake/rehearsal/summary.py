@@ -8,7 +8,7 @@ from typing import Any
 
 from stocktake.cloud.client import billed_s
 from stocktake.rehearsal.instance import chosen_instances
-from stocktake.rehearsal.jobs import Job
+from stocktake.rehearsal.job_state import Job
 
 SUMMARY_NAME = "summary.json"
 

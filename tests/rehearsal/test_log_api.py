@@ -4,7 +4,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stocktake.cloud.client import Jobs, LogPosition
-from stocktake.rehearsal.server import RehearsalServer
+from stocktake.rehearsal.api_server import RehearsalServer
 
 
 class Folders:

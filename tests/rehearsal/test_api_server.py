@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stocktake.cloud.requests import training_job
-from stocktake.rehearsal.server import RehearsalServer
+from stocktake.rehearsal.api_server import RehearsalServer
 
 
 class OnlyLooks:

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 from stocktake.rehearsal.faults import INTERRUPTIONS, Fault, fault_plan
 from stocktake.rehearsal.instance import host_names
-from stocktake.rehearsal.jobs import Job
-from stocktake.rehearsal.play import Play
-from stocktake.rehearsal.transfer import opener
+from stocktake.rehearsal.job_runner import Play
+from stocktake.rehearsal.job_state import Job
+from stocktake.rehearsal.s3_sync import opener
 from stocktake.storage import StorageOptions
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from stocktake.rehearsal.faults import CAPACITY, INTERRUPTIONS, OF_THE_API, Fault
 from stocktake.rehearsal.instance import Instance, chosen_instances, host_names, job_environment
-from stocktake.rehearsal.jobs import Attempt, Job
+from stocktake.rehearsal.job_state import Attempt, Job
 from stocktake.rehearsal.mirror import Mirror
-from stocktake.rehearsal.transfer import DataMissing, OpenFolder, Prefix, download_channel, upload_results
+from stocktake.rehearsal.s3_sync import DataMissing, OpenFolder, Prefix, download_channel, upload_results
 from stocktake.storage import StorageError
 
 POLL_S = 0.1

@@ -17,10 +17,10 @@ import pytest
 
 from stocktake.cloud.container_supervisor import WAITS
 from stocktake.cloud.requests import training_job
+from stocktake.rehearsal.api_server import RehearsalServer
 from stocktake.rehearsal.faults import Fault, fault_plan
 from stocktake.rehearsal.instance import BASE_VARIABLE
-from stocktake.rehearsal.runner import LocalRunner
-from stocktake.rehearsal.server import RehearsalServer
+from stocktake.rehearsal.local_runner import LocalRunner
 from stocktake.rehearsal.summary import summary
 
 # Counts to 40, saves every 10 steps and at SIGTERM; the first host writes, as rank zero does in a training.
@@ -506,7 +506,7 @@ def test_what_a_fault_gets_wrong_is_named(entry, message):
 
 
 def test_neither_torch_nor_boto3_is_imported():
-    code = "import sys, stocktake.rehearsal.runner, stocktake.rehearsal.server\n"
+    code = "import sys, stocktake.rehearsal.local_runner, stocktake.rehearsal.api_server\n"
     code += "print({'torch', 'boto3'} & set(sys.modules))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "set()"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from stocktake.cloud.validation import RequestError, check_request
-from stocktake.rehearsal.jobs import RequestRefused
+from stocktake.rehearsal.job_state import RequestRefused
 
 TARGET_PREFIX = "Logs_20140328."
 HOST = re.compile(r"algo-[0-9]{1,4}")

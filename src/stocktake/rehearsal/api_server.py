@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from stocktake.cloud.validation import RequestError, check_request
-from stocktake.rehearsal import logs
+from stocktake.rehearsal import log_api
 from stocktake.rehearsal.api_faults import ApiFaults, Blip
 from stocktake.rehearsal.faults import Fault
+from stocktake.rehearsal.job_state import REGION, Job, RequestRefused
 from stocktake.rehearsal.job_store import JobStore
-from stocktake.rehearsal.jobs import REGION, Job, RequestRefused
 from stocktake.rehearsal.signature import SessionKey
 
 TARGET_PREFIX = "SageMaker."
@@ -59,7 +59,7 @@ class RehearsalServer:
     ):
         self.runner = runner
         self.jobs = jobs or JobStore()
-        self.logs = logs.LogStreams(runner.log_folder)
+        self.logs = log_api.LogStreams(runner.log_folder)
         self.key = key or SessionKey()
         self.faults = ApiFaults(faults)
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
@@ -158,8 +158,8 @@ def _handler(server: RehearsalServer) -> type[BaseHTTPRequestHandler]:
         def do_POST(self):
             target = self.headers.get("X-Amz-Target", "")
             service, prefix, name = server, TARGET_PREFIX, "sagemaker"
-            if target.startswith(logs.TARGET_PREFIX):
-                service, prefix, name = server.logs, logs.TARGET_PREFIX, "logs"
+            if target.startswith(log_api.TARGET_PREFIX):
+                service, prefix, name = server.logs, log_api.TARGET_PREFIX, "logs"
             try:
                 body = self._body()
                 server.key.check(self.headers, body, name)
