@@ -3,7 +3,7 @@
 import pytest
 
 from stocktake.report.comparison import COMPARED, describe_comparison, render_comparison
-from stocktake.report.wording import Difference
+from stocktake.report.text import Difference
 
 HOSTILE = "<script>alert(1)</script>$x^2$"
 LONG = "a-very-long-name-without-a-break" * 4

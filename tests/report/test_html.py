@@ -20,7 +20,7 @@ from stocktake.report.bins import (
     tempered,
 )
 from stocktake.report.html import render_evaluation
-from stocktake.report.wording import Estimate, describe_result
+from stocktake.report.text import Estimate, describe_result
 
 HOSTILE = "<script>alert(1)</script>"
 LONG = "a-very-long-identifier-without-a-break" * 4

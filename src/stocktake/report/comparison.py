@@ -7,7 +7,7 @@ import matplotlib
 
 from stocktake.report.html import TEMPLATES, Section, render_page
 from stocktake.report.plots import ROLES, STYLE, empty_figure, to_svg
-from stocktake.report.wording import LABELS, MEASURES, Difference, Estimate, Measure, describe_leaks
+from stocktake.report.text import LABELS, MEASURES, Difference, Estimate, Measure, describe_leaks
 
 COMPARED = {
     **{name: MEASURES[f"test/{name}"] for name in ("accuracy", "within_one", "mae", "rmse", "rmse_mean")},

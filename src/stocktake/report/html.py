@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stocktake.report.bins import BinPrediction, Records, describe_bin, rank_predictions, tempered
-from stocktake.report.certainty import describe_certainty
+from stocktake.report.calibration import describe_certainty
 from stocktake.report.plots import draw_bars, draw_learning_curves
 from stocktake.report.slices import describe_slices
-from stocktake.report.wording import (
+from stocktake.report.text import (
     ACCURACY,
     DRAWN_LABELS,
     LABELS,

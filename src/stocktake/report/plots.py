@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from stocktake.report.wording import Estimate
+from stocktake.report.text import Estimate
 
 ROLES = {
     "ink": "#000001",

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stocktake.report.certainty import CURE
+from stocktake.report.calibration import CURE
 from stocktake.report.plots import draw_bars
-from stocktake.report.wording import Estimate
+from stocktake.report.text import Estimate
 
 KEYS = ("from", "to", "num_images", "mean_count", "accuracy", "mae", "rest_accuracy")
 NO_PRODUCTS = (

@@ -22,7 +22,7 @@ from stocktake.report.comparison import (
     read_estimate,
     render_comparison,
 )
-from stocktake.report.wording import Estimate, describe_leaks
+from stocktake.report.text import Estimate, describe_leaks
 from stocktake.storage import Folder, join_url
 
 PAGE_KEY, FIGURES_KEY = "comparison.html", "comparison.json"

@@ -38,7 +38,7 @@ from stocktake.metrics.calibration import apply_temperature, mismatch_score
 from stocktake.overwriting import require_replaceable
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import render_evaluation
-from stocktake.report.wording import describe_what_was_seen
+from stocktake.report.text import describe_what_was_seen
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url
 

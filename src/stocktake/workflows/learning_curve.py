@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from stocktake.config import build
 from stocktake.evaluation.results import Evaluation, EvaluationError, read_evaluations
 from stocktake.metrics.scaling_law import Curve, block_errors, fit_curve, forms, resample_errors
-from stocktake.report.training_size import render_learning_curve
+from stocktake.report.learning_curve import render_learning_curve
 from stocktake.shell import command
 from stocktake.storage import Folder, join_url
 

@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 from stocktake.metrics.calibration import expected_calibration_error, reliability
-from stocktake.report.certainty import describe_certainty
+from stocktake.report.calibration import describe_certainty
 from stocktake.report.html import TEMPLATES
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from stocktake.report.training_size import render_learning_curve
+from stocktake.report.learning_curve import render_learning_curve
 
 HOSTILE = "<script>alert(1)</script>&\"'"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from stocktake.report.plots import draw_reliability, draw_risk_coverage
-from stocktake.report.wording import Estimate, known
+from stocktake.report.text import Estimate, known
 
 MEASURES = {  # title: the keys before and after the temperature, and whether it is a share
     "Calibration error (ECE)": ("ece_before", "ece_after", True),

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from stocktake.report.html import TEMPLATES, Section, render_page
 from stocktake.report.plots import ROLES, SHARE_TICKS, STYLE, empty_figure, to_svg
-from stocktake.report.wording import CAUTIONS, MEASURES, Estimate, Measure
+from stocktake.report.text import CAUTIONS, MEASURES, Estimate, Measure
 
 FAR = 10  # times the largest measured number of bins; from there on the form of the curve decides
 FORMS = {
