@@ -12,14 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from stocktake.images.decoding import UndecodableImage
-from stocktake.serving.bodies import Arriving, Question, read_question
-from stocktake.serving.documents import invocation_refusals, invocation_request, refusals
-from stocktake.serving.observing import FACTS, Figures, LogLine, Observer
+from stocktake.serving.errors import Refused
+from stocktake.serving.observability import FACTS, Figures, LogLine, Observer
+from stocktake.serving.openapi import invocation_refusals, invocation_request, refusals
 from stocktake.serving.page import add_page
-from stocktake.serving.pool import Pool
 from stocktake.serving.predictor import Answer, Predictor
-from stocktake.serving.refusal import Refused
-from stocktake.serving.stored import StoredPictures
+from stocktake.serving.request_parsing import Arriving, Question, read_question
+from stocktake.serving.s3_images import StoredPictures
+from stocktake.serving.worker_pool import Pool
 
 
 class Service:

@@ -16,6 +16,7 @@ from numpy import ndarray
 from stocktake.images.decoding import read_pixels
 from stocktake.images.statistics import TrainingImages
 from stocktake.metrics.calibration import Calibration, conformal_sets, mismatch_score
+from stocktake.serving.distribution_check import warning
 from stocktake.serving.model_folder import (
     INPUT,
     OUTPUT,
@@ -26,7 +27,6 @@ from stocktake.serving.model_folder import (
     read_graph,
     read_model,
 )
-from stocktake.serving.unlike import warning
 from stocktake.storage import is_s3, local_path
 
 LARGE = 3 * 4_000_000  # numbers of a picture after which ONNX Runtime gives its memory back: 400 MB after 50 megapixels

@@ -14,9 +14,9 @@ from stocktake.images.decoding import MAX_BYTES
 from stocktake.serving.app import create_app
 from stocktake.serving.connections import Connections
 from stocktake.serving.model_folder import num_cores
-from stocktake.serving.observing import LINES
+from stocktake.serving.observability import LINES
 from stocktake.serving.predictor import Predictor
-from stocktake.serving.stored import StoredPictures
+from stocktake.serving.s3_images import StoredPictures
 from stocktake.storage import StorageOptions
 
 # What each number may be: the least, the most, what to type; whole ones are those whose least is.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from stocktake.serving.refusal import Refused
-from stocktake.serving.stored import StoredPictures
+from stocktake.serving.errors import Refused
+from stocktake.serving.s3_images import StoredPictures
 from stocktake.storage import StorageOptions
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stocktake.serving.refusal import Refused
+from stocktake.serving.errors import Refused
 from stocktake.storage import Folder, StorageError, StorageOptions, is_s3, split_url
 
 

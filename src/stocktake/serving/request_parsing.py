@@ -14,8 +14,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from stocktake.images.decoding import EMPTY
-from stocktake.serving.refusal import Refused, busy
-from stocktake.serving.stored import too_large
+from stocktake.serving.errors import Refused, busy
+from stocktake.serving.s3_images import too_large
 
 # What the bytes are is told by themselves, so those that say nothing of it are taken for an image, too.
 RAW = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-image", "application/octet-stream")

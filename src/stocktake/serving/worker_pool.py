@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from stocktake.serving.refusal import busy
+from stocktake.serving.errors import busy
 
 Result = TypeVar("Result")
 

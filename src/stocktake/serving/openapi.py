@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stocktake.serving.bodies import ATTRIBUTES_HEADER, FORM, JSON, RAW
+from stocktake.serving.request_parsing import ATTRIBUTES_HEADER, FORM, JSON, RAW
 
 REFUSALS = {
     400: "The body or expected_count is malformed.",
