@@ -16,8 +16,8 @@ from pytorch_lightning.tuner import Tuner
 from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import BinCounter
 from stocktake.model.heads import SoftmaxHead
-from stocktake.workflows.batch_search import BatchSizeSearch
-from stocktake.workflows.rate_search import LearningRateSearch, smooth
+from stocktake.tuning.batch_size_finder import BatchSizeSearch
+from stocktake.tuning.lr_finder import LearningRateSearch, smooth
 from stocktake.workflows.tune import tune
 
 REPOSITORY = Path(__file__).parents[2]
