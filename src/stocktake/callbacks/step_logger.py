@@ -4,7 +4,7 @@ import sys
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from stocktake.callbacks.unhurried import is_logged_step
+from stocktake.callbacks.progress import is_logged_step
 
 
 class StepLines(Callback):

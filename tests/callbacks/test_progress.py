@@ -10,9 +10,9 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader, IterableDataset
 
 from stocktake.callbacks.determinism import StatelessDropout
-from stocktake.callbacks.head_first import HeadFirst
-from stocktake.callbacks.step_lines import StepLines
-from stocktake.callbacks.unhurried import UnhurriedProgressBar, UnhurriedThroughputMonitor
+from stocktake.callbacks.freeze_backbone import HeadFirst
+from stocktake.callbacks.progress import UnhurriedProgressBar, UnhurriedThroughputMonitor
+from stocktake.callbacks.step_logger import StepLines
 from stocktake.callbacks.weight_average import WeightAverage
 from stocktake.data.loading.dataset import num_images
 from stocktake.model.counter import BinCounter

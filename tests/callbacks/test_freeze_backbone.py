@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
-from stocktake.callbacks.head_first import HeadFirst
+from stocktake.callbacks.freeze_backbone import HeadFirst
 from stocktake.model.counter import BinCounter
 from stocktake.model.heads import SoftmaxHead
 

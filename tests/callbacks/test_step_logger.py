@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stocktake.callbacks.step_lines import StepLines
+from stocktake.callbacks.step_logger import StepLines
 from stocktake.cloud.requests import DEFAULT_METRICS
 
 
