@@ -8,8 +8,8 @@ python train.py -m experiment=resnet50 model.optimizer.lr=1e-4,1e-3    # a sweep
 python train.py experiment=resnet50 --cfg job                          # what a run would do
 """
 
-from stocktake.command import Config, command
-from stocktake.inputs.telling import begin_training, kept_of_training
+from stocktake.cli.command import Config, command
+from stocktake.cli.telling import begin_training, kept_of_training
 
 
 @command("train", begin_training, conf="conf", kept=kept_of_training)

@@ -4,7 +4,7 @@ python scripts/compare.py 'evaluations=[runs/a/evaluation-test,runs/b/evaluation
 python scripts/compare.py 'evaluations=[runs/a0,runs/a1,runs/b0,runs/b1]' 'names=[baseline,baseline,best,best]'
 """
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 
 
 @command("compare", lambda cfg: f"Compares {len(cfg.evaluations)} evaluations with paired intervals ...")

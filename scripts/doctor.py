@@ -10,7 +10,7 @@ from pathlib import Path
 try:
     import hydra  # noqa: F401 (only whether it is there)
 
-    from stocktake.command import Config, command  # first: from then on Ctrl-C ends in words
+    from stocktake.cli.command import Config, command  # first: from then on Ctrl-C ends in words
 except ModuleNotFoundError as error:
     print(f"missing  {error.name}: this Python ({sys.executable}) is not the project's")
     print("         type: make setup && .venv/bin/python scripts/doctor.py")

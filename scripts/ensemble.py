@@ -4,7 +4,7 @@ python scripts/ensemble.py 'checkpoints=[runs/a/checkpoints/best.ckpt,runs/b/che
 python scripts/evaluate.py checkpoint=runs/ensemble/checkpoints/best.ckpt
 """
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 
 
 @command("ensemble", lambda cfg: f"Makes one model of {len(cfg.checkpoints)} runs. Loading PyTorch ...")

@@ -4,7 +4,7 @@ python scripts/evaluate.py checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/evaluate.py checkpoint=best.ckpt root=data/outside side=all
 """
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 
 
 @command("evaluate", lambda cfg: f"Evaluates {cfg.checkpoint} on the bins of {cfg.side}. Loading PyTorch ...")

@@ -4,7 +4,7 @@ python scripts/export.py checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/export.py checkpoint=best.ckpt output_dir=s3://my-bucket/models/bins
 """
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 
 
 @command("export", lambda cfg: f"Exports {cfg.checkpoint}. Loading PyTorch ...")

@@ -3,7 +3,7 @@
 python scripts/learning_curve.py 'evaluations=[runs/a/evaluation-test,runs/b/evaluation-test,runs/c/evaluation-test]'
 """
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 
 
 @command("learning_curve", lambda cfg: f"Fits a curve through {len(cfg.evaluations)} evaluations ...")

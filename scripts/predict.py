@@ -9,7 +9,7 @@ python scripts/predict.py 'images=[photos/]' endpoint=http://127.0.0.1:8080     
 
 import sys
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 
 
 @command("predict", "Counts the items in the pictures ...")

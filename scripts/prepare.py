@@ -8,7 +8,7 @@ python scripts/prepare.py source=s3://aft-vbi-pds root=s3://my-bucket/abid
 python scripts/prepare.py source=/photos root=data/photos split=none        # an outside test set
 """
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 
 KEPT = "The images fetched so far are kept; type the same again to go on."
 

@@ -6,7 +6,7 @@ python scripts/rehearse.py experiment=resnet50_spot data.root=data/abid model.we
 
 import sys
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 from stocktake.rehearsal.command import split_words
 
 OWN_KEYS = (

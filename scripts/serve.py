@@ -7,7 +7,7 @@ curl --data-binary @bin.jpg --header 'Content-Type: image/jpeg' 'http://127.0.0.
 
 import sys
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 
 
 @command("serve", lambda cfg: "" if cfg.log == "json" else f"Opens the model in {cfg.model} ...", conf="../conf/serve")

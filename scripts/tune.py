@@ -6,7 +6,7 @@ python scripts/tune.py experiment=resnet50 data.root=data/abid find=batch_size
 
 import sys
 
-from stocktake.command import Config, command
+from stocktake.cli.command import Config, command
 
 
 @command("tune", lambda cfg: f"Looks for a value for experiment {cfg.name}. Loading PyTorch ...")

@@ -6,11 +6,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from stocktake.inputs.check import problems, unknown
-from stocktake.inputs.commands import COMMANDS
-from stocktake.inputs.nearest import nearest
-from stocktake.inputs.rules import Rule
-from stocktake.inputs.training import CALLBACKS, METRICS
+from stocktake.cli.check import problems, unknown
+from stocktake.cli.commands import COMMANDS
+from stocktake.cli.nearest import nearest
+from stocktake.cli.rules import Rule
+from stocktake.cli.training import CALLBACKS, METRICS
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
 
@@ -144,6 +144,6 @@ def test_the_rules_of_the_trainer_are_its_arguments():
 
     from pytorch_lightning import Trainer
 
-    from stocktake.inputs.training import TRAINER
+    from stocktake.cli.training import TRAINER
 
     assert set(TRAINER) == set(inspect.signature(Trainer.__init__).parameters) - {"self"}

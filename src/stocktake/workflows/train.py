@@ -21,13 +21,13 @@ from stocktake.callbacks.run_data import RunData, refuse_other_data
 from stocktake.callbacks.spot import Interrupted
 from stocktake.callbacks.validations import Validations
 from stocktake.checkpoints import read_checkpoint, start_from
+from stocktake.cli.telling import how_to_go_on, kept_of_training
 from stocktake.config import build, build_all
 from stocktake.console import quieten
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.data.manifest import Manifest, ManifestError
 from stocktake.hardware import require_accelerator, require_usable_gpus, suitable_channels_last, suitable_precision
-from stocktake.inputs.telling import how_to_go_on, kept_of_training
 from stocktake.model.counter import BinCounter
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3

@@ -12,8 +12,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
-from stocktake.endings import plain_endings
-from stocktake.inputs.telling import kept_of_training
+from stocktake.cli.endings import plain_endings
+from stocktake.cli.telling import kept_of_training
 from stocktake.storage import Folder
 
 REPOSITORY = pathlib.Path(__file__).parents[1]

@@ -7,9 +7,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stocktake.inputs.commands import Inputs
-from stocktake.inputs.nearest import nearest
-from stocktake.inputs.rules import Rule
+from stocktake.cli.commands import Inputs
+from stocktake.cli.nearest import nearest
+from stocktake.cli.rules import Rule
 from stocktake.shell import override
 
 # Nodes that are switched off by null.

@@ -1,6 +1,6 @@
 """Rules of keys that several commands have."""
 
-from stocktake.inputs.rules import Rule, above, choice, list_of, map_of, number, switch, text, whole
+from stocktake.cli.rules import Rule, above, choice, list_of, map_of, number, switch, text, whole
 
 AUTO_ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 PRECISIONS = (

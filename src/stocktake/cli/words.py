@@ -12,10 +12,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stocktake.inputs.check import has_rules, problems_by_key, unknown, wrong
-from stocktake.inputs.commands import Inputs
-from stocktake.inputs.nearest import nearest
-from stocktake.inputs.unread import not_read, several_places, to_type
+from stocktake.cli.check import has_rules, problems_by_key, unknown, wrong
+from stocktake.cli.commands import Inputs
+from stocktake.cli.nearest import nearest
+from stocktake.cli.unread import not_read, several_places, to_type
 from stocktake.shell import override
 
 ALWAYS_READ = ("data.root", "model.backbone", "trainer.max_epochs")

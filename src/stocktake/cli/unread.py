@@ -8,9 +8,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from stocktake.inputs.check import has_rules
-from stocktake.inputs.commands import Inputs
-from stocktake.inputs.nearest import nearest
+from stocktake.cli.check import has_rules
+from stocktake.cli.commands import Inputs
+from stocktake.cli.nearest import nearest
 from stocktake.shell import override
 
 Groups = Mapping[str, Sequence[str]]

@@ -1,7 +1,7 @@
 """Rules of the keys of train.py and scripts/tune.py."""
 
-from stocktake.inputs.rules import Rule, above, anything, choice, either, list_of, map_of, number, switch, text, whole
-from stocktake.inputs.shared import ACCELERATOR, CHECKPOINT, COUNTS, LIMIT, NUM_WORKERS, PRECISION, STORAGE, under
+from stocktake.cli.rules import Rule, above, anything, choice, either, list_of, map_of, number, switch, text, whole
+from stocktake.cli.shared import ACCELERATOR, CHECKPOINT, COUNTS, LIMIT, NUM_WORKERS, PRECISION, STORAGE, under
 
 SCORES = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "within_one", "mae", "rmse", "rmse_mean")
 METRICS = (*(f"valid/{name}" for name in (*SCORES, "loss", "ece")), "train/loss")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stocktake.endings import EXIT_CTRL_C, plain_endings
+from stocktake.cli.endings import EXIT_CTRL_C, plain_endings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig as Config
@@ -28,7 +28,7 @@ def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") ->
     """Makes a command of a function of a configuration: `@hydra.main`, with checked words and plain endings.
 
     Args:
-        name: Of the configuration file, and of the rules in inputs/commands.py.
+        name: Of the configuration file, and of the rules in cli/commands.py.
         says: The first line, on stderr; a function is given the configuration.
         conf: Folder of the configuration file, seen from the file that the function stands in.
         kept: What Ctrl-C leaves, and how to go on; a function is given the configuration.
@@ -37,7 +37,7 @@ def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") ->
     def decorate(task: Callable[[Any], Any]) -> Callable[[], None]:
         import hydra
 
-        from stocktake.inputs.commands import COMMANDS
+        from stocktake.cli.commands import COMMANDS
 
         inputs, is_sweep = COMMANDS[name], False
         config_dir = (Path(inspect.getfile(task)).parent / conf).resolve()
@@ -71,7 +71,7 @@ def _prepare(config_dir: Path, name: str, words: Sequence[str], inputs: Any, say
     """
     from hydra._internal.utils import get_args_parser
 
-    from stocktake.inputs.words import check_words, read_words
+    from stocktake.cli.words import check_words, read_words
 
     parsed, further = get_args_parser().parse_known_args(words)
     if parsed.experimental_rerun is not None:
@@ -100,7 +100,7 @@ def _make_run_dir(words: Sequence[str]) -> None:
     Raises:
         WrongWord: It cannot be made.
     """
-    from stocktake.inputs.words import WrongWord, plain_value
+    from stocktake.cli.words import WrongWord, plain_value
     from stocktake.shell import override
 
     folder = os.environ.get("RUN_DIR") or "runs"

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from stocktake.inputs.rules import Rule, above, anything, choice, either, list_of, map_of, number, switch, text, whole
-from stocktake.inputs.shared import ACCELERATOR, CHECKPOINT, LIMIT, NUM_WORKERS, PRECISION, SPLIT, STORAGE
-from stocktake.inputs.training import TRAIN, TUNE
+from stocktake.cli.rules import Rule, above, anything, choice, either, list_of, map_of, number, switch, text, whole
+from stocktake.cli.shared import ACCELERATOR, CHECKPOINT, LIMIT, NUM_WORKERS, PRECISION, SPLIT, STORAGE
+from stocktake.cli.training import TRAIN, TUNE
 
 FOLDER = text("runs/demo/latest/model", None)
 
