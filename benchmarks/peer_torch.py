@@ -1,6 +1,6 @@
 """A server as most tutorials write it: the network in eager PyTorch, FastAPI and uvicorn; a peer in bench_serve.py.
 
-    python scripts/torch_peer.py '{"port": 8080, "weights": "weights.pt", "network": {...}}'
+    python benchmarks/peer_torch.py '{"port": 8080, "weights": "weights.pt", "network": {...}}'
 
 Fairly, though: in inference mode, not in the event loop, and with `num_at_once` pictures at a time on all cores.
 """

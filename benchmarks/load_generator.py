@@ -1,6 +1,6 @@
 """Asks an HTTP server for counts over persistent connections, in a process of its own that costs next to no CPU.
 
-    python scripts/load_generator.py '{"port": 8080, "pictures": ["a.jpg"], "concurrency": 8, "seconds": 5}'
+    python benchmarks/load_generator.py '{"port": 8080, "pictures": ["a.jpg"], "concurrency": 8, "seconds": 5}'
 
 Each connection sends its next request when its last one was answered. `seconds` are counted once every connection has
 had an answer. With `"seconds": null` it sends one request for each byte on stdin instead, until stdin ends.

@@ -1,7 +1,7 @@
 """How fast images come from S3 into the training process, beside the bound and the field's other loaders.
 
-    python scripts/bench_stream.py --source FOLDER --latency-ms 20 --repeats 5
-    python scripts/bench_stream.py --source FOLDER --only mem,ours_cold,webdataset
+    python benchmarks/bench_stream.py --source FOLDER --latency-ms 20 --repeats 5
+    python benchmarks/bench_stream.py --source FOLDER --only mem,ours_cold,webdataset
 
 Every candidate runs in turn, in a fresh process, on the same objects of a local S3 server whose every request waits
 `--latency-ms`: a DataLoader with `--num-workers` workers, batches of 32, the same decoding to 224 px, uint8. What
@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import benchmarking
+import harness
 from background_traffic import BackgroundTraffic
 from local_s3 import local_s3
 
@@ -272,8 +272,8 @@ def measure(setting: dict) -> dict:
             check(images)
             first_s = now_s
         if number == warm_up:
-            steady_s, cpu_s, busy = now_s, benchmarking.tree_cpu_s(left_out), benchmarking.Busy()
-            server_cpu_s = benchmarking.server_cpu_s(setting["server_pid"])
+            steady_s, cpu_s, busy = now_s, harness.tree_cpu_s(left_out), harness.Busy()
+            server_cpu_s = harness.server_cpu_s(setting["server_pid"])
         if traffic:
             traffic.request(len(images))
         if number >= last or (
@@ -283,10 +283,8 @@ def measure(setting: dict) -> dict:
     num_images = (number - warm_up) * BATCH_SIZE
     result = {
         "images_per_s": num_images / (now_s - steady_s),
-        "cpu_ms_per_image": 1000 * (benchmarking.tree_cpu_s(left_out) - cpu_s) / num_images,
-        "server_cpu_ms_per_image": 1000
-        * (benchmarking.server_cpu_s(setting["server_pid"]) - server_cpu_s)
-        / num_images,
+        "cpu_ms_per_image": 1000 * (harness.tree_cpu_s(left_out) - cpu_s) / num_images,
+        "server_cpu_ms_per_image": 1000 * (harness.server_cpu_s(setting["server_pid"]) - server_cpu_s) / num_images,
         "first_batch_s": first_s - start_s,
         "num_images": num_images,
         "num_delivered": (number + 1) * BATCH_SIZE,
@@ -322,10 +320,10 @@ def fill_bucket(folder: Path, source: Path, num_copies: int, names: list[str]) -
     """Writes each image under `num_copies` keys, with distinct bytes, and what else the candidates read."""
     images = folder / "data" / "train" / "1"
     images.mkdir(parents=True)
-    for path in benchmarking.source_images(source):
+    for path in harness.source_images(source):
         content = path.read_bytes()
         for copy in range(num_copies):
-            content_copy = benchmarking.distinct_copy(content, f"copy {copy}")
+            content_copy = harness.distinct_copy(content, f"copy {copy}")
             (images / f"{path.stem}{copy}.jpg").write_bytes(content_copy)
     if {"ours_cold", "ours_cached"} & set(names):
         write_manifest(folder)
@@ -376,7 +374,7 @@ def read_bytes(path: str) -> bytes:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    benchmarking.add_common_flags(parser, repeats=5)
+    harness.add_common_flags(parser, repeats=5)
     parser.add_argument(
         "--copies", type=int, default=8, help="keys under which each image lies, so that an epoch lasts"
     )
@@ -388,8 +386,8 @@ def main() -> None:
         return
     if arguments.source is None:
         parser.error("--source is missing: name a folder of JPEG images")
-    names = benchmarking.chosen(arguments.only, list(PEERS))
-    benchmarking.require(["psutil", *(module for name in names for module in PEERS[name])])
+    names = harness.chosen(arguments.only, list(PEERS))
+    harness.require(["psutil", *(module for name in names for module in PEERS[name])])
     with tempfile.TemporaryDirectory(prefix="bench-stream-", dir=arguments.folder) as folder:
         results = run_turns(arguments, names, Path(folder))
     report(arguments, results)
@@ -413,23 +411,23 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path) -> 
         }
         environment = server.environment() | {"S3_ENDPOINT_URL": server.url}
         if "ours_cached" in names:
-            benchmarking.run_worker(common | {"name": "ours_cached", "seed": 0, "whole_epoch": True}, environment)
+            harness.run_worker(common | {"name": "ours_cached", "seed": 0, "whole_epoch": True}, environment)
         for turn in range(arguments.repeats):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 server.reset_requests()
-                result = benchmarking.run_worker(common | {"name": name, "seed": turn}, environment)
+                result = harness.run_worker(common | {"name": name, "seed": turn}, environment)
                 requests = server.requests()
                 num_requests = sum(requests.get(method, 0) for method in ("GET", "HEAD", "LIST"))
                 result["requests_per_image"] = num_requests / result["num_delivered"]
                 results[name].append(result)
                 shutil.rmtree(folder / "scratch", ignore_errors=True)
-                benchmarking.print_turn(turn, name, result)
+                harness.print_turn(turn, name, result)
     return results
 
 
 def report(arguments: argparse.Namespace, results: dict[str, list[dict]]) -> None:
-    figures = {name: benchmarking.summary(turns) for name, turns in results.items()}
-    facts = benchmarking.circumstances(PACKAGES) | {"files": str(arguments.folder or tempfile.gettempdir())}
+    figures = {name: harness.summary(turns) for name, turns in results.items()}
+    facts = harness.circumstances(PACKAGES) | {"files": str(arguments.folder or tempfile.gettempdir())}
     rows = []
     for name, figure in figures.items():
         bound = "mem_quiet" if name in LOCAL else "mem"
@@ -438,7 +436,7 @@ def report(arguments: argparse.Namespace, results: dict[str, list[dict]]) -> Non
                 name,
                 f"{figure['images_per_s']:.0f}",
                 f"{figure['images_per_s_min']:.0f}-{figure['images_per_s_max']:.0f}",
-                f"{benchmarking.ratio(figures, name, bound):.2f} {bound}" if bound in figures else "",
+                f"{harness.ratio(figures, name, bound):.2f} {bound}" if bound in figures else "",
                 f"{figure['cpu_ms_per_image']:.2f}",
                 f"{figure['server_cpu_ms_per_image']:.2f}",
                 f"{figure['requests_per_image']:.3f}",
@@ -460,21 +458,21 @@ def report(arguments: argparse.Namespace, results: dict[str, list[dict]]) -> Non
     title = (
         f"{arguments.repeats} turns, {arguments.latency_ms:g} ms a request, {arguments.num_workers} workers, medians"
     )
-    benchmarking.print_table(title, columns, rows, facts)
-    best_peer = benchmarking.fastest(figures, SAME_OBJECTS_PEERS)
-    best_repacked = benchmarking.fastest(figures, REPACKED_PEERS)
+    harness.print_table(title, columns, rows, facts)
+    best_peer = harness.fastest(figures, SAME_OBJECTS_PEERS)
+    best_repacked = harness.fastest(figures, REPACKED_PEERS)
     print(
         json.dumps(
             {
-                "ours_cold_over_mem": benchmarking.ratio(figures, "ours_cold", "mem"),
-                "ours_cached_over_mem": benchmarking.ratio(figures, "ours_cached", "mem_quiet"),
-                "ours_cold_over_best_peer": benchmarking.ratio(figures, "ours_cold", best_peer),
+                "ours_cold_over_mem": harness.ratio(figures, "ours_cold", "mem"),
+                "ours_cached_over_mem": harness.ratio(figures, "ours_cached", "mem_quiet"),
+                "ours_cold_over_best_peer": harness.ratio(figures, "ours_cold", best_peer),
                 "best_peer": best_peer,
-                "ours_cold_over_best_repacked_peer": benchmarking.ratio(figures, "ours_cold", best_repacked),
+                "ours_cold_over_best_repacked_peer": harness.ratio(figures, "ours_cold", best_repacked),
                 "best_repacked_peer": best_repacked,
-                "ours_cold_cpu_over_mem": benchmarking.ratio(figures, "ours_cold", "mem", "cpu_ms_per_image"),
-                "ours_cached_cpu_over_mem": benchmarking.ratio(figures, "ours_cached", "mem_quiet", "cpu_ms_per_image"),
-                "ours_cached_over_image_folder": benchmarking.ratio(figures, "ours_cached", "image_folder"),
+                "ours_cold_cpu_over_mem": harness.ratio(figures, "ours_cold", "mem", "cpu_ms_per_image"),
+                "ours_cached_cpu_over_mem": harness.ratio(figures, "ours_cached", "mem_quiet", "cpu_ms_per_image"),
+                "ours_cached_over_image_folder": harness.ratio(figures, "ours_cached", "image_folder"),
                 "candidates": figures,
             }
             | facts

@@ -1,6 +1,6 @@
 """LitServe around PyTorch, which batches, and around ONNX Runtime; peers in bench_serve.py.
 
-python scripts/litserve_peers.py '{"name": "litserve_onnx", "port": 8080, "model": "model", "num_workers": 2}'
+python benchmarks/peers_litserve.py '{"name": "litserve_onnx", "port": 8080, "model": "model", "num_workers": 2}'
 """
 
 import json
@@ -21,7 +21,7 @@ class Torch(litserve.LitAPI):
         self.weights, self.network = weights, network
 
     def setup(self, device: str) -> None:
-        from torch_peer import TorchModel
+        from peer_torch import TorchModel
 
         self.model = TorchModel(self.weights, **self.network)
 

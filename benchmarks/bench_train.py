@@ -1,8 +1,8 @@
 """What the Trainer costs: the steps of an experiment, callbacks and loggers included, beside a bare PyTorch loop.
 
-    python scripts/bench_train.py                                       # experiment=resnet50, no data needed
-    python scripts/bench_train.py --words experiment=demo --steps 40    # a small net: what a step costs beside it
-    python scripts/bench_train.py --words experiment=resnet50,model.weights=none,data.root=ROOT --fed
+    python benchmarks/bench_train.py                                       # experiment=resnet50, no data needed
+    python benchmarks/bench_train.py --words experiment=demo --steps 40    # a small net: what a step costs beside it
+    python benchmarks/bench_train.py --words experiment=resnet50,model.weights=none,data.root=ROOT --fed
 
 Both have the same model, precision, optimizer, schedule and batches, which lie in memory, and run in turn. What
 counts is the steady rate after the first steps. `checkpoint_share` is what saving the experiment's checkpoint takes of
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import benchmarking
+import harness
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="turns of each candidate")
     parser.add_argument("--fed", action="store_true", help="also run from the experiment's own data")
     arguments = parser.parse_args()
-    benchmarking.require(["psutil"])
+    harness.require(["psutil"])
     if arguments.steps < 3 * WARM_UP_STEPS:
         parser.error(f"--steps {arguments.steps}: at least {3 * WARM_UP_STEPS}, of which the first are not counted")
     quieten()
@@ -148,8 +148,8 @@ def main() -> None:
 
 
 def report(arguments: argparse.Namespace, cfg: DictConfig, turns: dict[str, list[dict]], save_s: float) -> None:
-    figures = {name: benchmarking.summary(results) for name, results in turns.items()}
-    facts = benchmarking.circumstances(["torch", "pytorch-lightning", "timm"])
+    figures = {name: harness.summary(results) for name, results in turns.items()}
+    facts = harness.circumstances(["torch", "pytorch-lightning", "timm"])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     facts["device"] = (
         f"{device}, {cfg.trainer.precision}, batches of {cfg.data.batch_size}, {cfg.data.image_size_px} px"
@@ -159,14 +159,14 @@ def report(arguments: argparse.Namespace, cfg: DictConfig, turns: dict[str, list
         for name, figure in figures.items()
     ]
     title = f"{arguments.repeats} turns of {arguments.steps} steps, medians; {arguments.words}"
-    benchmarking.print_table(title, ["", "images/s", "least-most"], rows, facts)
+    harness.print_table(title, ["", "images/s", "least-most"], rows, facts)
     interval = cfg.callbacks.spot.every_n_train_steps
     interval_s = interval * cfg.data.batch_size / figures["trainer"]["images_per_s"]
     print(
         json.dumps(
             {
-                "ours_over_bare_loop": benchmarking.ratio(figures, "trainer", "bare_loop"),
-                "fed_over_synthetic": benchmarking.ratio(figures, "fed", "trainer"),
+                "ours_over_bare_loop": harness.ratio(figures, "trainer", "bare_loop"),
+                "fed_over_synthetic": harness.ratio(figures, "fed", "trainer"),
                 "checkpoint_share": save_s / (interval_s + save_s),
                 "checkpoint_s": save_s,
                 "checkpoint_every_n_steps": interval,

@@ -1,8 +1,8 @@
 """How many pictures a second the server counts, beside other servers and what the machine could do at most.
 
-    python scripts/bench_serve.py --source FOLDER
-    python scripts/bench_serve.py --source FOLDER --seconds 1 --repeats 1 --only ours,torch_fastapi
-    python scripts/bench_serve.py --source FOLDER --model runs/demo/latest/model --only bound,ours,litserve_onnx
+    python benchmarks/bench_serve.py --source FOLDER
+    python benchmarks/bench_serve.py --source FOLDER --seconds 1 --repeats 1 --only ours,torch_fastapi
+    python benchmarks/bench_serve.py --source FOLDER --model runs/demo/latest/model --only bound,ours,litserve_onnx
 
 Every server runs in turn, as processes of its own, with the same ResNet50 at 224 px (random weights, exported by this
 project) and is asked for the same pictures by the same generator, over 1, 8 and 32 connections that each send their
@@ -26,8 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-import benchmarking
-from measured_server import free_port, running
+import harness
+from server_process import free_port, running
 
 from stocktake.images.decoding import read_pixels
 from stocktake.serving.model_folder import FORMAT_VERSION, GRAPH_NAME, MODEL_NAME, num_cores
@@ -111,12 +111,12 @@ def _script_and_words(name: str, port: int, model: str, network: dict | None) ->
         return ["bench_serve.py", "--worker", json.dumps({"name": name, "port": port})]
     if name == "torch_fastapi":
         options = {"port": port, "weights": weights, "network": network, "num_at_once": 1}
-        return ["torch_peer.py", json.dumps(options)]
+        return ["peer_torch.py", json.dumps(options)]
     if name == "litserve_torch":
         options = {"num_workers": 1, "weights": weights, "network": network}
     else:
         options = {"num_workers": num_cores(), "model": model}
-    return ["litserve_peers.py", json.dumps({"name": name, "port": port, **options})]
+    return ["peers_litserve.py", json.dumps({"name": name, "port": port, **options})]
 
 
 def serve_idly(port: int) -> None:
@@ -181,7 +181,7 @@ def measure_bound(setting: dict) -> dict:
     port = free_port()
     with running(server_command("idle", port, setting["model"], None), port, b""):
         results = [
-            benchmarking.run_worker(setting | {"name": "bound", "port": port, "num_workers": workers, "num_threads": n})
+            harness.run_worker(setting | {"name": "bound", "port": port, "num_workers": workers, "num_threads": n})
             for workers, n in {(num_cores(), 1), (1, num_cores())}
         ]
     best = max(results, key=lambda result: result["images_per_s"])
@@ -243,14 +243,14 @@ def main() -> None:
     if arguments.source is None:
         parser.error("--source is missing: name a folder of JPEG images")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server of the turn is ended, too
-    names = benchmarking.chosen(arguments.only, list(PEERS))
+    names = harness.chosen(arguments.only, list(PEERS))
     if arguments.model and (without := [name for name in names if "torch" in PEERS[name]]):
         parser.error(
             f"--model has no weights for {','.join(without)}: leave --model out, or type "
             f"--only {','.join(name for name in names if name not in without)}"
         )
-    benchmarking.require([module for name in names for module in PEERS[name]])
-    paths = benchmarking.source_images(arguments.source)
+    harness.require([module for name in names for module in PEERS[name]])
+    paths = harness.source_images(arguments.source)
     step = max(1, len(paths) // arguments.num_pictures)
     setting = {
         "pictures": [str(path.resolve()) for path in paths[::step][: arguments.num_pictures]],
@@ -259,8 +259,8 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(prefix="bench-serve-") as folder:
         model = str(arguments.model.resolve() if arguments.model else folder)
-        network = None if arguments.model else benchmarking.run_worker({"name": "export", "folder": folder})
-        facts = benchmarking.circumstances(PACKAGES) | {"load_before": f"{os.getloadavg()[0]:.1f}"}
+        network = None if arguments.model else harness.run_worker({"name": "export", "folder": folder})
+        facts = harness.circumstances(PACKAGES) | {"load_before": f"{os.getloadavg()[0]:.1f}"}
         results = run_turns(setting | {"model": model, "network": network}, names, arguments.repeats)
     report(arguments, setting["concurrency"], results, facts)
 
@@ -293,7 +293,7 @@ def report(
     arguments: argparse.Namespace, concurrency: list[int], results: dict[str, list[dict]], facts: dict[str, str]
 ) -> None:
     figures = {
-        number: {name: benchmarking.summary([turn[number] for turn in turns]) for name, turns in results.items()}
+        number: {name: harness.summary([turn[number] for turn in turns]) for name, turns in results.items()}
         for number in concurrency
     }
     rows = [
@@ -301,7 +301,7 @@ def report(
             f"{number} x {name}",
             f"{figure['images_per_s']:.1f}",
             f"{figure['images_per_s_min']:.1f}-{figure['images_per_s_max']:.1f}",
-            f"{benchmarking.ratio(at, name, 'bound'):.2f}" if "bound" in at else "",
+            f"{harness.ratio(at, name, 'bound'):.2f}" if "bound" in at else "",
             *(f"{figure[key]:.0f}" if key in figure else "" for key in ("p50_ms", "p95_ms", "p99_ms")),
             f"{figure['cpu_ms_per_request']:.0f}" if "cpu_ms_per_request" in figure else "",
             f"{figure['generator_cores']:.3f}" if "generator_cores" in figure else "",
@@ -321,16 +321,16 @@ def report(
         "generator's cores",
     ]
     title = f"{arguments.repeats} turns of {arguments.seconds:g} s at each concurrency, medians"
-    benchmarking.print_table(title, columns, rows, {})
+    harness.print_table(title, columns, rows, {})
     servers = {
         name: {key: median(turn[key] for turn in turns) for key in ("cold_start_s", "memory_mib")}
         for name, turns in results.items()
         if name != "bound"
     }
     rows = [[name, f"{server['cold_start_s']:.1f}", f"{server['memory_mib']:.0f}"] for name, server in servers.items()]
-    benchmarking.print_table("From a process to its first answer", ["", "seconds", "MiB"], rows, facts)
-    best_peers = {number: benchmarking.fastest(at, OTHER_SERVERS) for number, at in figures.items()}
-    over_peers = {number: benchmarking.ratio(figures[number], "ours", peer) for number, peer in best_peers.items()}
+    harness.print_table("From a process to its first answer", ["", "seconds", "MiB"], rows, facts)
+    best_peers = {number: harness.fastest(at, OTHER_SERVERS) for number, at in figures.items()}
+    over_peers = {number: harness.ratio(figures[number], "ours", peer) for number, peer in best_peers.items()}
     best = max(concurrency, key=lambda number: figures[number].get("ours", {}).get("images_per_s", 0))
     print(
         json.dumps(
@@ -338,7 +338,7 @@ def report(
                 "ours_over_best_peer": over_peers,
                 "ours_over_best_peer_min": None if None in over_peers.values() else min(over_peers.values()),
                 "best_peer": best_peers,
-                "ours_over_bound": benchmarking.ratio(figures[best], "ours", "bound"),
+                "ours_over_bound": harness.ratio(figures[best], "ours", "bound"),
                 "ours_over_bound_at": best,
                 **{
                     key: {name: server[key] for name, server in servers.items()}

@@ -1,7 +1,7 @@
 """How fast a source bucket becomes a dataset root, beside programs that only copy, and how much memory that takes.
 
-    python scripts/bench_prepare.py --source FOLDER --latency-ms 20 --repeats 3
-    python scripts/bench_prepare.py --source FOLDER --only ours,s5cmd --num-ids ""
+    python benchmarks/bench_prepare.py --source FOLDER --latency-ms 20 --repeats 3
+    python benchmarks/bench_prepare.py --source FOLDER --only ours,s5cmd --num-ids ""
 
 Every candidate runs in turn, in a fresh process, from the same objects of a local S3 server whose every request
 waits `--latency-ms`, to an empty folder on disk (`--target`). The peers copy; ours (`scripts/prepare.py`) also
@@ -24,7 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import benchmarking
+import harness
 from background_traffic import BackgroundTraffic
 from local_s3 import local_s3
 
@@ -121,14 +121,14 @@ def measure(setting: dict) -> dict:
     else:
         run, left_out = CANDIDATES[setting["name"]](setting), []
     memory_before_mib = peak_memory_mib()
-    cpu_before_s, busy, start_s = benchmarking.tree_cpu_s(left_out), benchmarking.Busy(), time.perf_counter()
+    cpu_before_s, busy, start_s = harness.tree_cpu_s(left_out), harness.Busy(), time.perf_counter()
     num_images = run()
     seconds = time.perf_counter() - start_s
     if num_images < 0.99 * setting["num_images"]:  # ours leaves out the few whose record contradicts the list
         raise SystemExit(f"{setting['name']} dealt with {num_images} of {setting['num_images']} images")
     return {
         "images_per_s": num_images / seconds,
-        "cpu_ms_per_image": 1000 * (benchmarking.tree_cpu_s(left_out) - cpu_before_s) / num_images,
+        "cpu_ms_per_image": 1000 * (harness.tree_cpu_s(left_out) - cpu_before_s) / num_images,
         "peak_memory_mib": peak_memory_mib(),
         "grown_memory_mib": peak_memory_mib() - memory_before_mib,
         "machine_busy": busy.share(),
@@ -164,13 +164,13 @@ def fill_bucket(folder: Path, source: Path, num_copies: int) -> int:
     listed = json.loads((source / "file_list.json").read_text())
     counts = {Path(name).stem: count for count, names in listed.items() for name in names}
     file_list: dict[str, list[str]] = {}
-    for path in benchmarking.source_images(source / "bin-images"):
+    for path in harness.source_images(source / "bin-images"):
         content, record = path.read_bytes(), source / "metadata" / f"{path.stem}.json"
         if not record.exists():
             continue
         for copy in range(num_copies):
             image_id = f"{path.stem}{copy}"
-            content_copy = benchmarking.distinct_copy(content, f"copy {copy}")
+            content_copy = harness.distinct_copy(content, f"copy {copy}")
             (folder / "bin-images" / f"{image_id}.jpg").write_bytes(content_copy)
             shutil.copy(record, folder / "metadata" / f"{image_id}.json")
             file_list.setdefault(counts[path.stem], []).append(f"{image_id}.json")
@@ -201,7 +201,7 @@ def make_up_bins(folder: Path, num_ids: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    benchmarking.add_common_flags(parser, repeats=3)
+    harness.add_common_flags(parser, repeats=3)
     parser.add_argument("--copies", type=int, default=11, help="ids under which each image lies, so that a turn lasts")
     parser.add_argument("--target", type=Path, help="a folder on the disk to write to; the system's temporary one")
     parser.add_argument("--num-ids", default="5000,50000", help="made-up bins of the two memory runs; empty: none")
@@ -212,8 +212,8 @@ def main() -> None:
         return
     if arguments.source is None:
         parser.error("--source is missing: name a folder with bin-images/, metadata/ and file_list.json")
-    names = benchmarking.chosen(arguments.only, list(PEERS))
-    benchmarking.require(["psutil", *(module for name in names for module in PEERS[name])])
+    names = harness.chosen(arguments.only, list(PEERS))
+    harness.require(["psutil", *(module for name in names for module in PEERS[name])])
     with (
         tempfile.TemporaryDirectory(prefix="bench-prepare-", dir=arguments.folder) as folder,
         tempfile.TemporaryDirectory(prefix="bench-prepare-", dir=arguments.target) as target,
@@ -242,13 +242,13 @@ def run_turns(arguments: argparse.Namespace, names: list[str], folder: Path, tar
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 server.reset_requests()
                 os.sync()  # what was written before is on the disk, and no turn pays for another's
-                result = benchmarking.run_worker(common | {"name": name}, environment)
+                result = harness.run_worker(common | {"name": name}, environment)
                 requests = server.requests()
                 num_requests = sum(requests.get(method, 0) for method in ("GET", "HEAD", "LIST"))
                 result["requests_per_image"] = num_requests / num_images
                 results[name].append(result)
                 shutil.rmtree(target, ignore_errors=True)
-                benchmarking.print_turn(turn, name, result)
+                harness.print_turn(turn, name, result)
     return results
 
 
@@ -265,15 +265,15 @@ def run_memory(arguments: argparse.Namespace, folder: Path, target: Path) -> dic
             "num_images": num_ids,
         }
         with local_s3(folder / "made-up") as server:
-            results[num_ids] = benchmarking.run_worker(setting, server.environment())
+            results[num_ids] = harness.run_worker(setting, server.environment())
         shutil.rmtree(target)
         print(f"{num_ids:,} made-up bins: peak {results[num_ids]['peak_memory_mib']:.0f} MiB", flush=True)
     return results
 
 
 def report(arguments: argparse.Namespace, results: dict[str, list[dict]], memory: dict[int, dict]) -> None:
-    figures = {name: benchmarking.summary(turns) for name, turns in results.items()}
-    facts = benchmarking.circumstances(PACKAGES) | {
+    figures = {name: harness.summary(turns) for name, turns in results.items()}
+    facts = harness.circumstances(PACKAGES) | {
         "files": f"from {arguments.folder or tempfile.gettempdir()} to {arguments.target or tempfile.gettempdir()}"
     }
     columns = ["", "images/s", "least-most", "CPU ms/image", "requests/image", "peak MiB", "busy"]
@@ -290,17 +290,17 @@ def report(arguments: argparse.Namespace, results: dict[str, list[dict]], memory
         for name, figure in figures.items()
     ]
     title = f"{arguments.repeats} turns, {arguments.latency_ms:g} ms a request, medians"
-    benchmarking.print_table(title, columns, rows, facts)
-    best_peer = benchmarking.fastest(figures, ("boto3", "s5cmd"))
+    harness.print_table(title, columns, rows, facts)
+    best_peer = harness.fastest(figures, ("boto3", "s5cmd"))
     few, many = (min(memory), max(memory)) if len(memory) > 1 else (None, None)
     print(
         json.dumps(
             {
-                "ours_over_best_peer": benchmarking.ratio(figures, "ours", best_peer),
+                "ours_over_best_peer": harness.ratio(figures, "ours", best_peer),
                 "best_peer": best_peer,
-                "ours_over_decode_bound": benchmarking.ratio(figures, "ours", "decode"),
-                "ours_over_quiet_decode_bound": benchmarking.ratio(figures, "ours", "decode_quiet"),
-                "peak_memory_ratio": benchmarking.ratio(memory, many, few, "peak_memory_mib"),
+                "ours_over_decode_bound": harness.ratio(figures, "ours", "decode"),
+                "ours_over_quiet_decode_bound": harness.ratio(figures, "ours", "decode_quiet"),
+                "peak_memory_ratio": harness.ratio(memory, many, few, "peak_memory_mib"),
                 "grown_memory_mib": {str(num_ids): result["grown_memory_mib"] for num_ids, result in memory.items()},
                 "peak_memory_mib": {str(num_ids): result["peak_memory_mib"] for num_ids, result in memory.items()},
                 "candidates": figures,

@@ -1,6 +1,6 @@
 """A real S3 server on this machine, behind a proxy that adds latency and faults.
 
-    python scripts/local_s3.py --folder FOLDER --latency-ms 20      # runs until its stdin closes (Ctrl-D)
+    python tests/support/local_s3.py --folder FOLDER --latency-ms 20      # runs until its stdin closes (Ctrl-D)
 
 Each sub-folder of FOLDER is a bucket. rclone checks signatures as S3 does; the proxy in front of it passes the
 Host header on, so that they stay valid. Tests and benchmarks start both through `local_s3(...)`, in a process of
