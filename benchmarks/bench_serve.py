@@ -33,7 +33,7 @@ from stocktake.images.decoding import read_pixels
 from stocktake.serving.model_folder import FORMAT_VERSION, GRAPH_NAME, MODEL_NAME, num_cores
 from stocktake.serving.predictor import Answer, Predictor
 
-SCRIPTS = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent
 # What each candidate imports beyond the project's own packages.
 PEERS = {
     "bound": [],
@@ -100,13 +100,13 @@ def export_random_model(folder: str) -> dict:
 def server_command(name: str, port: int, model: str, network: dict | None) -> list[str]:
     """Returns the words that start a candidate."""
     script, *words = _script_and_words(name, port, model, network)
-    return [sys.executable, str(SCRIPTS / script), *words]
+    return [sys.executable, str(HERE / script), *words]
 
 
 def _script_and_words(name: str, port: int, model: str, network: dict | None) -> list[str]:
     weights = str(Path(model, WEIGHTS_NAME))
     if name == "ours":
-        return ["serve.py", f"model={model}", f"port={port}"]
+        return ["../scripts/serve.py", f"model={model}", f"port={port}"]
     if name == "idle":
         return ["bench_serve.py", "--worker", json.dumps({"name": name, "port": port})]
     if name == "torch_fastapi":
@@ -168,7 +168,7 @@ def measure_server(name: str, setting: dict, expected: Sequence[Answer]) -> dict
 
 def generate(port: int, pictures: Sequence[str], concurrency: int, seconds: float) -> dict[str, float]:
     wanted = {"port": port, "pictures": pictures, "concurrency": concurrency, "seconds": seconds}
-    command = [sys.executable, str(SCRIPTS / "load_generator.py"), json.dumps(wanted)]
+    command = [sys.executable, str(HERE / "load_generator.py"), json.dumps(wanted)]
     limit_s = GENERATOR_TIMEOUT_S + seconds
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)  # noqa: S603 - words, no shell
     if done.returncode:
@@ -193,7 +193,7 @@ def count_in_process(setting: dict) -> dict[str, float]:
     predictor = Predictor.open(setting["model"], setting["num_threads"])
     pictures = [Path(path).read_bytes() for path in setting["pictures"]]
     wanted = {"port": setting["port"], "pictures": setting["pictures"], "concurrency": BOUND_CONNECTIONS}
-    command = [sys.executable, str(SCRIPTS / "load_generator.py"), json.dumps(wanted | {"seconds": None})]
+    command = [sys.executable, str(HERE / "load_generator.py"), json.dumps(wanted | {"seconds": None})]
     num_workers = setting["num_workers"]
 
     def count(picture: bytes) -> None:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))  # the S3 server is the tests' own
+
 MEMORY = Path("/dev/shm")  # noqa: S108 - Linux keeps what lies there in memory; the folders inside are private
 INSTALL_PEERS = "uv pip install --require-hashes -r requirements.bench.lock"
 

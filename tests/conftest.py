@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
-sys.path.append(str(REPOSITORY / "scripts"))  # for the local S3 server
+
 NUM_BINS = 120
 SIZE_PX = (96, 72)
 CHROMIUM = shutil.which("chromium")

@@ -16,7 +16,7 @@ from stocktake.cli.endings import plain_endings
 from stocktake.cli.telling import kept_of_training
 from stocktake.storage import Folder
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
+REPOSITORY = pathlib.Path(__file__).parents[2]
 
 
 class Unreadable(torch.utils.data.Dataset):

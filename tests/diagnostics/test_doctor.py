@@ -18,8 +18,7 @@ from stocktake.diagnostics.credentials import aws_source, wandb_key_source
 from stocktake.hardware import suitable_precision
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-sys.path.append(str(REPOSITORY / "tests" / "launchers"))
-from account import Account  # noqa: E402
+from account import Account
 
 SCRIPT = REPOSITORY / "scripts" / "doctor.py"
 SECRET = "a-secret-that-nobody-may-see"

@@ -8,7 +8,6 @@ from sklearn import metrics as sklearn_metrics
 
 from stocktake.metrics.counts import (
     SCALARS,
-    CountMetrics,
     bootstrap_samples,
     confusion_matrix,
     group_errors,
@@ -16,6 +15,7 @@ from stocktake.metrics.counts import (
     share_interval,
     summarise,
 )
+from stocktake.model.count_metrics import CountMetrics
 
 COUNTS = numpy.array([1, 2, 3, 5, 8])
 

@@ -85,7 +85,7 @@ def local_s3(folder: Path, latency_ms: float = 0.0, faults: Faults = NO_FAULTS) 
         raise FileNotFoundError(f"{folder} is no folder, so it holds no buckets to serve.")
     options = ["--folder", str(folder), "--latency-ms", str(latency_ms)]
     options += ["--faults", json.dumps(dataclasses.asdict(faults))]
-    process = subprocess.Popen(  # noqa: S603 - words, no shell
+    process = subprocess.Popen(
         [sys.executable, __file__, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -115,7 +115,7 @@ def rclone(folder: Path) -> Iterator[int]:
         port = probe.getsockname()[1]
     options = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
     options += ["--dir-cache-time", "1s", "--log-level", "ERROR"]
-    process = subprocess.Popen(  # noqa: S603 - words, no shell
+    process = subprocess.Popen(
         [program, "serve", "s3", *options, str(folder)],
         env={**os.environ, "RCLONE_CONFIG": "/dev/null"},
         stdin=subprocess.DEVNULL,

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from test_train import TINY, assert_same_weights, interrupt_at
+from recipes import TINY, assert_same_weights, interrupt_at
 from untrained import turned
 
 from stocktake import hardware

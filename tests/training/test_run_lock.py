@@ -6,7 +6,7 @@ import os
 
 import pytest
 from omegaconf import OmegaConf
-from test_train import TINY, interrupt_at
+from recipes import TINY, interrupt_at
 
 from stocktake.model.counter import BinCounter
 from stocktake.training.run_lock import alone_in

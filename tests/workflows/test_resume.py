@@ -62,7 +62,7 @@ class Training:
         log = self.folder / "steps.log"
         log.unlink(missing_ok=True)
         words = [*self.words, "+callbacks.log._target_=step_log.StepLog", f"+callbacks.log.path={log}"]
-        python_path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        python_path = os.pathsep.join([str(REPOSITORY / "tests" / "support"), os.environ.get("PYTHONPATH", "")])
         environment |= {"RUN_DIR": str(self.folder), "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             [sys.executable, "train.py", *words, "+callbacks.log.pause_s=0.02"],

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_train import SPOT, TINY, interrupt_at
+from recipes import SPOT, TINY, interrupt_at
 
 from stocktake.callbacks.run_data import OtherData
 from stocktake.data.identity import DATA_KEY, DataIdentity

@@ -11,29 +11,15 @@ import sys
 
 import pytest
 import torch
+from recipes import SPOT, TINY, assert_same_weights, interrupt_at, state_of
 
 from stocktake.callbacks.run_config import OtherConfig
 from stocktake.checkpoints import load_counter
 from stocktake.data.datamodule import BinDataModule
 from stocktake.metrics.calibration import fit_temperature
-from stocktake.model.counter import BinCounter
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-TINY = [
-    "model=small",
-    "model.weights=none",
-    "data.image_size_px=32",
-    "data.num_workers=0",
-    "trainer.accelerator=cpu",
-    "trainer.precision=32-true",
-    "trainer.log_every_n_steps=1",
-    "+trainer.enable_model_summary=false",
-    "model.channels_last=false",
-    "callbacks.progress=null",
-    "logger=csv",
-]
-SPOT = ["experiment=resnet50_spot", *TINY, "data.batch_size=8", "data.limit=40", "trainer.max_epochs=2"]
 
 
 @pytest.fixture
@@ -42,17 +28,6 @@ def configured(compose, synthetic_root):
         return compose("train", *words, f"data.root={synthetic_root}", output_dir=run_dir)
 
     return made
-
-
-def state_of(path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=True)["state_dict"]
-
-
-def assert_same_weights(one, other):
-    one, other = state_of(one), state_of(other)
-    assert one.keys() == other.keys()
-    for key, value in one.items():
-        assert torch.equal(value, other[key]), key
 
 
 def test_a_run_leaves_what_a_person_needs_to_judge_it(configured, tmp_path):
@@ -70,18 +45,6 @@ def test_a_run_leaves_what_a_person_needs_to_judge_it(configured, tmp_path):
     assert len(accuracies) == 2
     assert value == pytest.approx(max(accuracies))
     assert sum(bool(row["train/loss"]) for row in rows) == metrics["steps"]
-
-
-def interrupt_at(monkeypatch, step: int) -> None:
-    """The run sends itself SIGTERM in the training step that makes `step` steps."""
-    original = BinCounter.training_step
-
-    def training_step(module, batch, batch_index):
-        if module.global_step + 1 == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(module, batch, batch_index)
-
-    monkeypatch.setattr(BinCounter, "training_step", training_step)
 
 
 @pytest.fixture(scope="module")

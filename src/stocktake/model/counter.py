@@ -16,7 +16,7 @@ from torch import Tensor
 from torchmetrics import CatMetric, MeanMetric
 
 from stocktake.metrics.calibration import Calibration, expected_calibration_error
-from stocktake.metrics.counts import CountMetrics
+from stocktake.model.count_metrics import CountMetrics
 from stocktake.model.heads import Head
 from stocktake.model.weights import create_backbone
 

@@ -42,7 +42,7 @@ class Answer:
         conformal_set: The counts that cannot be ruled out, rising; the sets of `calibration.coverage` of all pictures
             hold the record's count. Never empty.
         mismatch_score: 0 to 1, how unlikely the record's count is given the photo: 1 - P(record), by which records are
-            ranked for a recount (`stocktake.metrics.calibration.mismatch_score` says why). `None` where no record was named.
+            ranked for a recount (`metrics.calibration.mismatch_score` says why). `None` where no record was named.
         verdict: All of this in one sentence.
         model_version: Of the model that said so.
         milliseconds: From the picture's bytes to this answer.

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet
 import pytest
-import stocktake.data.products
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stocktake.data.ingest import products as products_module
 from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.ingest.products import RECORDS_KEY, GatheredProducts, ProductsError, read_products
 from stocktake.data.manifest import Manifest
@@ -95,7 +95,7 @@ def test_a_name_that_json_may_hold_and_utf8_may_not_is_spelt_out(asin, name):
 
 
 def test_more_rows_than_are_held_at_once_from_many_threads(monkeypatch):
-    monkeypatch.setattr(stocktake.data.ingest.products, "ROWS_PER_GROUP", 7)
+    monkeypatch.setattr(products_module, "ROWS_PER_GROUP", 7)
     bins = [(f"{i:04d}", [Product(f"B{i}", None, i), PEN]) for i in range(500)]
     shuffled = random.Random(0).sample(bins, len(bins))
     root = Memory()

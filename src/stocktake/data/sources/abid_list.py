@@ -57,7 +57,7 @@ def read_listing(source: Folder, choice: str | None = None) -> list[tuple[str, i
 
 def task_listing() -> list[tuple[str, int]]:
     """Returns the 10,441 bins of the inventory-monitoring task, as shipped with this package."""
-    lines = resources.files("stocktake.data").joinpath("abid_list.txt").read_text().splitlines()
+    lines = resources.files("stocktake.data.sources").joinpath("abid_list.txt").read_text().splitlines()
     rows = (line.split() for line in lines if not line.startswith("#"))
     return sorted((image_id, int(count)) for count, *ids in rows for image_id in ids)
 
