@@ -12,13 +12,13 @@ import threading
 from collections import namedtuple
 
 import pytest
+from account import Account
 
 from stocktake.diagnostics import doctor as ward
 from stocktake.diagnostics.credentials import aws_source, wandb_key_source
 from stocktake.hardware import suitable_precision
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-from account import Account
 
 SCRIPT = REPOSITORY / "scripts" / "doctor.py"
 SECRET = "a-secret-that-nobody-may-see"
