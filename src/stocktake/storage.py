@@ -62,6 +62,10 @@ def open_store(url: str | os.PathLike, options: StorageOptions | None = None) ->
     raise ValueError(f"{url!r} is not a place to read or write: use s3://bucket/prefix, file:///folder or a path.")
 
 
+class ImpossibleKey(StorageError):
+    """A key that no object can have."""
+
+
 @dataclass
 class Folder:
     """A folder of objects that may be handed to another process: each process opens its own store."""
@@ -130,9 +134,9 @@ class Folder:
         except (BaseError, FileNotFoundError) as error:  # obstore raises Python's own for an object that is not there
             raise self.explained(error, attempt) from error
 
-    def _wrong_key(self, attempt: str) -> StorageError:
+    def _wrong_key(self, attempt: str) -> ImpossibleKey:
         verb, _, key = attempt.partition(" ")
-        return StorageError(
+        return ImpossibleKey(
             f"Could not {verb} {key!r} in {self.url}: no object is called so. A name has no line break, tab or other "
             "control character in it, and between its slashes stands neither nothing nor . or .. alone."
         )

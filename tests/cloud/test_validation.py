@@ -153,7 +153,7 @@ def test_every_pattern_of_the_training_calls_is_understood():
 
 
 def test_neither_region_nor_credentials_nor_home_are_needed(tmp_path):
-    code = "from tests.cloud.test_checks import *; check_request('CreateTrainingJob', training_job(**GOOD))"
+    code = "from tests.cloud.test_validation import *; check_request('CreateTrainingJob', training_job(**GOOD))"
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     environment["AWS_EC2_METADATA_DISABLED"] = "true"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)

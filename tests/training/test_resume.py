@@ -9,12 +9,12 @@ from recipes import TINY, assert_same_weights, interrupt_at
 from untrained import turned
 
 from stocktake import hardware
-from stocktake.callbacks.run_config import OtherConfig
+from stocktake.callbacks.run_config import OtherConfig, RunConfig
 from stocktake.callbacks.run_data import OtherData
 from stocktake.checkpoints import CheckpointError, read_checkpoint
 from stocktake.checksum import sealed
 from stocktake.evaluation.training_history import read_history
-from stocktake.training.resume import NothingToResume, WouldOverwrite
+from stocktake.training.resume import MAY_DIFFER, NothingToResume, WouldOverwrite
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 RECIPE = [*TINY, "model.backbone=test_resnet", "data.batch_size=8", "data.limit=40"]
@@ -263,3 +263,11 @@ def test_callbacks_that_change_what_is_learnt_may_not_change_on_the_way(finished
     mean = ["+callbacks.average._target_=stocktake.callbacks.weight_average.WeightAverage"]
     with pytest.raises(OtherConfig, match=r"callbacks\.average\._target_ was None"):
         typed(finished, *SPOT, *mean, "trainer.max_epochs=2")
+
+
+def test_the_line_that_goes_on_is_not_refused_for_saying_so():
+    """It says resume=true, and the run that it goes on with began without."""
+    begun = {"resume": False, "seed": 1, "model": {"backbone": "resnet10t"}}
+    RunConfig(begun | {"resume": True}, MAY_DIFFER).check(begun)
+    with pytest.raises(OtherConfig, match="seed was 1, is 2"):
+        RunConfig(begun | {"seed": 2}, MAY_DIFFER).check(begun)

@@ -92,7 +92,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 
-from stocktake.workflows.wandb_run import prepare_wandb
+from stocktake.training.wandb_run import prepare_wandb
 
 node = OmegaConf.create({"id": None, "offline": "auto", "save_dir": sys.argv[1]})
 prepare_wandb(node, Path(sys.argv[1]), False)

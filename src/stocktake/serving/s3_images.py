@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stocktake.serving.errors import Refused
-from stocktake.storage import Folder, StorageError, StorageOptions, is_s3, split_url
+from stocktake.storage import Folder, ImpossibleKey, StorageError, StorageOptions, is_s3, split_url
 
 
 class StoredPictures:
@@ -47,9 +47,7 @@ class StoredPictures:
             num_bytes = folder.size(key)
             if num_bytes is not None and num_bytes <= self.max_bytes:
                 return folder.read(key)
-        except FileNotFoundError:
-            num_bytes = None  # removed between the two requests
-        except ValueError:  # letters that obstore gives no object: a line's end, half a pair of UTF-16
+        except (FileNotFoundError, ImpossibleKey):  # removed between the two requests, or never there
             num_bytes = None
         except StorageError as error:
             raise Refused(

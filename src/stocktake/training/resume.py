@@ -30,7 +30,7 @@ CONFIG_NAME = "config.yaml"
 TIMED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # a run folder that Hydra has just made
 # Where a run is, on how many machines, and what it shows: none of it changes what is learnt.
 MAY_DIFFER = [
-    *("run_dir", "run_name", "checkpoint_dir", "storage", "logger", "compute"),
+    *("run_dir", "run_name", "checkpoint_dir", "resume", "storage", "logger", "compute"),
     *("data.root", "data.num_workers", "data.cache_dir", "data.cache_limit_mib", "data.storage", "data.draw"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins"),
     *(f"callbacks.{name}" for name in ("best", "spot", "learning_rate", "throughput", "progress", "step_lines")),
