@@ -53,8 +53,9 @@ def test_every_split_binds(compose, name):
 
 
 def written_commands() -> list[tuple[str, ...]]:
-    """Returns what README, train.py and scripts/ tell a reader to type: the configuration's name, then its words."""
-    files = [REPOSITORY / "README.md", REPOSITORY / "train.py", *sorted((REPOSITORY / "scripts").glob("*.py"))]
+    """Returns what documents, train.py and scripts/ tell a reader to type: the configuration's name, then its words."""
+    documents = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    files = [*documents, REPOSITORY / "train.py", *sorted((REPOSITORY / "scripts").glob("*.py"))]
     commands = []
     for file in files:
         text = file.read_text().replace("\\\n", " ")
