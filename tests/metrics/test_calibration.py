@@ -1,4 +1,4 @@
-"""Against scikit-learn, torch and torchmetrics, by hand, and on made-up images whose P(count) is known."""
+"""Against scikit-learn, torch, torchmetrics, MAPIE and cleanlab, by hand, and on images whose P(count) is known."""
 
 import json
 import subprocess
@@ -7,9 +7,13 @@ import sys
 import numpy
 import pytest
 import torch
+from cleanlab.filter import find_label_issues
+from cleanlab.rank import get_label_quality_scores
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from mapie.classification import SplitConformalClassifier
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV, calibration_curve
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -258,6 +262,38 @@ def test_sets_by_hand():
     assert conformal_sets(probabilities, 0.0).all()
 
 
+class Believed(ClassifierMixin, BaseEstimator):
+    """A classifier of scikit-learn's kind whose features are P(count) itself."""
+
+    classes_ = numpy.arange(NUM_COUNTS)
+
+    def fit(self, probabilities, classes):
+        return self
+
+    def predict_proba(self, probabilities):
+        return probabilities
+
+    def predict(self, probabilities):
+        return probabilities.argmax(1)
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("num_images", [9 * 20, 431])
+def test_sets_are_those_of_mapie(coverage, num_images):
+    probabilities, classes = known(10, num_images)
+    asked, _ = known(11, 300)
+    peer = SplitConformalClassifier(Believed(), confidence_level=coverage, conformity_score="lac", prefit=True)
+    expected = peer.conformalize(probabilities, classes).predict_set(asked)[1][:, :, 0]
+    in_set = conformal_sets(asked, conformal_threshold(probabilities, classes, coverage))
+    is_empty = ~expected.any(1)  # MAPIE's may be; ours has the most likely count then
+    assert is_empty.any() == (coverage == 0.5)
+    numpy.testing.assert_array_equal(in_set[~is_empty], expected[~is_empty])
+    assert in_set[is_empty].sum(1).tolist() == [1] * is_empty.sum()
+
+
 def test_too_few_images_make_sets_of_everything():
     probabilities, classes = known(6, 8)
     calibration = Calibration.fit(probabilities, classes, [0, 1, 2, 3, 4], coverage=0.9)
@@ -281,6 +317,22 @@ def test_mismatch_scores_rank_as_the_probability_that_a_record_is_wrong():
         expected = numpy.mean(0.02 * scores[chosen] / 4 / (0.02 * scores[chosen] / 4 + right))
         margin = 4 * numpy.sqrt(expected / chosen.sum())
         assert wrong[chosen].mean() == pytest.approx(expected, abs=margin)
+
+
+def test_records_are_ranked_for_a_recount_as_by_cleanlab():
+    probabilities, truth = known(12, 2000)
+    probabilities = overconfident(probabilities, 3)
+    rng = numpy.random.default_rng(13)
+    wrong = rng.random(len(truth)) < 0.05
+    recorded = (truth + wrong * rng.integers(1, NUM_COUNTS, len(truth))) % NUM_COUNTS
+    scores = mismatch_score(probabilities, recorded)
+    quality = get_label_quality_scores(recorded, probabilities, method="self_confidence")
+    numpy.testing.assert_allclose(scores, 1 - quality, atol=1e-12)
+    issues = find_label_issues(recorded, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    assert len(issues) > 100
+    assert (numpy.diff(scores[issues]) <= 0).all()
+    others = numpy.setdiff1d(numpy.arange(len(truth)), issues)
+    assert numpy.median(scores[issues]) > numpy.median(scores[others])
 
 
 FIELDS = {"temperature": 1.5, "coverage": 0.9, "threshold": 0.07, "counts": [1, 2, 3, 4, 5], "num_images": 1431}

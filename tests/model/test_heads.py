@@ -5,8 +5,6 @@ import math
 
 import pytest
 import torch
-from coral_pytorch.dataset import corn_label_from_logits
-from coral_pytorch.losses import corn_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,15 +165,55 @@ def test_corn_against_the_papers_equations(seed, highest):
     torch.testing.assert_close(CornHead().probabilities(logits_BJ), expected_BK, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("highest", [0, 2, 4])
-def test_corn_against_its_authors(highest):
-    torch.manual_seed(highest)
-    logits_BJ, classes_B = 3 * torch.randn(64, 4), torch.randint(highest + 1, (64,))
-    ours, theirs = logits_BJ.clone().requires_grad_(), logits_BJ.clone().requires_grad_()
-    loss, expected = CornHead().loss(ours, classes_B), corn_loss(theirs, classes_B, num_classes=5)
-    torch.testing.assert_close(loss, expected)
-    loss.backward(), expected.backward()
-    torch.testing.assert_close(ours.grad, theirs.grad)
+# What coral-pytorch 1.4.0, of CORN's authors, gives for six images and five counts: loss and gradients by the images'
+# classes, and the most likely count by its own rule.
+LOGITS_BJ = (
+    (2.0, -1.0, 0.5, -3.0),
+    (-0.5, 1.5, -2.0, 0.25),
+    (0.0, 3.0, 1.0, -1.5),
+    (4.0, 2.5, -0.75, 1.25),
+    (-2.5, 0.75, 0.1, 2.0),
+    (1.0, 1.0, 1.0, 1.0),
+)
+BY_ITS_AUTHORS = {
+    (0, 1, 2, 3, 4, 4): (
+        0.8101881146430969,
+        (
+            (0.048933, 0.0, 0.0, 0.0),
+            (-0.034581, 0.045421, 0.0, 0.0),
+            (-0.027778, -0.002635, 0.040614, 0.0),
+            (-0.000999, -0.004214, -0.037732, 0.043183),
+            (-0.051341, -0.017823, -0.02639, -0.006622),
+            (-0.014941, -0.014941, -0.014941, -0.014941),
+        ),
+    ),
+    (0, 0, 2, 1, 2, 0): (
+        1.116041898727417,
+        (
+            (0.080072, 0.0, 0.0, 0.0),
+            (0.034322, 0.0, 0.0, 0.0),
+            (-0.045455, -0.004311, 0.06646, 0.0),
+            (-0.001635, 0.084013, 0.0, 0.0),
+            (-0.084013, -0.029166, 0.047725, 0.0),
+            (0.06646, 0.0, 0.0, 0.0),
+        ),
+    ),
+    (0, 0, 0, 0, 0, 0): (
+        1.4507423639297485,
+        tuple((value, 0.0, 0.0, 0.0) for value in (0.1468, 0.062923, 0.083333, 0.163669, 0.012643, 0.121843)),
+    ),
+}
+MEDIANS_BY_ITS_AUTHORS = (1, 0, 0, 2, 0, 2)
+
+
+@pytest.mark.parametrize("classes", BY_ITS_AUTHORS)
+def test_corn_against_its_authors(classes):
+    logits_BJ = torch.tensor(LOGITS_BJ, requires_grad=True)
+    loss = CornHead().loss(logits_BJ, torch.tensor(classes))
+    loss.backward()
+    expected, gradients_BJ = BY_ITS_AUTHORS[classes]
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    torch.testing.assert_close(logits_BJ.grad, torch.tensor(gradients_BJ), atol=1e-6, rtol=0)
 
 
 def test_corns_loss_and_p_count_are_of_one_model():
@@ -201,10 +239,8 @@ def test_corn_knows_small_probabilities_too():
 
 
 def test_corns_median_is_the_one_that_its_authors_predict():
-    torch.manual_seed(0)
-    logits_BJ = 2 * torch.randn(200, 4)
-    above_BJ = CornHead().probabilities(logits_BJ).flip(1).cumsum(1).flip(1)[:, 1:]
-    assert torch.equal((above_BJ > 0.5).sum(1), corn_label_from_logits(logits_BJ))
+    above_BJ = CornHead().probabilities(torch.tensor(LOGITS_BJ)).flip(1).cumsum(1).flip(1)[:, 1:]
+    assert (above_BJ > 0.5).sum(1).tolist() == list(MEDIANS_BY_ITS_AUTHORS)
 
 
 def test_corn_with_two_counts_is_one_binary_question():

@@ -1,10 +1,8 @@
-"""A network that fails and a service that is asked too often, as boto3 and AWS's own command line meet them."""
+"""A network that fails and a service that is asked too often, as boto3 meets them."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
@@ -58,22 +56,14 @@ def test_looks_are_throttled_then_lost_then_answered(server):
 
 
 @pytest.mark.parametrize("server", [[Fault("blip", after_s=0, calls=1)]], indirect=True)
-def test_awss_own_command_line_tries_again_after_a_blip(server):
+def test_boto3_as_it_comes_tries_again_after_a_blip(server, monkeypatch):
     submit(server.client("sagemaker"), "demo")
-    command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", server.url, "sagemaker"]
-    told = subprocess.run(
-        [*command, "describe-training-job", "--training-job-name", "demo", "--query", "SecondaryStatus"],
-        env=os.environ
-        | {
-            "AWS_ACCESS_KEY_ID": server.key.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": server.key.secret_access_key,
-            "AWS_DEFAULT_REGION": "us-east-1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (told.stdout, server.faults.unplayed) == ('"Training"\n', []), told.stderr
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.key.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.key.secret_access_key)
+    client = boto3.session.Session(region_name="us-east-1").client("sagemaker")
+    assert client.describe_training_job(TrainingJobName="demo")["SecondaryStatus"] == "Training"
+    assert server.faults.unplayed == []
 
 
 @pytest.mark.parametrize("server", [[Fault("refused_submit", number=2)]], indirect=True)

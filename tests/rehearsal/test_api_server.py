@@ -1,4 +1,4 @@
-"""AWS's own clients, boto3 and the `aws` command line, talk to the server over a socket."""
+"""AWS's own client, boto3, talks to the server over a socket: from here, and from a script that knows nothing of it."""
 
 import itertools
 import json
@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
@@ -176,31 +175,31 @@ def test_what_is_not_rehearsed_says_so(client):
     assert "DeleteTrainingJob is not rehearsed" in message
 
 
-def test_awss_own_command_line_creates_describes_lists_and_stops(server, tmp_path):
-    def aws(*words: str) -> subprocess.CompletedProcess:
+# Whoever's script: where the server is, and who asks, stands in the environment, as for AWS itself.
+SCRIPT = """
+import json, sys, boto3
+operation, request = sys.argv[1:]
+print(json.dumps(getattr(boto3.client("sagemaker"), operation)(**json.loads(request)), default=str))
+"""
+
+
+def test_a_script_set_up_by_its_environment_creates_describes_lists_and_stops(server):
+    def aws(operation: str, **request) -> subprocess.CompletedProcess:
         environment = os.environ | {
+            "AWS_ENDPOINT_URL": server.url,
             "AWS_ACCESS_KEY_ID": server.key.access_key_id,
             "AWS_SECRET_ACCESS_KEY": server.key.secret_access_key,
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_PAGER": "",
         }
-        command = [
-            str(Path(sys.executable).parent / "aws"),
-            "--endpoint-url",
-            server.url,
-            "sagemaker",
-            *words,
-        ]
+        command = [sys.executable, "-c", SCRIPT, operation, json.dumps(request)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    body = tmp_path / "request.json"
-    body.write_text(json.dumps(request("demo")))
-    created = aws("create-training-job", "--cli-input-json", f"file://{body}")
+    created = aws("create_training_job", **request("demo"))
     assert json.loads(created.stdout)["TrainingJobArn"].endswith("/demo"), created.stderr
-    again = aws("create-training-job", "--cli-input-json", f"file://{body}")
+    again = aws("create_training_job", **request("demo"))
     assert again.returncode != 0
     assert "ResourceInUse" in again.stderr
-    assert json.loads(aws("list-training-jobs").stdout)["TrainingJobSummaries"][0]["TrainingJobName"] == "demo"
-    assert aws("stop-training-job", "--training-job-name", "demo").returncode == 0
-    told = json.loads(aws("describe-training-job", "--training-job-name", "demo").stdout)
+    assert json.loads(aws("list_training_jobs").stdout)["TrainingJobSummaries"][0]["TrainingJobName"] == "demo"
+    assert aws("stop_training_job", TrainingJobName="demo").returncode == 0
+    told = json.loads(aws("describe_training_job", TrainingJobName="demo").stdout)
     assert told["TrainingJobStatus"] == "Stopping"

@@ -4,12 +4,12 @@ Axes: C 3 channels (red, green, blue), H height, W width, S side of the square t
 Every image is uint8 from the file to the network's first step, which normalises it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
@@ -19,19 +19,32 @@ from stocktake.seeding import derive_seed
 __all__ = ["Augment", "Resize", "UndecodableImage", "decode"]
 
 
+def jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
+    """Returns torchcodec's decoder from a file's bytes to `image_CHW`, where it can be loaded."""
+    try:
+        # Documented there, and not in its __all__, for it has none.
+        from torchcodec.decoders import decode_jpeg  # pyright: ignore[reportPrivateImportUsage]
+    except OSError:  # PyPI's wheel wants CUDA's libraries, which a torch for CPUs alone (AWS's CPU image) lacks
+        return None
+    return cast(Callable[[Tensor], Tensor], decode_jpeg)  # of a list of files it returns a list
+
+
+DECODE_JPEG = jpeg_decoder()
+
+
 def decode(content: bytes | bytearray) -> Tensor:
     """Returns the picture upright, uint8, `image_CHW`, from JPEG, PNG, GIF or WebP bytes.
 
-    A plain JPEG, as which bins come, is decoded without Pillow, to the same pixels and in less time. torch wants memory
-    that it may write to: `bytes` are copied, a bytearray is not, and stays as it is.
+    A plain JPEG, as which bins come, is decoded without Pillow, to the same pixels and in two thirds of the time. torch
+    wants memory that it may write to: `bytes` are copied, a bytearray is not, and stays as it is.
 
     Raises:
         UndecodableImage: The bytes are not such a picture, only a part of one, or over a limit.
     """
-    if is_plain_jpeg(content):
+    if DECODE_JPEG is not None and is_plain_jpeg(content):
         writable = content if isinstance(content, bytearray) else bytearray(content)
         try:
-            return decode_jpeg(torch.frombuffer(writable, dtype=torch.uint8), ImageReadMode.RGB)
+            return DECODE_JPEG(torch.frombuffer(writable, dtype=torch.uint8))
         except RuntimeError:
             pass  # damaged: what is said of it below is said everywhere
     return torch.from_numpy(read_pixels(content).copy()).permute(2, 0, 1)
@@ -111,7 +124,7 @@ class Augment:
         if rotate_deg or shift or zoom:
             steps.append(
                 v2.RandomAffine(
-                    rotate_deg,
+                    (-rotate_deg, rotate_deg),
                     translate=(shift, shift),
                     scale=(1 - zoom, 1 + zoom),
                     interpolation=v2.InterpolationMode.BILINEAR,
