@@ -8,7 +8,10 @@ python train.py -m experiment=resnet50 model.optimizer.lr=1e-4,1e-3    # a sweep
 python train.py experiment=resnet50 --cfg job                          # what a run would do
 """
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 from stocktake.cli.telling import begin_training, kept_of_training
 
 

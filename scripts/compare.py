@@ -4,7 +4,10 @@ python scripts/compare.py 'evaluations=[runs/a/evaluation-test,runs/b/evaluation
 python scripts/compare.py 'evaluations=[runs/a0,runs/a1,runs/b0,runs/b1]' 'names=[baseline,baseline,best,best]'
 """
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
 @command("compare", lambda cfg: f"Compares {len(cfg.evaluations)} evaluations with paired intervals ...")

@@ -8,13 +8,9 @@ import sys
 from pathlib import Path
 
 try:
-    import hydra  # noqa: F401 (only whether it is there)
-
-    from stocktake.cli.command import Config, command  # first: from then on Ctrl-C ends in words
+    from stocktake.cli.command import Config, command
 except ModuleNotFoundError as error:
-    print(f"missing  {error.name}: this Python ({sys.executable}) is not the project's")
-    print("         type: make setup && .venv/bin/python scripts/doctor.py")
-    sys.exit(1)
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -4,7 +4,10 @@ python scripts/ensemble.py 'checkpoints=[runs/a/checkpoints/best.ckpt,runs/b/che
 python scripts/evaluate.py checkpoint=runs/ensemble/checkpoints/best.ckpt
 """
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
 @command("ensemble", lambda cfg: f"Makes one model of {len(cfg.checkpoints)} runs. Loading PyTorch ...")

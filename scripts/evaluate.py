@@ -4,7 +4,10 @@ python scripts/evaluate.py checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/evaluate.py checkpoint=best.ckpt root=data/outside side=all
 """
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
 @command("evaluate", lambda cfg: f"Evaluates {cfg.checkpoint} on the bins of {cfg.side}. Loading PyTorch ...")

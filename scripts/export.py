@@ -4,7 +4,10 @@ python scripts/export.py checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/export.py checkpoint=best.ckpt output_dir=s3://my-bucket/models/bins
 """
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
 @command("export", lambda cfg: f"Exports {cfg.checkpoint}. Loading PyTorch ...")

@@ -3,7 +3,10 @@
 python scripts/learning_curve.py 'evaluations=[runs/a/evaluation-test,runs/b/evaluation-test,runs/c/evaluation-test]'
 """
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
 @command("learning_curve", lambda cfg: f"Fits a curve through {len(cfg.evaluations)} evaluations ...")

@@ -9,7 +9,10 @@ python scripts/predict.py 'images=[photos/]' endpoint=http://127.0.0.1:8080     
 
 import sys
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
 @command("predict", "Counts the items in the pictures ...")

@@ -8,7 +8,10 @@ python scripts/prepare.py source=s3://aft-vbi-pds root=s3://my-bucket/abid
 python scripts/prepare.py source=/photos root=data/photos split=none        # an outside test set
 """
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 KEPT = "The images fetched so far are kept; type the same again to go on."
 

@@ -5,14 +5,17 @@ python scripts/rehearse.py experiment=resnet50_spot data.root=data/abid model.we
 """
 
 import sys
+from pathlib import Path
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 from stocktake.rehearsal.command import split_words
 
-OWN_KEYS = (
-    *("hosts", "faults", "clean", "compare", "full"),
-    *("epochs", "steps_per_epoch", "checkpoint_every", "folder"),
-)
+OWN_KEYS = ["hosts", "faults", "clean", "compare", "full", "epochs", "steps_per_epoch", "checkpoint_every", "folder"]
+OWN_WORDS, TRAIN_WORDS = split_words(sys.argv[1:], OWN_KEYS)
+TYPED_FAULTS = [word.partition("=")[2] for word in OWN_WORDS if word.startswith("faults=")]  # train.py reads it, too
 
 
 @command("rehearse", lambda cfg: f"Rehearses a training on {cfg.hosts} hosts ...")
@@ -20,12 +23,16 @@ def main(cfg: Config) -> None:
     from stocktake.model.checkpoint_differences import differences
     from stocktake.rehearsal.command import rehearse
 
-    sys.exit(rehearse(TRAIN_WORDS, FAULTS or f"[{','.join(cfg.faults)}]", differences, **cfg))
+    faults = TYPED_FAULTS[-1] if TYPED_FAULTS else f"[{','.join(cfg.faults)}]"
+    sys.exit(rehearse(TRAIN_WORDS, faults, **{**cfg, "differences": differences}))
+
+
+def differences(*checkpoints: Path) -> list[str]:
+    from stocktake.workflows.equal_checkpoints import differences  # only now torch
+
+    return differences(*checkpoints)
 
 
 if __name__ == "__main__":
-    own, TRAIN_WORDS = split_words(sys.argv[1:], OWN_KEYS)
-    # As it was typed: train.py reads it with the same grammar.
-    FAULTS = next((word.partition("=")[2] for word in own if word.startswith("faults=")), None)
-    sys.argv[1:] = own
+    sys.argv[1:] = OWN_WORDS
     main()

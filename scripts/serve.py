@@ -7,7 +7,10 @@ curl --data-binary @bin.jpg --header 'Content-Type: image/jpeg' 'http://127.0.0.
 
 import sys
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
 @command("serve", lambda cfg: "" if cfg.log == "json" else f"Opens the model in {cfg.model} ...", conf="../conf/serve")

@@ -6,7 +6,10 @@ python scripts/tune.py experiment=resnet50 data.root=data/abid find=batch_size
 
 import sys
 
-from stocktake.cli.command import Config, command
+try:
+    from stocktake.cli.command import Config, command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
 @command("tune", lambda cfg: f"Looks for a value for experiment {cfg.name}. Loading PyTorch ...")

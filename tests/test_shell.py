@@ -1,5 +1,7 @@
 """What is told to type goes through a real shell and Hydra's own parser, and comes back as it was."""
 
+import os
+import pathlib
 import shlex
 import subprocess
 import sys
@@ -67,3 +69,38 @@ def test_plain_words_stay_plain():
 def test_what_was_typed_is_told_with_what_changes(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "experiment=demo", "run_dir=my runs", "resume=false"])
     assert typed_again("resume=true") == "python train.py experiment=demo 'run_dir=my runs' resume=true"
+
+
+TELLS = "from stocktake.shell import typed_again; print(typed_again('c=3'))"
+# What starts its ranks as torchrun does, without torch.
+LAUNCHER = """
+import os, subprocess, sys
+subprocess.run([sys.executable, "-u", *sys.argv[2:]], env=os.environ | {"TORCHELASTIC_RUN_ID": "1"}, check=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        ["python", "-u"],
+        ["torchrun", "--nnodes=1"],
+        ["python", "-m", "launcher", "--nnodes=1"],
+        pytest.param(["torchrun", "--nproc-per-node=1"], marks=pytest.mark.slow),
+        pytest.param(["python", "-m", "torch.distributed.run", "--nnodes=1"], marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_what_stood_in_front_of_the_words_is_told_as_it_was_typed(start, tmp_path):
+    (tmp_path / "a script.py").write_text(TELLS)
+    (tmp_path / "launcher.py").write_text(LAUNCHER)
+    bin_dirs = [str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]
+    if start == ["torchrun", "--nnodes=1"]:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin/torchrun").write_text(f"#!{sys.executable}\n{LAUNCHER}")
+        (tmp_path / "bin/torchrun").chmod(0o755)
+        bin_dirs.insert(0, str(tmp_path / "bin"))
+    done = subprocess.run(
+        [*start, "a script.py", "-m", "b=x y", "c=1"],
+        **{"cwd": tmp_path, "env": os.environ | {"PATH": ":".join(bin_dirs)}, "capture_output": True, "text": True},
+    )
+    assert done.stdout == f"{shlex.join(start)} 'a script.py' -m 'b=x y' c=3\n", done.stderr

@@ -28,6 +28,16 @@ WRONG = [
     ("../train.py", "data=5", "data takes one of abid, abid_full, synthetic."),
     ("../train.py", "model=null", "model takes one of mobilenetv2_100, resnet50, small."),
     ("../train.py", "data.root=a b (c)", """Type 'data.root="a b (c)"'."""),
+    ("../train.py", "experiment=[demo,resnet50]", "and no list of them. Type experiment=demo."),
+    (
+        "../train.py",
+        "head=[soft]",
+        "head takes one of corn, smooth, soft, softmax, and no list of them. Type head=soft.",
+    ),
+    ("../train.py", "trainer.precision=17", "transformer-engine-float16, 32, 16, 64, bf16, null. Type trainer.prec"),
+    ("../train.py", "data.root=/not/there", "There is no dataset in data.root=/not/there: in / there is"),
+    ("../train.py", "demoo", "'demoo' is no key=value. Type experiment=demo."),
+    ("../train.py", "foo", "'foo' is no key=value. Type such as experiment=demo, or --help."),
     ("../train.py", "seed=1,2", "several values are a sweep. Type -m"),
     ("../train.py", "--seed=5", "keys have no dashes here. Type seed=5."),
     ("../train.py", "--hlep", "Did you mean --help? Type --help."),
@@ -63,6 +73,8 @@ WRONG = [
     ("serve.py", "max_waiting=abc", "max_waiting takes a whole number"),
     ("serve.py", "host=''", "host is empty, and takes text that is not empty."),
     ("export.py", "version=2", """Type 'version="2"'."""),
+    ("doctor.py", "foo", "'foo' is no key=value. Type such as network=false, or --help."),
+    ("evaluate.py", "checkpoint=/not/there.ckpt", "checkpoint=/not/there.ckpt does not exist: in / there is"),
     ("rehearse.py", "hosts=0", "hosts takes a whole number of at least 1."),
     ("doctor.py", "network=maybe", "network takes true or false."),
     ("tune.py", "find.max_lr=0", "find.max_lr takes a number above 0."),
@@ -155,3 +167,19 @@ def test_what_is_wrong_is_told_without_torch():
     told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"
     assert told.stderr.strip().startswith("seed=abc is wrong")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("foo=1", "there is no key foo"),
+        ("callbacks.spot.every_n_train_steps=x", "takes a whole number of at least 1"),
+        ("data.root=/not/there", "There is no dataset in data.root=/not/there"),
+    ],
+)
+def test_a_wrong_word_for_the_training_is_told_by_the_rehearsal_itself(run_script, capsys, monkeypatch, word, told):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a training was started"))
+    assert run_script("rehearse.py", "experiment=demo", word) == 1
+    begins, _, line = capsys.readouterr().err.strip().splitlines()
+    assert begins == "Rehearses a training on 2 hosts ..."
+    assert told in line

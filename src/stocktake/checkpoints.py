@@ -3,7 +3,6 @@
 What is in a checkpoint is data. The model is built by its name, out of a table, and nothing else in it is built at all.
 """
 
-import difflib
 import hashlib
 import io
 import sys
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
 from stocktake.callbacks.run_config import CONFIG_KEY
+from stocktake.cli.local_files import there_instead
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity, IdentityError
 from stocktake.data.manifest import ManifestError
@@ -128,8 +128,9 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
     try:
         content = place.read(name)
     except FileNotFoundError:
+        there = "" if is_s3(checkpoint) else there_instead(checkpoint)
         raise CheckpointError(
-            f"checkpoint={checkpoint} does not exist{_there_instead(checkpoint)}. Type the path of a run's "
+            f"checkpoint={checkpoint} does not exist{there}. Type the path of a run's "
             "checkpoints/best.ckpt, or of its folder."
         ) from None
     try:
@@ -191,19 +192,6 @@ def _broken(content: bytes, error: Exception) -> str:
             "train.py writes no such file."
         )
     return f"is broken or cut off ({len(content)} bytes): {_in_short(error, 200)}"
-
-
-def _there_instead(checkpoint: str) -> str:
-    """Returns what is to be found where a local path ends, as a part of a sentence."""
-    if is_s3(checkpoint):
-        return ""
-    path = local_path(checkpoint)
-    nearest = next(parent for parent in path.parents if parent.is_dir())
-    wanted = path.relative_to(nearest).parts[0]
-    names = sorted(child.name + "/" * child.is_dir() for child in nearest.iterdir())
-    near = difflib.get_close_matches(wanted, names, 5, 0.3) or names[:5]
-    more = ", ..." if len(names) > len(near) else ""
-    return f": in {nearest} there is {', '.join(near) + more if near else 'nothing'}"
 
 
 def _in_short(error: Exception, length: int) -> str:

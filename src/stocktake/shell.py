@@ -1,13 +1,15 @@
 """What a person is told to type: words that the shell and Hydra's grammar read back as the value they were made of."""
 
+import os
 import re
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 # Text that Hydra's grammar leaves alone; everything else is quoted.
-_BARE = re.compile(r"[A-Za-z0-9_./@+-]+|[a-z0-9]+://[A-Za-z0-9_./@+-]+")
+_BARE = re.compile(r"[A-Za-z0-9_./@+-]+|[a-z0-9]+://[A-Za-z0-9_.@+-]+(:[0-9]+)?(/[A-Za-z0-9_./@+-]*)?")
 _NOT_TEXT = re.compile(
     r"null|true|false|[+-]?[0-9][0-9_]*|[+-]?(inf|nan|[0-9_]*\.?[0-9_]*(e[+-]?[0-9_]+)?)", re.IGNORECASE
 )
@@ -36,7 +38,27 @@ def typed_again(*words: str) -> str:
     """
     keys = {word.partition("=")[0] for word in words}
     kept = [word for word in sys.argv[1:] if word.partition("=")[0] not in keys]
-    return shlex.join(["python", sys.argv[0], *kept, *words])
+    return shlex.join([*_started_with(), *kept, *words])
+
+
+def _started_with() -> list[str]:
+    """Returns what was typed in front of the words: `python train.py`, or `torchrun --nproc-per-node=2 train.py`."""
+    words = sys.argv[1:]
+    typed = _torchrun() if "TORCHELASTIC_RUN_ID" in os.environ else list(sys.orig_argv)
+    start = typed[: len(typed) - len(words)]
+    if not start or typed[len(start) :] != words or Path(start[-1]).name != Path(sys.argv[0]).name:
+        return ["python", sys.argv[0]]  # the words were changed, or the process is not the command's own
+    return start
+
+
+def _torchrun() -> list[str]:
+    """Returns the command line of the launcher that started this rank, where the system tells it (Linux does)."""
+    try:
+        typed = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")[:-1]
+    except (OSError, ValueError):
+        return []
+    # The shell shows `python /somewhere/bin/torchrun` for the script that was typed as `torchrun`.
+    return ["torchrun", *typed[2:]] if Path(typed[1]).name == "torchrun" else typed
 
 
 def hydra_value(value: Any) -> str:

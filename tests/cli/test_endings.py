@@ -109,8 +109,68 @@ def test_ctrl_c_tells_where_the_best_checkpoint_is_and_how_to_go_on(monkeypatch,
     assert told.endswith(f"""python train.py experiment=demo callbacks=spot resume=true 'hydra.run.dir="{run_dir}"'""")
 
 
+def test_a_missing_package_is_told_with_what_to_type(capsys):
+    with pytest.raises(SystemExit), plain_endings():
+        raise ModuleNotFoundError("No module named 'timm.data'", name="timm.data")
+    (line,) = ended(capsys)
+    assert line.startswith(f"The package timm is missing in this Python ({sys.executable}). Type: make setup && ")
+    assert "scripts/doctor.py" in line
+
+
+COMMANDS = [REPOSITORY / "train.py", *sorted((REPOSITORY / "scripts").glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+def test_a_python_without_the_packages_is_told_what_to_type(path):
+    done = subprocess.run([sys.executable, "-I", "-S", path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "stocktake is missing in this Python. Type: make setup && . .venv/bin/activate\n"
+
+
+WITHOUT_HYDRA = """
+import runpy, sys
+sys.modules["hydra"] = None
+runpy.run_path("scripts/evaluate.py", run_name="__main__")
+"""
+
+
+def test_a_python_with_this_package_alone_is_told_what_to_type():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_HYDRA], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The package hydra is missing in this Python (")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def read_one_line_of(*words: str) -> subprocess.Popen:
+    command = [sys.executable, "-u", *words]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline()
+    process.stdout.close()
+    process.wait(timeout=60)
+    return process
+
+
+def test_help_whose_reader_has_gone_ends_quietly():
+    process = read_one_line_of("scripts/prepare.py", "--help")
+    assert (process.stderr.read(), process.returncode) in (("", -13), ("", 0))  # 0: all was in the pipe already
+
+
+def test_answers_whose_reader_has_gone_end_quietly():
+    code = "from stocktake.cli.endings import plain_endings\nwith plain_endings(kept=lambda: 'It is kept.'):"
+    process = read_one_line_of("-c", f"{code}\n    while True: print('an answer', flush=True)")
+    assert process.returncode == 141
+    assert process.stderr.read() == "\nStopped, because nobody reads the output any more. It is kept.\n"
+
+
+def test_another_broken_pipe_is_told(capsys):
+    with pytest.raises(SystemExit) as end, plain_endings():
+        raise BrokenPipeError("of a socket")
+    assert end.value.code == 1
+    assert ended(capsys)[-1] == "BrokenPipeError: of a socket"
+
+
 def test_ctrl_c_in_the_first_seconds_is_one_line():
-    words = ["train.py", "experiment=demo", "data.root=/nowhere"]
+    words = ["train.py", "experiment=demo", "data.root=/nowhere", "data.draw=true"]
     process = subprocess.Popen(
         [sys.executable, *words],
         cwd=REPOSITORY,

@@ -329,7 +329,7 @@ def test_the_command_runs_from_anywhere(run_script, capsys):
 def test_another_python_is_told_what_to_type(tmp_path):
     done = subprocess.run([sys.executable, "-I", "-S", str(SCRIPT)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "type: make setup" in done.stdout
+    assert "Type: make setup" in done.stderr
 
 
 def test_help_waits_for_no_torch(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import re
 import threading
 
 import pytest
@@ -82,9 +83,18 @@ def test_no_server_and_no_address_are_told():
             Endpoint(url, timeout_s=5, max_tries=1)
 
 
-@pytest.mark.parametrize("words", [[], ["checkpoint=best.ckpt", "endpoint=http://127.0.0.1:8080"]])
-def test_one_to_count_is_wanted(compose, words):
-    with pytest.raises(ValueError, match="one of the three is wanted"):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "Nothing is named that counts. Type either checkpoint="),
+        (
+            ["checkpoint=best.ckpt", "endpoint=http://127.0.0.1:8080"],
+            "checkpoint=best.ckpt and endpoint=http://127.0.0.1:8080: only one of them can count. Type either ",
+        ),
+    ],
+)
+def test_one_to_count_is_wanted(compose, words, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
         predict(compose("predict", "images=[bin.jpg]", *words))
 
 

@@ -7,13 +7,14 @@ import errno
 import functools
 import inspect
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stocktake.cli.endings import EXIT_CTRL_C, plain_endings
+from stocktake.cli.endings import EXIT_CTRL_C, missing_package, plain_endings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig as Config
@@ -22,9 +23,10 @@ else:
 
 LEAST_ROOM = 2**16  # bytes that a run's folder must hold before anything is begun
 Told = str | Callable[[Any], str]
+Task = Callable[[Any], Any]
 
 
-def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") -> Callable:
+def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") -> Callable[[Task], Callable[[], None]]:
     """Makes a command of a function of a configuration: `@hydra.main`, with checked words and plain endings.
 
     Args:
@@ -34,7 +36,7 @@ def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") ->
         kept: What Ctrl-C leaves, and how to go on; a function is given the configuration.
     """
 
-    def decorate(task: Callable[[Any], Any]) -> Callable[[], None]:
+    def decorate(task: Task) -> Callable[[], None]:
         import hydra
 
         from stocktake.cli.commands import COMMANDS
@@ -52,10 +54,13 @@ def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") ->
         @functools.wraps(task)
         def main() -> None:
             nonlocal is_sweep
+            _open_closed_outputs()
             with plain_endings():
                 begins, is_sweep = _prepare(config_dir, name, sys.argv[1:], inputs, says)
                 if begins and os.environ.get("RANK", "0") == "0":
                     print(begins, file=sys.stderr, flush=True)
+                if not begins:  # a page of help, of which `| head` reads the beginning
+                    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
                 start()
 
         return main
@@ -129,8 +134,18 @@ def _told(told: Told, config: Any) -> str:
     return told(config) if callable(told) else told
 
 
+def _open_closed_outputs() -> None:
+    """Gives a process that was started with `>&-` or `2>&-` somewhere to write to: print would take the other one."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+
+
 def _end_early(hook: Callable, kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Ctrl-C while libraries are still being imported: one line instead of where the import stood."""
+    """Ctrl-C, or a missing package, while libraries are being imported: one line instead of where the import stood."""
+    if message := missing_package(error):
+        print(message, file=sys.stderr)
+        return
     if issubclass(kind, KeyboardInterrupt):
         print("\nStopped by Ctrl-C before anything was done.", file=sys.stderr, flush=True)
         os._exit(EXIT_CTRL_C)

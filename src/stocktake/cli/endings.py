@@ -3,11 +3,14 @@
 import contextlib
 import os
 import re
+import select
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
 
 EXIT_CTRL_C = 130  # 128 and the number of SIGINT, as shells have it
+EXIT_UNREAD = 141  # the same of SIGPIPE
 # What torch makes of an error in a worker: its trace as text, in the message of an error of the same type.
 _IN_A_WORKER = re.compile(r"^Caught (\w+) in .*process \d+\.\nOriginal Traceback", re.MULTILINE)
 _LAST_FRAME_AND_MESSAGE = re.compile(
@@ -36,6 +39,8 @@ def plain_endings(is_sweep: bool = False, kept: Callable[[], str] = lambda: "") 
             end_interrupted(kept)
         raise
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and (unread := _unread_outputs()):
+            end_unread(unread, kept)
         if "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         message = own_message(error)
@@ -58,8 +63,42 @@ def end_interrupted(kept: Callable[[], str] = lambda: "") -> None:
     sys.exit(EXIT_CTRL_C)
 
 
+def end_unread(outputs: Sequence[TextIO], kept: Callable[[], str] = lambda: "") -> None:
+    """Ends the process quietly where nobody reads its output any more, as behind `| head`."""
+    for output in outputs:  # what is still to be written is written at the exit, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    if told := kept():
+        print(f"\nStopped, because nobody reads the output any more. {told}", file=sys.stderr, flush=True)
+    sys.exit(EXIT_UNREAD)
+
+
+def _unread_outputs() -> list[TextIO]:
+    """Returns those of stdout and stderr that lead into a pipe whose other end is closed."""
+    outputs = []
+    for output in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # no file at all
+            pipe = select.poll()
+            pipe.register(output.fileno(), 0)
+            outputs += [output for _, event in pipe.poll(0) if event & (select.POLLERR | select.POLLHUP)]
+    return outputs
+
+
+def missing_package(error: BaseException | None) -> str | None:
+    """Returns what to type where a package is missing, as in a Python that is not the project's."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if not package or package in ("stocktake", "hydra_plugins"):  # a fault of the project's own
+        return None
+    return (
+        f"The package {package} is missing in this Python ({sys.executable}). Type: make setup && . .venv/bin/activate "
+        "(python scripts/doctor.py says what else is missing)."
+    )
+
+
 def own_message(error: BaseException | None) -> str | None:
     """Returns the message of the first error in the chain that this package's own code raised about its input."""
+    if message := missing_package(error):
+        return message
+
     from hydra.errors import InstantiationException  # later than Ctrl-C can be told in words
     from omegaconf.errors import MissingMandatoryValue
 

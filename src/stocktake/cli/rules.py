@@ -64,7 +64,7 @@ class Rule:
 
     def __str__(self) -> str:
         """What is allowed, in words: `a whole number of at least 1, or null`."""
-        words = ["null" if word is None else str(word) for word in self.words]
+        words = list(dict.fromkeys("null" if word is None else str(word) for word in self.words))  # 16 and "16" are one
         if self.kind == "choice":
             return ("one of " if len(words) > 1 else "") + ", ".join(words)
         return ", or ".join([self._own_words(), *words])

@@ -10,13 +10,23 @@ from stocktake.shell import command, hydra_value, typed_again
 
 def begin_training(cfg: DictConfig) -> str:
     """Returns what begins, for a person who waits while libraries are imported."""
-    length = (
-        f"max_steps={cfg.trainer.max_steps}" if cfg.trainer.max_epochs == -1 else f"{cfg.trainer.max_epochs} epochs"
-    )
     launcher = next((word for word in sys.argv if word.startswith("hydra/launcher=")), None)
     if launcher is not None and not launcher.endswith("=basic"):
-        return f"Prepares {cfg.name} as jobs of {launcher}: {cfg.model.backbone}, {length}. Checking them first ..."
-    return f"Trains {cfg.name}: {cfg.model.backbone} on the bins in {cfg.data.root}, {length}. Loading PyTorch ..."
+        what = f"{cfg.model.backbone}, {_length(cfg.trainer)}"
+        return f"Prepares {cfg.name} as jobs of {launcher}: {what}. Checking them first ..."
+    what = f"{cfg.model.backbone} on the bins in {cfg.data.root}, {_length(cfg.trainer)}"
+    return f"Trains {cfg.name}: {what}. Loading PyTorch ..."
+
+
+def _length(trainer: DictConfig) -> str:
+    """Returns how long Lightning will train: epochs, steps, time, or whichever of them comes first."""
+    epochs, steps, time = trainer.max_epochs, trainer.get("max_steps", -1), trainer.get("max_time")
+    if epochs is None and steps == -1 and time is None:
+        epochs = 1000  # Lightning's own, where nothing is said
+    limits = [f"{epochs} epochs"] if epochs not in (None, -1) else []
+    limits += [f"{steps} steps"] if steps != -1 else []
+    limits += [f"max_time={time}"] if time is not None else []
+    return " or ".join(limits) or "until it is stopped"
 
 
 def kept_of_training(cfg: DictConfig) -> str:
@@ -39,4 +49,8 @@ def how_to_go_on(cfg: DictConfig) -> str:
 
 
 def _resumed(cfg: DictConfig) -> str:
-    return typed_again(*(() if cfg.resume else ("resume=true", f"hydra.run.dir={hydra_value(cfg.run_dir)}")))
+    if cfg.resume:
+        return typed_again()
+    is_sweep = not {"-m", "--multirun"}.isdisjoint(sys.argv)
+    key, folder = ("hydra.sweep.dir", Path(cfg.run_dir).parent) if is_sweep else ("hydra.run.dir", cfg.run_dir)
+    return typed_again("resume=true", f"{key}={hydra_value(folder)}")

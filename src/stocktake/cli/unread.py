@@ -74,8 +74,12 @@ def _without_value(word: str, inputs: Inputs, groups: Groups) -> str:
     if bare in ("help", "h"):
         return f"{word!r} is no key=value. Type --help."
     rule = inputs.rules.get(inputs.first)
-    is_list = rule is not None and isinstance(rule.example, list)
-    return f"{word!r} is no key=value. Type {override(inputs.first, [word] if is_list else word)}."
+    value = [word] if rule is not None and isinstance(rule.example, list) else word
+    if rule is None and inputs.first in groups:
+        value = nearest(bare, groups[inputs.first]) or ""
+    if not value or (rule is not None and not rule.admits(value)):
+        return f"{word!r} is no key=value. Type such as {to_type(inputs.first, inputs, groups)}, or --help."
+    return f"{word!r} is no key=value. Type {override(inputs.first, value)}."
 
 
 def _is_key(name: str, inputs: Inputs, groups: Groups) -> bool:

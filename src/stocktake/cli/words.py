@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
@@ -13,11 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stocktake.cli.check import has_rules, problems_by_key, unknown, wrong
-from stocktake.cli.commands import Inputs
+from stocktake.cli.commands import COMMANDS, Inputs
+from stocktake.cli.local_files import missing_files
 from stocktake.cli.nearest import nearest
 from stocktake.cli.unread import not_read, several_places, to_type
 from stocktake.shell import override
 
+TAKE_LISTS = ("callbacks", "logger")  # groups of which several files can be taken together
+HERE = (".BasicLauncher", ".RehearsalLauncher")  # see this machine's files
 ALWAYS_READ = ("data.root", "model.backbone", "trainer.max_epochs")
 
 
@@ -39,12 +43,29 @@ def read_words(config_dir: Path, config_name: str, words: Sequence[str], inputs:
         raise WrongWord(f"~{taken[0]}: {taken[0]} cannot be taken away. Type {to_type(taken[0], inputs, groups)}.")
     if is_sweep:
         words = [_first_of_sweep(word, parsed) for word, parsed in zip(words, overrides, strict=True)]
+    if several := [one for one in overrides if _is_list_for_one(one, groups)]:
+        key, choices = several[0].key_or_group, groups[several[0].key_or_group]
+        raise WrongWord(
+            f"{several[0].input_line}: {key} takes one of {', '.join(choices)}, and no list of them. "
+            f"Type {override(key, _plain(several[0].value())[0])}."
+        )
     with initialize_config_dir(str(config_dir), version_base="1.3", job_name=config_name):
         try:
-            return compose(config_name, list(words))
+            return compose(config_name, list(words), return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             explained = _explained(error, config_name, overrides, inputs, groups)
             raise WrongWord(f"{explained}.") from error
+
+
+def check_typed(config_dir: Path, command: str, words: Sequence[str]) -> None:
+    """Checks the words of another command than the one that runs, which will be started with them.
+
+    Raises:
+        WrongWord: As it would.
+    """
+    inputs = COMMANDS[command]
+    GlobalHydra.instance().clear()  # the command that runs is composed already, and Hydra composes one at a time
+    check_words(read_words(config_dir, command, words, inputs, is_sweep=False), words, inputs, is_sweep=False)
 
 
 def check_words(config: DictConfig, words: Sequence[str], inputs: Inputs, is_sweep: bool) -> None:
@@ -63,10 +84,21 @@ def check_words(config: DictConfig, words: Sequence[str], inputs: Inputs, is_swe
     ]
     for parsed in overrides if is_sweep else ():
         if parsed.is_discrete_sweep() and (rule := inputs.rules.get(parsed.key_or_group)):
-            values = [_parsed(f"key={text}", inputs, {}).value() for text in parsed.sweep_string_iterator()]
-            found += [line for value in values for line in wrong(parsed.key_or_group, _plain(value), rule)]
+            found += [line for value in _swept(parsed, inputs) for line in wrong(parsed.key_or_group, value, rule)]
+    if not found and not _is_elsewhere(config):
+        swept = {parsed.key_or_group: _swept(parsed, inputs) for parsed in overrides if parsed.is_discrete_sweep()}
+        found = [*missing_files(config, swept if is_sweep else None)]
     if found:
         raise WrongWord("\n".join(f"{line}." for line in dict.fromkeys(found)))
+
+
+def _is_elsewhere(config: DictConfig) -> bool:
+    """Whether the runs of a sweep are other machines', which have files of their own."""
+    return not config.hydra.launcher._target_.endswith(HERE)
+
+
+def _swept(parsed: Override, inputs: Inputs) -> list[Any]:
+    return [_plain(_parsed(f"key={text}", inputs, {}).value()) for text in parsed.sweep_string_iterator()]
 
 
 def _parsed(word: str, inputs: Inputs, groups: dict[str, list[str]]) -> Override:
@@ -85,6 +117,12 @@ def plain_value(word: str) -> str:
 def _is_needed(key: str, inputs: Inputs) -> bool:
     """Whether a command's first line, or its own code, reads what `~` would take away."""
     return has_rules(key, inputs.rules) and (key in ALWAYS_READ or ("." not in key and key != "scheduler"))
+
+
+def _is_list_for_one(parsed: Override, groups: dict[str, list[str]]) -> bool:
+    """Whether several choices are given to a group whose files are whole parts: Hydra would mix them."""
+    value = None if parsed.is_delete() or parsed.is_sweep_override() else parsed.value()
+    return parsed.key_or_group in groups and parsed.key_or_group not in TAKE_LISTS and isinstance(value, list)
 
 
 def _first_of_sweep(word: str, parsed: Override) -> str:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from stocktake.report.text import describe_what_was_seen
+
 SHOWN_METRICS = {
     "test/accuracy": "accuracy",
     "test/macro_f1": "F1, mean over the counts",
@@ -92,9 +94,20 @@ def _metrics(metrics: Mapping[str, Any] | None) -> str:
     rows += [(label, metrics["calibration"][key]) for key, label in SHOWN_CALIBRATION.items()]
     table = "\n".join(f"| {label} | {at['value']:.3f} | {at['low']:.3f} to {at['high']:.3f} |" for label, at in rows)
     always = metrics["majority_baseline"]
-    return (
+    return f"{_seen(metrics)}\n\n" + (
         f"On the {metrics['num_images']} bins of the split `{metrics['split']}` ({metrics['num_blocks']} blocks of "
         "neighbouring ids); intervals are 95 %, from a bootstrap over blocks.\n\n"
         f"| | value | 95 % |\n|---|---|---|\n{table}\n\n"
         f"Always saying {always['count']} has an accuracy of {always['test/accuracy']['value']:.3f}."
     )
+
+
+def _seen(metrics: Mapping[str, Any]) -> str:
+    """Returns whether the model was trained on the bins of the table, which is to be read before the table."""
+    notes = describe_what_was_seen(metrics)
+    if not notes:
+        is_known = metrics.get("leakage") is not None
+        notes = [
+            "It was trained on none of these bins." if is_known else "Whether it was trained on them is not known."
+        ]
+    return "\n\n".join(notes)

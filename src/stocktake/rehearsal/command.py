@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy
 
+from stocktake.cli.words import check_typed
 from stocktake.rehearsal.summary import SUMMARY_NAME
 
+CONFIG_DIR = Path("conf").absolute()  # train.py is started in the same folder
+LAUNCHER = "hydra/launcher=rehearsal"
 Differences = Callable[[Path, Path], list[str]]
 
 
 def split_words(words: Sequence[str], own_keys: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns the words that are the rehearsal's own (its keys, and Hydra's flags), and those for train.py."""
-    own = [word for word in words if word.partition("=")[0] in own_keys or word.startswith("--")]
+    own = [word for word in words if word.partition("=")[0] in own_keys or word.startswith("-")]
     return own, [word for word in words if word not in own]
 
 
@@ -49,6 +52,9 @@ def rehearse(
 ) -> int:
     """Rehearses `train.py <words>`, tells how it went and returns the exit code.
 
+    Raises:
+        WrongWord: train.py takes no such words.
+
     Args:
         words: For train.py.
         faults_word: The value of `hydra.launcher.faults`.
@@ -63,17 +69,18 @@ def rehearse(
     root = Path(folder, time.strftime("%m%d-%H%M%S")).absolute()
     defaults = ["compute=spot", "callbacks=spot", "resume=true", f"compute.num_instances={hosts}"]
     if not full:
-        num_steps = epochs * steps_per_epoch
-        print(
-            f"A shortened training: at most {num_steps} steps in {epochs} epochs, saved every {checkpoint_every}. "
-            "full=true rehearses the whole one."
-        )
         defaults += [
             *(f"trainer.max_epochs={epochs}", f"+trainer.limit_train_batches={steps_per_epoch}"),
             *("+trainer.limit_val_batches=2", "data.num_workers=0", "logger=csv"),
             f"callbacks.spot.every_n_train_steps={checkpoint_every}",
         ]
     words = [*with_defaults(words, defaults), f"hydra.launcher.clean={clean}"]
+    check_typed(CONFIG_DIR, "train", [*words, LAUNCHER])
+    if not full:
+        print(
+            f"A shortened training: at most {epochs * steps_per_epoch} steps in {epochs} epochs, saved every "
+            f"{checkpoint_every}. full=true rehearses the whole one."
+        )
     told = _run(words, root, "with-faults", faults_word)
     answer = {key: told[key] for key in ("status", "attempts", "world_size", "steps_lost", "billed_s")}
     answer["model_answers"] = exported_model_answers(told)
@@ -103,7 +110,7 @@ def _run(words: Sequence[str], root: Path, name: str, faults_word: str) -> dict[
         SystemExit: It ended before a job was played; it has said why.
     """
     command = [
-        *(sys.executable, "train.py", "-m", *words, "hydra/launcher=rehearsal"),
+        *(sys.executable, "train.py", "-m", *words, LAUNCHER),
         *(f"hydra.launcher.folder={root}", f"hydra.launcher.job_name={name}"),
         *(f"hydra.launcher.faults={faults_word}", f"hydra.sweep.dir={root}/results"),
     ]

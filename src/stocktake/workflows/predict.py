@@ -11,6 +11,7 @@ from rich.table import Table
 from stocktake.config import build
 from stocktake.inference.image_reader import READ_ERRORS, Places
 from stocktake.inference.prediction import Answer, printable
+from stocktake.shell import override
 from stocktake.storage import StorageOptions
 
 COUNTED_BY = ("checkpoint", "exported", "endpoint")
@@ -46,10 +47,11 @@ def predict(cfg: DictConfig) -> list[Answer]:
 def _counting(cfg: DictConfig, storage: StorageOptions):
     named = [name for name in COUNTED_BY if cfg[name] is not None]
     if len(named) != 1:
-        said = " ".join(f"{name}={cfg[name]}" for name in COUNTED_BY)
+        typed = " and ".join(override(name, cfg[name]) for name in named)
+        what = f"{typed}: only one of them can count" if named else "Nothing is named that counts"
         raise ValueError(
-            f"{said}: one of the three is wanted. Type checkpoint=<a run's checkpoints/best.ckpt>, "
-            "exported=<a folder that scripts/export.py wrote>, or endpoint=<URL of a running scripts/serve.py>."
+            f"{what}. Type either checkpoint=<a run's checkpoints/best.ckpt>, exported=<a folder that "
+            "scripts/export.py wrote>, or endpoint=<URL of a running scripts/serve.py>."
         )
     # Only here torch: the other two do without it.
     if cfg.endpoint is not None:

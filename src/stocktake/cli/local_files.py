@@ -1,0 +1,115 @@
+"""Files and folders on this machine that a command is to read: told before torch is imported where they are missing.
+
+What lies in a bucket, and what a file holds, is for the code that reads it to say.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stocktake.shell import command, override
+from stocktake.storage import local_path
+
+CHECKPOINT_NAMES = ("checkpoints/best.ckpt", "best.ckpt")  # in a run's folder
+DRAWN_NAME = "synthetic-"  # how the folders begin that bins are drawn into unasked
+TYPE_CHECKPOINT = "Type the path of a run's checkpoints/best.ckpt, or of its folder"
+
+
+def missing_files(config: DictConfig, swept: Mapping[str, list[Any]] | None = None) -> Iterator[str]:
+    """Yields a sentence for each local file or folder of a command that is not there, with what to type instead.
+
+    Args:
+        swept: The values of each key that a sweep goes through.
+    """
+    for key, check in CHECKS.items():
+        values = (swept or {}).get(key) or [_value(config, key)]
+        for value in values:
+            for place in value if isinstance(value, list) else [value]:
+                if isinstance(place, str) and ("://" not in place or place.startswith("file://")):
+                    yield from check(key, place, config)
+
+
+def there_instead(place: str) -> str:
+    """Returns what is to be found where a local path ends, as a part of a sentence."""
+    path = local_path(place)
+    nearest = next(parent for parent in path.parents if parent.is_dir())
+    wanted = path.relative_to(nearest).parts[0]
+    children = [child for child in nearest.iterdir() if wanted.startswith(".") or not child.name.startswith(".")]
+    names = sorted(child.name + "/" * child.is_dir() for child in children)
+    near = difflib.get_close_matches(wanted, names, 5, 0.3) or names[:5]
+    more = ", ..." if len(names) > len(near) else ""
+    return f": in {nearest} there is {', '.join(near) + more if near else 'nothing'}"
+
+
+def _value(config: DictConfig, key: str) -> Any:
+    try:
+        value = OmegaConf.select(config, key)
+    except OmegaConfBaseException:  # known only when the run has its folder
+        return None
+    return OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+
+
+def _checkpoint(key: str, place: str, config: DictConfig) -> Iterator[str]:
+    path = local_path(place)
+    if path.is_dir() and not any((path / name).is_file() for name in CHECKPOINT_NAMES):
+        yield f"{override(key, place)} holds no {CHECKPOINT_NAMES[0]}. {TYPE_CHECKPOINT}"
+    elif not path.exists():
+        yield f"{override(key, place)} does not exist{there_instead(place)}. {TYPE_CHECKPOINT}"
+
+
+def _dataset(key: str, place: str, config: DictConfig) -> Iterator[str]:
+    path, data = local_path(place), config.get("data", {})
+    can_draw = data.get("num_bins") is not None
+    is_drawn = can_draw and (data.get("draw") or (data.get("draw") is None and path.name.startswith(DRAWN_NAME)))
+    if is_drawn or (path / "manifest.parquet").is_file() or _is_finished(config):
+        return
+    what = there_instead(place) if not path.exists() else f": {path} holds no manifest.parquet"
+    if can_draw:
+        other = f"; to draw {data.num_bins:,} bins into it, add data.draw=true"
+    else:
+        other = f", or make it: {command('scripts/prepare.py', {'source': 's3://aft-vbi-pds', 'root': place})}"
+    yield f"There is no dataset in {override(key, place)}{what}. Type the folder that scripts/prepare.py made{other}"
+
+
+def _other_dataset(key: str, place: str, config: DictConfig) -> Iterator[str]:
+    if "source" not in config:  # prepare makes its root
+        yield from _dataset(key, place, config)
+
+
+def _is_finished(config: DictConfig) -> bool:
+    """Whether a run that would be gone on with is finished: then its bins are not read again."""
+    folder = _value(config, "hydra.run.dir") if config.get("resume") else None
+    return isinstance(folder, str) and Path(folder, "metrics.json").is_file()
+
+
+def _weights(key: str, place: str, config: DictConfig) -> Iterator[str]:
+    if place not in ("imagenet", "none") and not local_path(place).exists():
+        yield f"{override(key, place)} does not exist{there_instead(place)}. Type imagenet, none, or the path of a file"
+
+
+def _file(key: str, place: str, config: DictConfig) -> Iterator[str]:
+    if not local_path(place).exists():
+        yield f"{override(key, place)} does not exist{there_instead(place)}. Type the path of a file"
+
+
+def _exported(key: str, place: str, config: DictConfig) -> Iterator[str]:
+    path = local_path(place)
+    if not (path / "model.json").is_file():
+        what = " holds no model.json" if path.is_dir() else f" does not exist{there_instead(place)}"
+        yield f"{override(key, place)}{what}. Type the folder that scripts/export.py wrote"
+
+
+# By the key, which means the same in every command that has it.
+CHECKS: dict[str, Callable[[str, str, DictConfig], Iterator[str]]] = {
+    "checkpoint": _checkpoint,
+    "checkpoints": _checkpoint,
+    "data.root": _dataset,
+    "root": _other_dataset,
+    "model.weights": _weights,
+    "exported": _exported,
+    "metrics": _file,
+}
