@@ -157,11 +157,16 @@ def said(port: int, content: bytes) -> tuple[bytes, dict]:
     [
         (BEGUN.replace(b"1000", b"abc"), "bad Content-Length"),
         (BEGUN.replace(b"1000", b"-1"), "bad Content-Length"),
+        (BEGUN.replace(b"1000", b"1000\r\nContent-Length: 2000"), "conflicting Content-Length"),
+        (
+            BEGUN.replace(b"1000", b"5\r\nTransfer-Encoding: chunked") + WHOLE,
+            "both Content-Length and Transfer-Encoding",
+        ),
         (b"hello\r\n\r\n", "illegal request line"),
         (CHUNKED + b"zz\r\n", "illegal chunk header"),
         (CHUNKED + b"1\r\nx\r\n" * 10_001, "a body in more than the 10000 chunks"),
     ],
-    ids=["no number", "less than nothing", "no HTTP", "no chunk", "200 kB in bytes"],
+    ids=["no number", "less than nothing", "two lengths", "both framings", "no HTTP", "no chunk", "200 kB in bytes"],
 )
 def test_what_is_no_request_is_told_in_a_sentence(predictor, content, words):
     with listening(create_app(predictor), http=Connections().protocol) as client:

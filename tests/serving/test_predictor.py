@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from stocktake.checksum import sealed
 from stocktake.images.decoding import UndecodableImage
 from stocktake.images.statistics import ImageStatistics, TrainingImages
-from stocktake.serving.model_folder import ModelFolderError
+from stocktake.serving.model_folder import MODEL_SEAL, ModelFolderError
 from stocktake.serving.predictor import Predictor
 
 CALIBRATION = {"temperature": 1.0, "coverage": 0.9, "threshold": 0.25, "counts": [2, 3, 5], "num_images": 40}
@@ -111,6 +113,20 @@ def test_a_damaged_folder_names_the_file_and_the_cure(folder, damage, told):
     damage(folder)
     with pytest.raises(ModelFolderError, match=told):
         Predictor.open(str(folder))
+
+
+def test_a_turned_bit_in_the_description_is_noticed_and_one_from_before_is_read(folder):
+    path = folder / "model.json"
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()), MODEL_SEAL), indent=2))
+    written = path.read_bytes()
+    assert Predictor.open(str(folder)).calibration.threshold == 0.25
+    for text in (b'"threshold": 0.25', b'"temperature": 1.0', b'"hand-1"', b"3,"):
+        place = written.index(text) + len(text) - 2  # the last digit but one, or the last letter
+        spoilt = written[:place] + bytes([written[place] ^ 1]) + written[place + 1 :]
+        path.write_bytes(spoilt)
+        with pytest.raises(ModelFolderError, match=r"model\.json (holds other figures than when it|is damaged)"):
+            Predictor.open(str(folder))
+    change(folder, **{key: value for key, value in json.loads(written).items() if key != MODEL_SEAL})
 
 
 def test_a_graph_that_cannot_be_run_is_told(folder):
@@ -226,6 +242,26 @@ def test_after_a_large_picture_the_memory_is_given_back(folder, monkeypatch):
     for height in (1, 2_000, 2_001):
         predictor.probabilities(numpy.zeros((height, 2_000, 3), numpy.uint8))
     assert given == [None, None, "cpu:0"]
+
+
+def test_a_model_once_opened_needs_its_folder_no_more(folder):
+    predictor = Predictor.open(str(folder))
+    before = predictor.predict(picture(100, 20, 80)).probabilities
+    with (folder / "model.onnx").open("r+b") as file:  # in place: a mapped file would change with it
+        file.write(bytes(100))
+        file.truncate(100)
+    shutil.rmtree(folder)
+    assert predictor.predict(picture(100, 20, 80)).probabilities == before
+
+
+def test_onnx_runtime_leaves_no_identifier_in_the_home_folder(folder, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    code = "import sys; from stocktake.serving.predictor import Predictor; Predictor.open(sys.argv[1])"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-c", code, str(folder)]
+    subprocess.run(command, env=environment | {"HOME": str(home)}, check=True)
+    assert not list(home.rglob("*onnx*"))
 
 
 def test_it_comes_without_torch_and_without_aws():

@@ -133,6 +133,14 @@ def test_other_routes_and_methods_are_refused_in_the_same_words(server):
     assert missing.json()["reason"] == wrong.json()["reason"] == "route"
 
 
+def test_no_route_redirects_to_what_host_says_and_head_is_answered_as_get(server):
+    for path in ("/ping/", "/invocations/"):
+        assert server.client.get(path, headers={"Host": "elsewhere"}).status_code == 404
+    for path in ("/", "/ping", "/metrics", "/openapi.json"):
+        answer = server.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_a_picture_as_large_as_allowed_is_read_and_a_byte_more_is_not(server):
     content = picture()
     padded = content + bytes(6 * 2**20 - len(content))
@@ -206,6 +214,20 @@ def test_sigterm_lets_a_request_finish_and_the_log_has_one_line_for_each(model_f
     assert set(last) == {"time", "client", "method", "path", "status", "ms", "bytes", "count"}
 
 
+def test_a_request_that_outlasts_the_shutdown_is_told_to_go_elsewhere(model_folder, tmp_path):
+    with serving(model_folder, tmp_path / "log", "shutdown_timeout_s=0") as served:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=60) as client:
+            client.sendall(HEAD.encode() + b"Content-Length: 1000\r\n\r\nx")
+            while "requests_in_flight 2.0" not in served.client.get("/metrics").text:
+                time.sleep(0.01)
+            served.process.send_signal(signal.SIGTERM)
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        code, _ = served.stop()
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer.lower()
+    assert b"The server is busy. It is going down." in answer
+    assert code == 0 and "Traceback" not in (tmp_path / "log").read_text()
+
+
 WORDS = {
     **{"host": "127.0.0.1", "port": 0, "workers": 1, "max_waiting": 1, "max_body_mib": 1, "body_timeout_s": 1},
     **{"shutdown_timeout_s": 1, "allowed_prefixes": [], "storage": StorageOptions(), "log": None},
@@ -219,6 +241,8 @@ WORDS = {
         ({"log": "loud"}, "log='loud' is none of json, plain, null"),
         ({"allowed_prefixes": ["s3://b/bins"]}, "'s3://b/bins' needs the form s3://bucket/"),
         ({"host": "256.0.0.1"}, "Cannot listen on host=256.0.0.1"),
+        ({"host": "[no.such.host.invalid]"}, "Cannot listen on host=no.such.host.invalid port=0: "),
+        ({"host": "http://127.0.0.1"}, "Type host=127.0.0.1."),
         ({"host": ""}, "host='' is empty or no text. Type host=127.0.0.1"),
         ({"host": None}, "host=None is empty or no text"),
         ({"model": ""}, "model='' is empty or no text"),

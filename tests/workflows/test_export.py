@@ -17,6 +17,7 @@ from untrained import CALIBRATION, COUNTS, HEADS, write_checkpoint
 
 import stocktake
 from stocktake.checkpoints import Checkpoint, CheckpointError, load_counter
+from stocktake.checksum import check_seal
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
@@ -25,7 +26,7 @@ from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.onnx_export.provenance import evaluation_of
 from stocktake.overwriting import WouldReplaceError
-from stocktake.serving.model_folder import ModelFolderError
+from stocktake.serving.model_folder import MODEL_SEAL, ModelFolderError
 from stocktake.serving.predictor import Predictor
 from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows.ensemble import combine
@@ -83,6 +84,9 @@ def test_all_ways_to_ask_agree(compose, synthetic_root, tmp_path, capsys, head, 
     assert_all_agree(compose, checkpoint, tmp_path / "model", odd_pictures(tmp_path / "odd"), 1e-5)
 
     model = json.loads((tmp_path / "model/model.json").read_text())
+    check_seal(model, MODEL_SEAL)
+    with pytest.raises(ValueError, match="model_sha256"):
+        check_seal(model | {"image_size_px": 33}, MODEL_SEAL)
     assert (model["counts"], model["resize"], model["head"]) == (COUNTS, resize, HEADS[head])
     assert Calibration.from_dict(model["calibration"]) == CALIBRATION
     assert (model["weights_license"], model["metrics"]) == ("none: trained from scratch", None)

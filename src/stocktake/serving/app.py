@@ -98,8 +98,15 @@ def create_app(
         yield
         pool.close()
 
-    # Its pages of documentation would load a script from elsewhere.
-    app = FastAPI(title="Stocktake", version=predictor.version, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # Its pages of documentation would load a script from elsewhere, and a redirection goes where Host says.
+    app = FastAPI(
+        title="Stocktake",
+        version=predictor.version,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.add_middleware(Observer, figures=figures, log_line=log_line)
 
     async def refuse(request: Request, refused: Refused) -> JSONResponse:
@@ -125,6 +132,7 @@ def create_app(
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
 
+    @app.head("/ping", include_in_schema=False)  # which load balancers ask
     @app.get("/ping", responses=refusals(503), summary="Whether the model answers")
     async def ping() -> dict[str, str]:
         try:
@@ -149,6 +157,7 @@ def create_app(
         figures.counts.labels(answer.count).inc()
         return answer
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Figures in Prometheus' text format."""

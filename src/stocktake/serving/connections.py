@@ -20,7 +20,7 @@ MAX_CONNECTIONS = 512
 MAX_CHUNKS = 10_000  # of a body; each costs 12 us, whatever it holds, and clients send some 100 of 64 KiB
 NOT_HTTP = {
     "error": "This is no request of HTTP/1.1.",
-    "cure": "Send Content-Length: <bytes of the body>, as any HTTP client does by itself.",
+    "cure": "Send Host, and one Content-Length: <bytes of the body>, as any HTTP client does by itself.",
     "reason": "no-http",
 }
 
@@ -138,6 +138,10 @@ class Parser(h11.Connection):
                     raise h11.RemoteProtocolError(f"a body in more than the {MAX_CHUNKS} chunks that are read")
             elif isinstance(event, h11.Request):
                 self._num_chunks = 0
+                # What stands before this server may go by the other of the two, and take one request for two (RFC 9112,
+                # section 6.1).
+                if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+                    raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
         except h11.RemoteProtocolError as error:
             self.problem = f"This is no request that is read here: {' '.join(str(error).split())[:200]}."
             raise

@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 import onnxruntime
 
+from stocktake.checksum import check_seal
 from stocktake.images.statistics import TrainingImages
 from stocktake.metrics.calibration import Calibration
 
@@ -22,6 +23,7 @@ INPUT, OUTPUT = "pixels", "probabilities"
 # The key under which a tensor names its file (TensorProto.external_data in onnx.proto), behind its length. A tensor's
 # numbers hold these bytes by chance once in a hundred thousand million models.
 EXTERNAL_DATA = (b"\x08location", b"\x00location")  # not as one expression, which takes twice as long
+MODEL_SEAL = "model_sha256"  # of model.json itself, all but this; older exports lack it
 TRAINING_IMAGES = "training_images"  # what they were like; older exports do not say
 REQUIRED = ("format_version", "version", "counts", "calibration", "sha256")
 
@@ -51,6 +53,10 @@ def read_model(folder: Path) -> dict[str, Any]:
         raise ModelFolderError(
             f"{path} is of format {model['format_version']!r}; this Stocktake reads format {FORMAT_VERSION}. {cure}"
         )
+    try:
+        check_seal(model, MODEL_SEAL)
+    except ValueError as error:
+        raise ModelFolderError(f"{path} {error}. {cure}") from None
     try:
         calibration = Calibration.from_dict(model["calibration"])
         if model.get(TRAINING_IMAGES) is not None:

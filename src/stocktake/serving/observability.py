@@ -1,5 +1,6 @@
 """What the server tells of its work: figures for Prometheus, and one line for each request."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from urllib.parse import quote
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stocktake.serving.errors import busy
 
 FACTS = "stocktake.facts"  # where a request's scope keeps what its line is to say beside the usual
 LogLine = Callable[[dict[str, Any]], None]
@@ -43,7 +46,8 @@ class Observer:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         facts = scope[FACTS] = {}
-        began, status, num_bytes = time.perf_counter(), 500, 0
+        began, num_bytes = time.perf_counter(), 0
+        status: int | None = None
 
         async def counted_receive() -> Message:
             nonlocal num_bytes
@@ -60,10 +64,16 @@ class Observer:
         with self.figures.in_flight.track_inprogress():
             try:
                 return await self.app(scope, counted_receive, seen_send)
+            except asyncio.CancelledError:  # the server goes down, and the time for what had begun is over
+                if status is not None:
+                    raise
+                refusal = busy("It is going down.")
+                facts["reason"] = refusal.reason
+                await refusal.response()(scope, counted_receive, seen_send)
             finally:
                 seconds = time.perf_counter() - began
                 route = getattr(scope.get("route"), "path", "other")  # not what was typed: labels are kept for ever
-                self.figures.requests.labels(route, status).inc()
+                self.figures.requests.labels(route, status or 500).inc()
                 self.figures.seconds.labels(route).observe(seconds)
                 if self.log_line:
                     self.log_line(
@@ -72,7 +82,7 @@ class Observer:
                             "client": (scope.get("client") or ["-"])[0],
                             "method": scope["method"][:20],
                             "path": quote(scope["path"][:200]),
-                            "status": status,
+                            "status": status or 500,
                             "ms": round(1000 * seconds, 1),
                             "bytes": num_bytes,
                             **facts,

@@ -1,5 +1,6 @@
 """scripts/serve.py: opens an exported model, listens, and goes down without breaking off an answer."""
 
+import errno
 import json
 import signal
 import socket
@@ -61,6 +62,7 @@ def serve(
             raise ValueError(f"{name}={text!r} is empty or no text. Type {name}={example}")
     if log is not None and log not in LINES:
         raise ValueError(f"log={log!r} is none of {', '.join(LINES)}, null. Type log=plain.")
+    host = host.removeprefix("[").removesuffix("]")  # of IPv6, as in a URL
     # uvicorn raises the signal again once it is down; ended as asked is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     num_workers = workers or num_cores()
@@ -132,6 +134,6 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise OSError(
-            f"Cannot listen on host={host} port={port}: {error.strerror}. Type port=0 for a free one."
-        ) from error
+        is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        cure = "port=0 for a free one" if is_port else "host=127.0.0.1"
+        raise OSError(f"Cannot listen on host={host} port={port}: {error.strerror}. Type {cure}.") from error

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from stocktake.checkpoints import Checkpoint, CheckpointError
+from stocktake.checksum import sealed
 from stocktake.config import build
 from stocktake.console import quieten
 from stocktake.data.identity import DataIdentity
@@ -44,6 +45,7 @@ from stocktake.serving.model_folder import (
     GRAPH_NAME,
     INPUT,
     MODEL_NAME,
+    MODEL_SEAL,
     OUTPUT,
     TRAINING_IMAGES,
 )
@@ -193,7 +195,7 @@ def joined(preprocessing: onnx.ModelProto, network: onnx.ModelProto) -> onnx.Mod
 def write(output: Folder, graph: bytes, model: dict[str, Any]) -> None:
     """Writes the folder so that it is never taken for whole before it is: model.json goes first and comes last."""
     files = {GRAPH_NAME: graph, CARD_NAME: model_card(model).encode()}
-    output.write_together(files | {MODEL_NAME: (json.dumps(model, indent=2) + "\n").encode()})
+    output.write_together(files | {MODEL_NAME: (json.dumps(sealed(model, MODEL_SEAL), indent=2) + "\n").encode()})
 
 
 def _tell_other_data(checkpoint: Checkpoint, root: Folder, manifest: Manifest, rows: pyarrow.Table) -> int | None:
