@@ -1,6 +1,5 @@
 """How a bucket of S3 is reached: credentials, endpoint, region, retries."""
 
-import errno
 import os
 from dataclasses import dataclass
 from datetime import UTC, timedelta
@@ -17,7 +16,7 @@ METADATA_ATTEMPTS = 5
 
 
 class StorageError(OSError):
-    """A folder or an object could not be read or written; the message names it and the cure."""
+    """A folder or an object could not be read or written; the message names it and what to do."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ def open_bucket(url: str, options: StorageOptions) -> S3Store:
 def let_fsspec_use_obstore(url: str, options: StorageOptions) -> None:
     """Makes fsspec, through which Lightning writes checkpoints, reach the bucket of `url` as this module does."""
     import fsspec
+    from fsspec.config import conf
     from obstore.fsspec import FsspecStore
 
     class NamedObjects(FsspecStore):
@@ -83,7 +83,7 @@ def let_fsspec_use_obstore(url: str, options: StorageOptions) -> None:
             return bucket, key.lstrip("/")
 
     fsspec.register_implementation("s3", NamedObjects, clobber=True)
-    fsspec.config.conf["s3"] = _arguments(split_bucket(url)[0], options)
+    conf["s3"] = _arguments(split_bucket(url)[0], options)
 
 
 class Credentials:
@@ -116,26 +116,6 @@ class Credentials:
 def are_expired(error: Exception) -> bool:
     """Says of a refused request whether its credentials were good once: a new search may find newer ones."""
     return "ExpiredToken" in str(error)
-
-
-def cure_of(error: Exception, options: StorageOptions | None) -> str:
-    """Returns what to do about a request that failed: to a bucket that was reached so, or without options to a disk."""
-    if "InvalidCertificate" in str(error):
-        return "the server's certificate is not trusted; name a company's own with AWS_CA_BUNDLE=<file>.pem"
-    if options is not None:
-        return (
-            "check the bucket's name, region and permissions (storage.profile, storage.region, storage.anonymous), "
-            f"or wait and type the same again; it was tried for up to {options.retry_timeout_s:g} s "
-            f"(storage.retry_timeout_s) and at most {options.max_retries + 1} times (storage.max_retries)"
-        )
-    cures = {
-        os.strerror(errno.ENOSPC): "the disk is full: make room on it, then type the same again",
-        os.strerror(errno.EROFS): "that file system can only be read: type a folder elsewhere",
-        "Encountered object with invalid path": "rename that file: a name with a line break, a tab or what is not "
-        "UTF-8 cannot be read here",
-        "File system loop found": "remove that link, which leads back into a folder above it",
-    }
-    return next((cure for sign, cure in cures.items() if sign in str(error)), "check the path and its permissions")
 
 
 def _arguments(bucket: str, options: StorageOptions) -> dict[str, Any]:

@@ -1,31 +1,37 @@
-"""Folders of objects, on disk or in S3, behind one interface (obstore), opened where they are used."""
+"""Folders of objects, on disk or in any store that obstore opens, behind one interface, opened where they are used."""
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import ObjectStore
 
-from stocktake.s3 import StorageError, StorageOptions, are_expired, cure_of, open_bucket
+from stocktake.object_stores import WEB, hint_for, is_local, is_s3, local_path, open_store, scheme_of
+from stocktake.s3 import StorageError, StorageOptions, are_expired
 
-Answer = TypeVar("Answer")
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+__all__ = [
+    "Folder",
+    "StorageError",
+    "StorageOptions",
+    "is_local",
+    "is_s3",
+    "join_url",
+    "local_path",
+    "open_store",
+    "split_url",
+]
+
+Response = TypeVar("Response")
 
 # Threads that meet a folder for the first time open it once, not each for itself.
 _opening = threading.Lock()
-
-
-def is_s3(url: str) -> bool:
-    return url.startswith("s3://")
-
-
-def local_path(url: str | os.PathLike) -> Path:
-    """Returns the absolute path of a `file://` URL or of a plain path."""
-    return Path(os.fspath(url).removeprefix("file://")).expanduser().absolute()
 
 
 def join_url(url: str, *parts: str) -> str:
@@ -36,30 +42,6 @@ def split_url(url: str) -> tuple[str, str]:
     """Returns the folder and the name of an object, given its URL or path."""
     folder, slash, name = url.rpartition("/")
     return folder or slash or ".", name
-
-
-def open_store(url: str | os.PathLike, options: StorageOptions | None = None) -> ObjectStore:
-    """Opens `s3://bucket/prefix`, `file:///folder` or a plain path as an obstore store.
-
-    obstore does not survive a fork: open a store in the process that uses it.
-
-    Raises:
-        FileNotFoundError: There is no such local folder.
-        NotADirectoryError: It is a file.
-        StorageError: There are no credentials for a bucket that is not public.
-        ValueError: The URL's scheme is none of these.
-    """
-    url, options = os.fspath(url), options or StorageOptions()
-    if is_s3(url):
-        return open_bucket(url, options)
-    if url.startswith("file://") or "://" not in url:
-        path = local_path(url)
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError(f"{path} is a file, not a folder.")
-        if not path.is_dir():  # a mistyped folder is not made by reading from it
-            raise FileNotFoundError(f"{path} does not exist.")
-        return LocalStore(prefix=path)
-    raise ValueError(f"{url!r} is not a place to read or write: use s3://bucket/prefix, file:///folder or a path.")
 
 
 class ImpossibleKey(StorageError):
@@ -75,7 +57,8 @@ class Folder:
 
     def __post_init__(self):
         self.url = self.url if "://" in self.url else str(local_path(self.url))
-        self._store, self._pid = None, None
+        self._store: ObjectStore | None = None
+        self._pid: int | None = None
 
     def __getstate__(self):
         return {"url": self.url, "options": self.options, "_store": None, "_pid": None}
@@ -83,9 +66,9 @@ class Folder:
     @property
     def store(self) -> ObjectStore:
         with _opening:
-            if not self._is_open:
+            if self._store is None or not self._is_open:
                 self._store, self._pid = open_store(self.url, self.options), os.getpid()
-        return self._store
+            return self._store
 
     @property
     def _is_open(self) -> bool:
@@ -96,9 +79,10 @@ class Folder:
 
         Raises:
             NotADirectoryError: A file, or a link that leads nowhere, stands in its place or in that of a folder above.
-            StorageError: It could not be made.
+            StorageError: It could not be made, or is on the web.
         """
-        if is_s3(self.url):
+        if not is_local(self.url):
+            self._require_writable()
             return
         path = local_path(self.url)
         try:
@@ -114,7 +98,11 @@ class Folder:
         if not os.access(path, os.W_OK):
             raise StorageError(f"{path} cannot be written to. Type another folder, or get yourself the permission.")
 
-    def _ask(self, attempt: str, request: Callable[[ObjectStore], Answer]) -> Answer:
+    def _require_writable(self) -> None:
+        if scheme_of(self.url) in WEB:
+            raise StorageError(f"{self.url} is on the web and can only be read: type a folder, s3://, gs:// or az://.")
+
+    def _ask(self, attempt: str, request: Callable[[ObjectStore], Response]) -> Response:
         """Sends a request, and once more with credentials searched for anew where they have expired."""
         if not attempt.partition(" ")[2]:
             raise self._wrong_key(attempt)
@@ -164,6 +152,7 @@ class Folder:
             NotADirectoryError: The folder cannot be made, because it is a file.
             StorageError: It could not be written.
         """
+        self._require_writable()
         if not self._is_open:
             self.create()
         self._ask(f"write {key}", lambda store: obstore.put(store, key, content))
@@ -199,9 +188,10 @@ class Folder:
         Raises:
             StorageError: It could not be removed.
         """
+        self._require_writable()
         self._ask(f"remove {key}", lambda store: obstore.delete(store, key))
 
-    def facts(self, key: str) -> dict[str, Any] | None:
+    def facts(self, key: str) -> "ObjectMeta | None":
         """Returns what the store knows of one object (`size` in bytes, `last_modified`), `None` if there is none such.
 
         Raises:
@@ -215,7 +205,7 @@ class Folder:
     def size(self, key: str) -> int | None:
         """Returns the size of one object in bytes, `None` if there is no such object."""
         facts = self.facts(key)
-        return facts and facts["size"]
+        return facts["size"] if facts is not None else None
 
     def exists(self, key: str) -> bool:
         return self.size(key) is not None
@@ -224,19 +214,23 @@ class Folder:
         """Yields the key and the size in bytes of every object under `prefix`, page by page."""
         return ((facts["path"], facts["size"]) for facts in self.objects(prefix))
 
-    def objects(self, prefix: str = "") -> Iterator[dict[str, Any]]:
+    def objects(self, prefix: str = "") -> "Iterator[ObjectMeta]":
         """Yields `path`, `size` in bytes and `last_modified` of every object under `prefix`, page by page.
 
         Raises:
             StorageError: It could not be listed.
         """
-        listing, listed, last = None, None, None
+        if scheme_of(self.url) in WEB:
+            raise StorageError(f"{self.url} is on the web and cannot be listed: name its images in a CSV (path,count).")
+        pages: Iterator[Sequence[ObjectMeta]] = iter(())
+        listed: ObjectStore | None = None
+        last: str | None = None
 
-        def next_page(store: ObjectStore) -> list[dict[str, Any]] | None:
-            nonlocal listing, listed
+        def next_page(store: ObjectStore) -> "Sequence[ObjectMeta] | None":
+            nonlocal pages, listed
             if store is not listed:  # opened anew, with other credentials: it goes on after what came
-                listing, listed = iter(obstore.list(store, prefix or None, offset=last)), store
-            return next(listing, None)
+                pages, listed = iter(obstore.list(store, prefix or None, offset=last)), store
+            return next(pages, None)
 
         try:
             while (page := self._ask(f"list {prefix or 'it'}", next_page)) is not None:
@@ -249,6 +243,6 @@ class Folder:
         """Returns what to raise instead of obstore's error: what was tried where, and what to do."""
         if isinstance(error, FileNotFoundError):
             return FileNotFoundError(f"{join_url(self.url, attempt.partition(' ')[2])} does not exist.")
-        cure = cure_of(error, self.options if is_s3(self.url) else None)
+        hint = hint_for(error, self.url, self.options)
         reason = " ".join(str(error).split("\n\nDebug source")[0].split())
-        return StorageError(f"Could not {attempt} in {self.url}: {reason[:500]}. Cure: {cure}.")
+        return StorageError(f"Could not {attempt} in {self.url}: {reason[:500]}. Hint: {hint}.")
