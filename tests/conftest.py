@@ -58,15 +58,15 @@ def synthetic_source(shared_folder) -> pathlib.Path:
 def synthetic_root(shared_folder, synthetic_source) -> pathlib.Path:
     """The dataset root that prepare makes of the drawn bins; nobody may write into it."""
     from stocktake.data.ingest.ingest import Ingest
-    from stocktake.data.sources.abid_list import read_listing
-    from stocktake.data.split import Split
+    from stocktake.data.sources.abid import AbidSource
+    from stocktake.data.split import SplitRule
     from stocktake.storage import Folder
 
     folder = shared_folder / "synthetic-root"
     with FileLock(f"{folder}.lock"):
         if not (folder / "manifest.parquet").exists():
-            source = Folder(str(synthetic_source))
-            Ingest(source, Folder(str(folder)), read_listing(source), Split(block=1)).run()
+            source = AbidSource(Folder(str(synthetic_source)))
+            Ingest(source, Folder(str(folder)), source.listing(), SplitRule(block=1)).run()
     return folder
 
 

@@ -50,7 +50,7 @@ def test_the_web_is_read_and_nothing_else(server):
     with pytest.raises(FileNotFoundError, match=re.escape(f"{server}/photos/other.png does not exist")):
         folder.read("other.png")
     for attempt in (folder.create, lambda: folder.write("x", b""), lambda: folder.remove("a bin.png")):
-        with pytest.raises(StorageError, match="is on the web and can only be read"):
+        with pytest.raises(StorageError, match="is on the web and cannot be written to"):
             attempt()
     with pytest.raises(StorageError, match="on the web and cannot be listed"):
         list(folder.objects())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, ObjectStore
 
-from stocktake.s3 import StorageOptions, open_bucket
+from stocktake.s3 import StorageError, StorageOptions, open_bucket
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig
@@ -40,6 +40,10 @@ LOCAL_HINTS = {
 _memory: dict[str, MemoryStore] = {}
 
 
+class ImpossibleKey(StorageError):
+    """A key that no object can have."""
+
+
 def scheme_of(url: str) -> str:
     """Returns `s3` of `s3://bucket`, and `file` of a plain path."""
     return url.partition("://")[0] if "://" in url else "file"
@@ -62,6 +66,16 @@ def local_path(url: str | os.PathLike) -> Path:
     if not is_local(os.fspath(url)):
         raise ValueError(f"{url} is not on this machine, where a folder is needed: type file:///folder or a path.")
     return Path(os.fspath(url).removeprefix("file://")).expanduser().absolute()
+
+
+def join_url(url: str, *parts: str) -> str:
+    return "/".join([url.rstrip("/"), *parts])
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Returns the folder and the name of an object, given its URL or path."""
+    folder, slash, name = url.rpartition("/")
+    return folder or slash or ".", name
 
 
 def open_store(url: str | os.PathLike, options: StorageOptions | None = None) -> ObjectStore:
@@ -115,15 +129,14 @@ def _open_remote(url: str, options: StorageOptions) -> ObjectStore:
             azure |= {"endpoint": options.endpoint} if options.endpoint else {}
             return AzureStore.from_url(url, config=azure, client_options=client, retry_config=retries)
     except (BaseError, ValueError) as error:  # a URL without a bucket, no account
-        reason = " ".join(str(error).split("\n\nDebug source")[0].split())
-        raise ValueError(f"{url} cannot be opened: {reason}. Hint: {HINTS[scheme]}.") from error
+        raise ValueError(f"{url} cannot be opened: {_reason(error)}. Hint: {HINTS[scheme]}.") from error
     raise ValueError(
         f"{url!r} is not a place to read or write: use s3://bucket/folder, gs://bucket/folder, "
         "az://container/folder, https://host/folder (to read), file:///folder or a path."
     )
 
 
-def hint_for(error: Exception, url: str, options: StorageOptions) -> str:
+def _hint(error: Exception, url: str, options: StorageOptions) -> str:
     """Returns what to do about a request to `url` that failed."""
     if "InvalidCertificate" in str(error):
         return "the server's certificate is not trusted; name a company's own with AWS_CA_BUNDLE=<file>.pem"
@@ -136,3 +149,23 @@ def hint_for(error: Exception, url: str, options: StorageOptions) -> str:
         f"{HINTS[scheme]}, or wait and type the same again; it was tried for up to {options.retry_timeout_s:g} s "
         f"(storage.retry_timeout_s) and at most {options.max_retries + 1} times (storage.max_retries)"
     )
+
+
+def explained(error: Exception, attempt: str, url: str, options: StorageOptions) -> Exception:
+    """Returns what to raise instead of obstore's error: what was tried where, and what to do."""
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(f"{join_url(url, attempt.partition(' ')[2])} does not exist.")
+    return StorageError(f"Could not {attempt} in {url}: {_reason(error)[:500]}. Hint: {_hint(error, url, options)}.")
+
+
+def wrong_key(attempt: str, url: str) -> ImpossibleKey:
+    """Returns the error of a key that obstore refuses before it sends anything."""
+    verb, _, key = attempt.partition(" ")
+    return ImpossibleKey(
+        f"Could not {verb} {key!r} in {url}: no object is called so. A name has no line break, tab or other "
+        "control character in it, and between its slashes stands neither nothing nor . or .. alone."
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split("\n\nDebug source")[0].split())

@@ -10,7 +10,19 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
-from stocktake.object_stores import WEB, hint_for, is_local, is_s3, local_path, open_store, scheme_of
+from stocktake.object_stores import (
+    WEB,
+    ImpossibleKey,
+    explained,
+    is_local,
+    is_s3,
+    join_url,
+    local_path,
+    open_store,
+    scheme_of,
+    split_url,
+    wrong_key,
+)
 from stocktake.s3 import StorageError, StorageOptions, are_expired
 
 if TYPE_CHECKING:
@@ -18,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Folder",
+    "ImpossibleKey",
     "StorageError",
     "StorageOptions",
     "is_local",
@@ -32,20 +45,6 @@ Response = TypeVar("Response")
 
 # Threads that meet a folder for the first time open it once, not each for itself.
 _opening = threading.Lock()
-
-
-def join_url(url: str, *parts: str) -> str:
-    return "/".join([url.rstrip("/"), *parts])
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Returns the folder and the name of an object, given its URL or path."""
-    folder, slash, name = url.rpartition("/")
-    return folder or slash or ".", name
-
-
-class ImpossibleKey(StorageError):
-    """A key that no object can have."""
 
 
 @dataclass
@@ -82,7 +81,7 @@ class Folder:
             StorageError: It could not be made, or is on the web.
         """
         if not is_local(self.url):
-            self._require_writable()
+            self._refuse_on_web("written to")
             return
         path = local_path(self.url)
         try:
@@ -98,20 +97,20 @@ class Folder:
         if not os.access(path, os.W_OK):
             raise StorageError(f"{path} cannot be written to. Type another folder, or get yourself the permission.")
 
-    def _require_writable(self) -> None:
+    def _refuse_on_web(self, done: str, instead: str = "type a folder, s3://, gs:// or az://") -> None:
         if scheme_of(self.url) in WEB:
-            raise StorageError(f"{self.url} is on the web and can only be read: type a folder, s3://, gs:// or az://.")
+            raise StorageError(f"{self.url} is on the web and cannot be {done}: {instead}.")
 
     def _ask(self, attempt: str, request: Callable[[ObjectStore], Response]) -> Response:
         """Sends a request, and once more with credentials searched for anew where they have expired."""
         if not attempt.partition(" ")[2]:
-            raise self._wrong_key(attempt)
+            raise wrong_key(attempt, self.url)
         try:
             store = self.store
             try:
                 return request(store)
             except (ValueError, TypeError):  # what obstore raises before it sends anything
-                raise self._wrong_key(attempt) from None
+                raise wrong_key(attempt, self.url) from None
             except BaseError as error:
                 if not are_expired(error):
                     raise
@@ -122,13 +121,6 @@ class Folder:
         except (BaseError, FileNotFoundError) as error:  # obstore raises Python's own for an object that is not there
             raise self.explained(error, attempt) from error
 
-    def _wrong_key(self, attempt: str) -> ImpossibleKey:
-        verb, _, key = attempt.partition(" ")
-        return ImpossibleKey(
-            f"Could not {verb} {key!r} in {self.url}: no object is called so. A name has no line break, tab or other "
-            "control character in it, and between its slashes stands neither nothing nor . or .. alone."
-        )
-
     def read(self, key: str) -> bytes:
         """Returns the bytes of one object.
 
@@ -137,6 +129,13 @@ class Folder:
             StorageError: It could not be read within the retry budget.
         """
         return bytes(self._get(key))
+
+    def read_if_there(self, key: str) -> bytes | None:
+        """As `read`, with `None` for an object that is not there."""
+        try:
+            return self.read(key)
+        except FileNotFoundError:
+            return None
 
     def read_writable(self, key: str) -> bytearray:
         """As `read`, into memory that may be written to, which spares a copy those who need such."""
@@ -152,7 +151,7 @@ class Folder:
             NotADirectoryError: The folder cannot be made, because it is a file.
             StorageError: It could not be written.
         """
-        self._require_writable()
+        self._refuse_on_web("written to")
         if not self._is_open:
             self.create()
         self._ask(f"write {key}", lambda store: obstore.put(store, key, content))
@@ -188,7 +187,7 @@ class Folder:
         Raises:
             StorageError: It could not be removed.
         """
-        self._require_writable()
+        self._refuse_on_web("written to")
         self._ask(f"remove {key}", lambda store: obstore.delete(store, key))
 
     def facts(self, key: str) -> "ObjectMeta | None":
@@ -210,6 +209,15 @@ class Folder:
     def exists(self, key: str) -> bool:
         return self.size(key) is not None
 
+    def names(self) -> set[str]:
+        """Returns the names of the objects and of the folders that lie directly in this one.
+
+        Raises:
+            StorageError: It could not be listed.
+        """
+        there = self._ask("list it", obstore.list_with_delimiter)
+        return {*there["common_prefixes"], *(facts["path"] for facts in there["objects"])}
+
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yields the key and the size in bytes of every object under `prefix`, page by page."""
         return ((facts["path"], facts["size"]) for facts in self.objects(prefix))
@@ -220,8 +228,7 @@ class Folder:
         Raises:
             StorageError: It could not be listed.
         """
-        if scheme_of(self.url) in WEB:
-            raise StorageError(f"{self.url} is on the web and cannot be listed: name its images in a CSV (path,count).")
+        self._refuse_on_web("listed", "name its images in a CSV with path,count")
         pages: Iterator[Sequence[ObjectMeta]] = iter(())
         listed: ObjectStore | None = None
         last: str | None = None
@@ -241,8 +248,4 @@ class Folder:
 
     def explained(self, error: Exception, attempt: str) -> Exception:
         """Returns what to raise instead of obstore's error: what was tried where, and what to do."""
-        if isinstance(error, FileNotFoundError):
-            return FileNotFoundError(f"{join_url(self.url, attempt.partition(' ')[2])} does not exist.")
-        hint = hint_for(error, self.url, self.options)
-        reason = " ".join(str(error).split("\n\nDebug source")[0].split())
-        return StorageError(f"Could not {attempt} in {self.url}: {reason[:500]}. Hint: {hint}.")
+        return explained(error, attempt, self.url, self.options)

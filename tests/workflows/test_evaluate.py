@@ -10,8 +10,8 @@ from untrained import CALIBRATION, COUNTS, write_checkpoint
 from stocktake.data.identity import DataIdentity
 from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.manifest import Manifest
-from stocktake.data.sources.abid_list import read_listing
-from stocktake.data.split import Split
+from stocktake.data.sources.abid import AbidSource
+from stocktake.data.split import SplitRule
 from stocktake.storage import Folder
 from stocktake.workflows.evaluate import evaluate
 
@@ -20,8 +20,8 @@ from stocktake.workflows.evaluate import evaluate
 def other_root(synthetic_source, tmp_path_factory):
     """The same bins, with others to test on."""
     folder = tmp_path_factory.mktemp("split-again")
-    source = Folder(str(synthetic_source))
-    Ingest(source, Folder(str(folder)), read_listing(source), Split(block=1, seed=1)).run()
+    source = AbidSource(Folder(str(synthetic_source)))
+    Ingest(source, Folder(str(folder)), source.listing(), SplitRule(block=1, seed=1)).run()
     return folder
 
 

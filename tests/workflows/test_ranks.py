@@ -97,12 +97,12 @@ def test_ranks_of_other_words_end_with_the_key(words, tmp_path, change, named):
 @pytest.mark.slow
 def test_ranks_with_other_data_end_with_both_hashes(words, synthetic_source, tmp_path):
     from stocktake.data.ingest.ingest import Ingest
-    from stocktake.data.sources.abid_list import read_listing
-    from stocktake.data.split import Split
+    from stocktake.data.sources.abid import AbidSource
+    from stocktake.data.split import SplitRule
     from stocktake.storage import Folder
 
-    source, other = Folder(str(synthetic_source)), tmp_path / "other"
-    Ingest(source, Folder(str(other)), read_listing(source), Split(block=1, seed=7)).run()
+    source, other = AbidSource(Folder(str(synthetic_source))), tmp_path / "other"
+    Ingest(source, Folder(str(other)), source.listing(), SplitRule(block=1, seed=7)).run()
     elsewhere = [*words, f"data.root={other}"]
     code, output, seconds = torchrun(tmp_path, [(tmp_path / "run", words), (tmp_path / "run", elsewhere)])
     assert code != 0

@@ -8,8 +8,8 @@ from stocktake.callbacks.run_data import OtherData
 from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.manifest import Manifest
-from stocktake.data.sources.abid_list import read_listing
-from stocktake.data.split import Split
+from stocktake.data.sources.abid import AbidSource
+from stocktake.data.split import SplitRule
 from stocktake.storage import Folder
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
@@ -18,8 +18,8 @@ from stocktake.workflows.train import EXIT_INTERRUPTED, train
 def split_anew(synthetic_source, tmp_path_factory) -> str:
     """The same bins, dealt out to the splits by another seed."""
     folder = tmp_path_factory.mktemp("split-anew")
-    source = Folder(str(synthetic_source))
-    Ingest(source, Folder(str(folder)), read_listing(source), Split(block=1, seed=7)).run()
+    source = AbidSource(Folder(str(synthetic_source)))
+    Ingest(source, Folder(str(folder)), source.listing(), SplitRule(block=1, seed=7)).run()
     return str(folder)
 
 

@@ -68,6 +68,7 @@ PREDICT = {
 }
 PREPARE = {
     "source": text("s3://aft-vbi-pds"),
+    "format": choice("abid", "folders", "csv", None),
     "root": text("data/abid"),
     "list": text("all", None),
     "counts": list_of(whole(0), [1, 2, 3, 4, 5], None, least=1),

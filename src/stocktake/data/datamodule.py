@@ -16,12 +16,11 @@ from stocktake.data.loading.dataset import BatchLoader, ObjectImages
 from stocktake.data.loading.sampler import ResumableSampler
 from stocktake.data.loading.workers import WorkerStart, worker_context
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
-from stocktake.data.sources.abid_list import check_counts, read_listing
-from stocktake.data.sources.drawn_root import DRAWN_SOURCE, check_drawing_place, check_drawn
-from stocktake.data.sources.synthetic import write_synthetic_source
-from stocktake.data.split import Split
+from stocktake.data.sources.drawn_root import DRAWN_SOURCE, DrawnSource, check_drawing_place, check_drawn
+from stocktake.data.sources.source import check_counts
+from stocktake.data.split import SplitRule
 from stocktake.data.transforms import Augment, Resize
-from stocktake.storage import Folder, StorageOptions, is_s3, local_path
+from stocktake.storage import Folder, StorageOptions, is_local, local_path
 
 
 class BinDataModule(LightningDataModule):
@@ -184,16 +183,15 @@ class SyntheticBinDataModule(BinDataModule):
             RootError: There is no dataset and it may not be drawn there, or the one that was drawn is another.
         """
         check_drawing_place(self.root, self.draw, self.num_bins)
-        if is_s3(self.root.url):
+        if not is_local(self.root.url):
             return
         root = local_path(self.root.url)
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{root}.lock"):
             if not self.root.exists(MANIFEST_KEY):
-                source = Folder(str(root / DRAWN_SOURCE))
-                write_synthetic_source(root / DRAWN_SOURCE, self.num_bins, counts=self.counts)
-                # Drawn bins are independent of their neighbours.
-                Ingest(source, self.root, read_listing(source), Split(block=1)).run()
+                source = DrawnSource(root / DRAWN_SOURCE, self.num_bins, self.counts)
+                # Drawn bins are independent of their neighbors.
+                Ingest(source, self.root, source.listing(), SplitRule(block=1)).run()
         check_drawn(self.root, self.manifest, self.num_bins, self.counts)
 
 

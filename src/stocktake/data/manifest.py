@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy
 import pyarrow
-import pyarrow.compute
 
-from stocktake.data.parquet import open_file, read_batches, write_table
-from stocktake.data.split import GUARD, SIDES
+from stocktake.data.parquet import compute, open_file, read_batches, write_table
+from stocktake.data.split import GUARD, SPLITS
 from stocktake.seeding import derive_seed
 from stocktake.shell import command
 from stocktake.storage import Folder
@@ -84,7 +83,7 @@ class Manifest:
         """Writes the table with its origin; the same rows and origin give the same bytes."""
         table = self.table.cast(SCHEMA)
         image_ids = table["image_id"].combine_chunks()
-        if not pyarrow.compute.all(pyarrow.compute.less_equal(image_ids[:-1], image_ids[1:])).as_py():
+        if not compute.all(compute.less_equal(image_ids[:-1], image_ids[1:])).as_py():
             table = table.sort_by("image_id")
         origin = json.dumps(self.origin, sort_keys=True).encode()
         metadata = {b"stocktake": origin, ORIGIN_SHA256: hashlib.sha256(origin).hexdigest().encode()}
@@ -114,11 +113,11 @@ class Manifest:
         """
         if limit is not None and (type(limit) is not int or limit < 1):
             raise ManifestError(f"limit={limit!r} must be a whole number, at least 1, or null for all.")
-        wanted = list(SIDES) if split == "all" else [split]
+        wanted = list(SPLITS) if split == "all" else [split]
         column = self.table["split"]
-        rows = self.table.filter(pyarrow.compute.is_in(column, pyarrow.array(wanted)))
+        rows = self.table.filter(compute.is_in(column, pyarrow.array(wanted)))
         if rows.num_rows == 0:
-            sizes = {side: pyarrow.compute.sum(pyarrow.compute.equal(column, side)).as_py() for side in (*SIDES, GUARD)}
+            sizes = {side: compute.sum(compute.equal(column, side)).as_py() for side in (*SPLITS, GUARD)}
             raise ManifestError(
                 f"split={split!r} holds no image; the manifest has {sizes}. Type one that is not empty."
             )
@@ -159,13 +158,12 @@ def _check_rows(table: pyarrow.Table) -> None:
     Raises:
         ValueError: Naming the first such row.
     """
-    compute = pyarrow.compute
-    is_used = compute.is_in(table["split"], pyarrow.array(SIDES))
+    is_used = compute.is_in(table["split"], pyarrow.array(SPLITS))
     wrong_rows = {
         "no id": compute.equal(compute.fill_null(table["image_id"], ""), ""),
         "no count from 0 on": compute.less(compute.fill_null(table["count"], -1), 0),
-        f"a split that is none of {', '.join((*SIDES, GUARD))}": compute.invert(
-            compute.is_in(table["split"], pyarrow.array((*SIDES, GUARD)))
+        f"a split that is none of {', '.join((*SPLITS, GUARD))}": compute.invert(
+            compute.is_in(table["split"], pyarrow.array((*SPLITS, GUARD)))
         ),
         "no group, though it is used": compute.and_(is_used, compute.equal(compute.fill_null(table["group"], ""), "")),
         "no key, though it is used": compute.and_(is_used, compute.equal(compute.fill_null(table["key"], ""), "")),
@@ -208,4 +206,4 @@ def draw_blocks(rows: pyarrow.Table, num_train_bins: int, seed: int) -> pyarrow.
             f"data.num_train_bins={num_train_bins} does not hold one block of neighbouring bins, which come or go "
             f"together: the first that seed={seed} draws has {ends[0]}. Type data.num_train_bins={ends[0]} or more."
         )
-    return rows.filter(pyarrow.compute.is_in(rows["group"], pyarrow.array(drawn)))
+    return rows.filter(compute.is_in(rows["group"], pyarrow.array(drawn)))

@@ -12,6 +12,8 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+compute: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
+
 ROWS_PER_BATCH = 2**13
 # A row of ours has 150 bytes, of which a hash's 32 and an id's one or two cannot be packed.
 MAX_SWELLING, ALWAYS_ALLOWED = 64, 2**26
@@ -88,8 +90,8 @@ def _is_like(found: pyarrow.DataType, wanted: pyarrow.DataType) -> bool:
 def _unpacked_size(column: pyarrow.Array) -> int:
     if not pyarrow.types.is_dictionary(column.type):
         return column.nbytes
-    lengths = pyarrow.compute.binary_length(column.dictionary).take(column.indices)
-    return pyarrow.compute.sum(lengths).as_py() or 0
+    lengths = compute.binary_length(column.dictionary).take(column.indices)
+    return compute.sum(lengths).as_py() or 0
 
 
 def _require_size(num_bytes: int, content: bytes) -> None:

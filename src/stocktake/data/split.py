@@ -1,10 +1,11 @@
-"""Which side a bin is on, from its id alone.
+"""Which split a bin belongs to, from its id or group alone.
 
-Neighbouring ids are often one bin before and after one pick: nearly the same photo, another count. So ids of one key
-length fall into blocks of consecutive ids, a seeded shuffle deals the blocks out to the sides, and ids within two of a
-block on another side are set aside. Blocks are dealt twenty in a row at a time, so that the shares hold for any long
+Neighboring ids are often one bin before and after one pick: nearly the same photo, another count. So ids of one key
+length fall into blocks of consecutive ids, a seeded shuffle deals the blocks out to the splits, and ids within two of a
+block of another split are set aside. Blocks are dealt twenty in a row at a time, so that the shares hold for any long
 row of ids; a coin tossed for each block gave 78 % training bins where 70 % were aimed at. Nothing here depends on which
-other bins there are, so a bin never moves from one side to another when bins are added.
+other bins there are, so a bin never moves from one split to another when bins are added. Where the source names a group
+for each bin, as a CSV does, a hash of the group decides instead.
 """
 
 import functools
@@ -17,7 +18,7 @@ import numpy
 
 from stocktake.seeding import derive_seed, generator
 
-SIDES = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test")
 GUARD = "guard"  # set aside: in the manifest, unused
 # Photos of one bin were found up to two ids apart, none further.
 GUARD_WIDTH = 2
@@ -32,13 +33,13 @@ class SplitError(ValueError):
 
 
 @dataclass(frozen=True)
-class Split:
-    """A rule that assigns ids to sides.
+class SplitRule:
+    """A rule that assigns bins to splits.
 
     Attributes:
-        rule: `grouped` (blocks of ids with guards), `none` (all in `test`), or `random` (each id by itself: it
-            leaks, and exists to measure how much).
-        block: Consecutive ids that stay together; 1 where bins are independent of their neighbours.
+        rule: `grouped` (the source's groups, or else blocks of ids with guards), `none` (all in `test`), or `random`
+            (each id by itself: it leaks, and exists to measure how much).
+        block: Consecutive ids that stay together; 1 where bins are independent of their neighbors.
         fractions: Share of the blocks aimed at for each of train, valid and test; they sum to 1.
         seed: Another seed gives another assignment of blocks.
     """
@@ -57,60 +58,68 @@ class Split:
             raise SplitError(f"split.seed={self.seed!r} must be a whole number, such as split.seed=0.")
         if not isinstance(self.fractions, Mapping) or not _are_shares(self.fractions):
             raise SplitError(
-                f"split.fractions={self.fractions} must name {', '.join(SIDES)}, none negative, and sum to 1, such as "
+                f"split.fractions={self.fractions} must name {', '.join(SPLITS)}, none negative, and sum to 1, such as "
                 "'split.fractions={train: 0.7, valid: 0.15, test: 0.15}'."
             )
 
-    def group(self, image_id: str) -> str:
-        """Returns the name of the block of ids that `image_id` belongs to, such as `5-166`.
+    def group_of(self, image_id: str, group: str | None = None) -> str:
+        """Returns the source's group of a bin, or else the name of the block of ids around it, such as `5-166`.
 
         Raises:
-            SplitError: The id is not all digits, and the rule needs to know its neighbours.
+            SplitError: The id is not all digits, and the rule needs to know its neighbors.
         """
-        if not _has_neighbours(image_id):
+        if group is not None:
+            return group
+        if not _has_neighbors(image_id):
             if self.rule != "grouped":
                 return image_id
             raise SplitError(
                 f"image id {image_id!r} is not a string of digits, so it has no neighbours to group by; type "
-                "split=none to make a test set of such images, or split=random."
+                "split=none to make a test set of such images, or split=random, or list them in a CSV with a group."
             )
         return f"{len(image_id)}-{int(image_id) // self.block}"
 
-    def side(self, image_id: str) -> str:
-        """Returns `train`, `valid`, `test`, or `guard` for an id too close to a block on another side."""
+    def split_of(self, image_id: str, group: str | None = None) -> str:
+        """Returns `train`, `valid`, `test`, or `guard` for an id too close to a block of another split.
+
+        Args:
+            group: The source's; `None` goes by the block of ids.
+        """
         if self.rule == "none":
             return "test"
         if self.rule == "random":
-            return self._side_at(derive_seed("split", self.seed, "image", image_id) / 2**63)
-        self.group(image_id)  # refuses an id that has no neighbours
+            return self._split_at(derive_seed("split", self.seed, "image", image_id) / 2**63)
+        if group is not None:
+            return self._split_at(derive_seed("split", self.seed, "group", group) / 2**63)
+        self.group_of(image_id)  # refuses an id that has no neighbors
         length, number = len(image_id), int(image_id)
-        own = self._side_of_block(length, number // self.block)
-        if self.block == 1:  # independent bins have no neighbours to be guarded from
+        own = self._split_of_block(length, number // self.block)
+        if self.block == 1:  # independent bins have no neighbors to be guarded from
             return own
         near = {max(0, number + step) // self.block for step in (-GUARD_WIDTH, GUARD_WIDTH)}
-        return own if all(self._side_of_block(length, block) == own for block in near) else GUARD
+        return own if all(self._split_of_block(length, block) == own for block in near) else GUARD
 
-    def _side_of_block(self, key_length: int, block: int) -> str:
+    def _split_of_block(self, key_length: int, block: int) -> str:
         row, position = divmod(block, BLOCKS_DEALT)
-        return self._side_at((_deal(self.seed, key_length, row)[position] + 0.5) / BLOCKS_DEALT)
+        return self._split_at((_deal(self.seed, key_length, row)[position] + 0.5) / BLOCKS_DEALT)
 
-    def _side_at(self, share: float) -> str:
-        """Returns the side that a number from 0 to 1 falls into."""
-        for side in SIDES[:-1]:
-            if share < self.fractions[side]:
-                return side
-            share -= self.fractions[side]
-        return SIDES[-1]
+    def _split_at(self, share: float) -> str:
+        """Returns the split that a number from 0 to 1 falls into."""
+        for split in SPLITS[:-1]:
+            if share < self.fractions[split]:
+                return split
+            share -= self.fractions[split]
+        return SPLITS[-1]
 
 
 def _are_shares(fractions: Mapping[str, float]) -> bool:
-    shares = fractions.values()
+    shares = list(fractions.values())
     are_numbers = all(isinstance(share, Real) and not isinstance(share, bool) and share >= 0 for share in shares)
     # Infinity and NaN are told apart from 1 here, too.
-    return set(fractions) == set(SIDES) and are_numbers and math.isclose(sum(shares), 1, abs_tol=1e-6)
+    return set(fractions) == set(SPLITS) and are_numbers and math.isclose(sum(shares), 1, abs_tol=1e-6)
 
 
-def _has_neighbours(image_id: str) -> bool:
+def _has_neighbors(image_id: str) -> bool:
     return image_id.isascii() and image_id.isdigit()
 
 
@@ -129,44 +138,46 @@ def _shuffled(seed: int, key_length: int, row: int) -> tuple[int, ...]:
     return tuple(generator("split", seed, key_length, row).permutation(BLOCKS_DEALT).tolist())
 
 
-def set_twins_aside(sides: dict[str, str], contents: Mapping[str, str | None]) -> dict[str, str]:
-    """Guards bins whose contents also stand on a side that is nearer to the test.
+def set_twins_aside(splits: dict[str, str], contents: Mapping[str, str | None]) -> dict[str, str]:
+    """Guards bins whose contents also stand in a split that is nearer to the test.
 
     Args:
-        sides: Side of each image id.
-        contents: What makes two bins the same (a digest of the record, or of the picture); `None` is like no other.
+        splits: Split of each image id.
+        contents: What makes two bins the same (a digest of the record, or of the image); `None` is like no other.
 
     Returns:
-        The sides, with `guard` for a bin whose equal is in `test` while it is not, or in `valid` while it is in
+        The splits, with `guard` for a bin whose equal is in `test` while it is not, or in `valid` while it is in
         `train`: what is measured stays, what would have been learnt by heart goes.
     """
-    rank = {side: position for position, side in enumerate(SIDES)}
+    rank = {split: position for position, split in enumerate(SPLITS)}
     highest: dict[str, int] = {}
-    for image_id, side in sides.items():
-        if side != GUARD and (content := contents.get(image_id)) is not None:
-            highest[content] = max(highest.get(content, 0), rank[side])
-    return {
-        image_id: GUARD if side != GUARD and rank[side] < highest.get(contents.get(image_id), 0) else side
-        for image_id, side in sides.items()
-    }
+    for image_id, split in splits.items():
+        if split != GUARD and (content := contents.get(image_id)) is not None:
+            highest[content] = max(highest.get(content, 0), rank[split])
+
+    def has_nearer_twin(image_id: str, split: str) -> bool:
+        content = contents.get(image_id)
+        return split != GUARD and content is not None and rank[split] < highest[content]
+
+    return {image_id: GUARD if has_nearer_twin(image_id, split) else split for image_id, split in splits.items()}
 
 
-def set_pairs_aside(sides: dict[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Guards, of each pair that is used on two sides, the bin that is further from the test; as `set_twins_aside`."""
-    sides = dict(sides)
+def set_pairs_aside(splits: dict[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Guards, of each pair that is used in two splits, the bin that is further from the test; as `set_twins_aside`."""
+    splits = dict(splits)
     for pair in pairs:
-        used = [(SIDES.index(sides[image_id]), image_id) for image_id in pair if sides[image_id] != GUARD]
+        used = [(SPLITS.index(splits[image_id]), image_id) for image_id in pair if splits[image_id] != GUARD]
         if len({rank for rank, _ in used}) == 2:
-            sides[min(used)[1]] = GUARD
-    return sides
+            splits[min(used)[1]] = GUARD
+    return splits
 
 
-def crossing_pairs(sides: Mapping[str, str], distance: int = GUARD_WIDTH) -> int:
-    """Counts pairs of ids at most `distance` apart, of one key length, that are used on two sides."""
+def crossing_pairs(splits: Mapping[str, str], distance: int = GUARD_WIDTH) -> int:
+    """Counts pairs of ids at most `distance` apart, of one key length, that are used in two splits."""
     return sum(
-        sides.get(image_id, GUARD) not in (GUARD, side)
-        for number_id, side in sides.items()
-        if side != GUARD and _has_neighbours(number_id)
+        splits.get(image_id, GUARD) not in (GUARD, split)
+        for number_id, split in splits.items()
+        if split != GUARD and _has_neighbors(number_id)
         for image_id in _next_ids(number_id, distance)
     )
 

@@ -2,9 +2,10 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -15,32 +16,32 @@ from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.ingest.products import RECORDS_KEY
 from stocktake.data.ingest.quarantine import QUARANTINE_KEY
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
-from stocktake.data.sources.abid_list import narrowed, read_listing
-from stocktake.data.split import SIDES
+from stocktake.data.sources.formats import open_source
+from stocktake.data.sources.source import ListedBin, Source, narrowed
+from stocktake.data.split import SPLITS, SplitRule
 from stocktake.locks import kept_from_others
 from stocktake.shell import typed_again
-from stocktake.storage import Folder, is_s3, join_url, local_path
+from stocktake.storage import Folder, StorageOptions, is_local, join_url, local_path
 
 NUM_SAMPLES = 20  # images whose size a forecast asks for
 
 
 def prepare(cfg: DictConfig) -> Manifest | None:
     """Runs what conf/prepare.yaml describes; returns the manifest, or `None` for a dry run."""
-    words = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     console = Console()
-    storage, split = build(cfg.storage), build(cfg.split)
-    source, root = Folder(str(words["source"]), storage), Folder(str(words["root"]), storage)
-    if not is_s3(source.url) and not local_path(source.url).is_dir():
-        raise FileNotFoundError(
-            f"source={words['source']} is no folder. Type one that holds bin-images/ and metadata/, or s3://aft-vbi-pds."
-        )
-    with warnings.catch_warnings(record=True) as told:
+    storage: StorageOptions = build(cfg.storage)
+    split: SplitRule = build(cfg.split)
+    root = Folder(str(cfg.root), storage)
+    list_choice, form = (None if cfg[key] is None else str(cfg[key]) for key in ("list", "format"))
+    with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
-        listing = read_listing(source, None if words["list"] is None else str(words["list"]))
-    for warning in told:
+        source = open_source(str(cfg.source), storage, form, list_choice)
+        listing = source.listing()
+    for warning in noted:
         _say(console, f"Note: {warning.message}")
+    counts = None if cfg.counts is None else list(cfg.counts)
     # The list is narrowed here, too, so that the limit is one of bins that are wanted.
-    listing = narrowed(listing, words["counts"], words["limit"])
+    listing = narrowed(listing, counts, cfg.limit)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,16 +49,26 @@ def prepare(cfg: DictConfig) -> Manifest | None:
         RateColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=words["dry_run"],
+        disable=cfg.dry_run,
     ) as bars:
 
-        def progress(name: str, length: int):
+        def progress(name: str, length: int) -> Callable[[], None]:
             task = bars.add_task(name, total=length)
             return lambda: bars.advance(task)
 
-        options = ("counts", "known_bad", "max_bad_fraction", "num_requests", "remove_leftovers")
-        ingest = Ingest(source, root, listing, split, progress=progress, **{name: words[name] for name in options})
-        if words["dry_run"]:
+        ingest = Ingest(
+            source,
+            root,
+            listing,
+            split,
+            counts=counts,
+            known_bad=list(cfg.known_bad),
+            max_bad_fraction=cfg.max_bad_fraction,
+            num_requests=cfg.num_requests,
+            remove_leftovers=cfg.remove_leftovers,
+            progress=progress,
+        )
+        if cfg.dry_run:
             _say(console, _forecast(source, root, listing))
             return None
         started = time.monotonic()
@@ -73,7 +84,7 @@ def prepare(cfg: DictConfig) -> Manifest | None:
 
 def _alone_in(root: Folder) -> AbstractContextManager[None]:
     """Keeps a local root for this process: of two, each would remove images that the other's manifest names."""
-    if is_s3(root.url):
+    if not is_local(root.url):
         return nullcontext()
     cure = "Wait for its end, or type root=<another folder>."
     return kept_from_others(local_path(root.url), "collecting into", f"and remove each other's images. {cure}")
@@ -91,15 +102,16 @@ class RateColumn(ProgressColumn):
         return Text(f"{task.speed:,.0f} {task.description}/s" if task.speed else "")
 
 
-def _forecast(source: Folder, root: Folder, listing: list[tuple[str, int | None]]) -> str:
+def _forecast(source: Source, root: Folder, listing: list[ListedBin]) -> str:
     """Says what a run would read and write, from the sizes of a few images spread over the list."""
     sample = listing[:: max(1, len(listing) // NUM_SAMPLES)][:NUM_SAMPLES]
-    sizes = [size for image_id, _ in sample if (size := source.size(f"bin-images/{image_id}.jpg")) is not None]
+    sizes = [facts["size"] for listed in sample if (facts := source.image_facts(listed.image_id)) is not None]
     if not sizes:
         return f"None of {len(sample)} images of the list is in {source.url}: check source and list."
     gib = sum(sizes) / len(sizes) * len(listing) / 2**30
+    what = "a record and an image" if source.has_records else "an image"
     return (
-        f"Would send {2 * len(listing):,} GET requests to {source.url} (a record and an image for each of "
+        f"Would send {len(listing) * (1 + source.has_records):,} GET requests to {source.url} ({what} for each of "
         f"{len(listing):,} bins)\nand read about {gib:.2f} GiB ({len(sizes)} images were asked for their size), "
         f"then write up to {len(listing):,} images\nof the same size, {MANIFEST_KEY}, {RECORDS_KEY} and "
         f"{QUARANTINE_KEY} to {root.url}.\n"
@@ -113,13 +125,13 @@ def _summary(manifest: Manifest, root: Folder) -> Table:
     for heading in ("split", "bins", "share", *(f"count {count}" for count in counts)):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     pairs = list(zip(manifest.table["split"].to_pylist(), manifest.table["count"].to_pylist(), strict=True))
-    for side, size in manifest.origin["num_images"].items():
-        per_count = (f"{sum(pair == (side, count) for pair in pairs):,}" for count in counts)
-        table.add_row(side, f"{size:,}", f"{size / max(1, len(pairs)):.1%}", *per_count)
+    for split, size in manifest.origin["num_images"].items():
+        per_count = (f"{sum(pair == (split, count) for pair in pairs):,}" for count in counts)
+        table.add_row(split, f"{size:,}", f"{size / max(1, len(pairs)):.1%}", *per_count)
     guards = ", ".join(f"{number} {reason}" for reason, number in manifest.origin["num_guards"].items())
     table.caption = (
         f"guard: set aside, unused ({guards})\n"
-        f"{manifest.origin['num_crossing_pairs']} pairs of neighbouring bins stand on two sides\n"
+        f"{manifest.origin['num_crossing_pairs']} pairs of neighbouring bins stand in two splits\n"
         f"{manifest.origin['num_quarantined']} left out, with their reasons in {QUARANTINE_KEY}"
     )
     table.caption_justify = "left"
@@ -131,10 +143,10 @@ def _notes(manifest: Manifest, ingest: Ingest) -> list[str]:
     notes = []
     sizes, rule = manifest.origin["num_images"], manifest.origin["split"]["rule"]
     per_count = dict.fromkeys(ingest.counts or manifest.table["count"].unique().to_pylist(), 0)
-    for side, count in zip(manifest.table["split"].to_pylist(), manifest.table["count"].to_pylist(), strict=True):
-        per_count[count] += side == "train"
+    for split, count in zip(manifest.table["split"].to_pylist(), manifest.table["count"].to_pylist(), strict=True):
+        per_count[count] += split == "train"
     if rule != "none":  # else it is a test set from outside
-        if empty := [side for side in SIDES if not sizes[side]]:
+        if empty := [split for split in SPLITS if not sizes[split]]:
             notes.append(f"Note: there is no bin in {', '.join(empty)}. More bins, or another split.fractions, help.")
         if sizes["train"] and (unseen := [count for count in sorted(per_count) if not per_count[count]]):
             notes.append(

@@ -19,8 +19,9 @@ from stocktake.data.ingest.ingest import Ingest, IngestError
 from stocktake.data.ingest.products import RECORDS_KEY
 from stocktake.data.ingest.quarantine import QUARANTINE_KEY, TooManyBad
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
-from stocktake.data.sources.abid_list import read_listing
-from stocktake.data.split import GUARD, Split, SplitError
+from stocktake.data.sources.abid import AbidSource
+from stocktake.data.sources.source import ListedBin
+from stocktake.data.split import GUARD, SplitError, SplitRule
 from stocktake.storage import Folder, local_path
 
 IDS = [f"{number:05d}" for number in range(1, 21)]
@@ -53,7 +54,8 @@ def count_of(source, image_id) -> int:
 def ingest(source, root, listing=None, split=None, **options) -> Ingest:
     if listing is None:
         listing = [(image_id, count_of(source, image_id)) for image_id in IDS]
-    return Ingest(Folder(str(source)), Folder(str(root)), listing, split or Split(block=1), **options)
+    bins = [row if isinstance(row, ListedBin) else ListedBin(*row) for row in listing]
+    return Ingest(AbidSource(Folder(str(source))), Folder(str(root)), bins, split or SplitRule(block=1), **options)
 
 
 def rows_of(records) -> list[dict]:
@@ -83,7 +85,7 @@ def test_every_sound_bin_arrives_as_it_was(source, root):
         record = record_of(source, row["image_id"])
         assert row["key"] == f"data/{row['split']}/{row['count']}/{row['image_id']}.jpg"
         assert (root / row["key"]).read_bytes() == content
-        assert row["split"] == Split(block=1).side(row["image_id"])
+        assert row["split"] == SplitRule(block=1).split_of(row["image_id"])
         assert row["count"] == record["EXPECTED_QUANTITY"]
         assert row["num_products"] == len(record["BIN_FCSKU_DATA"])
         assert (row["width"], row["height"]) == Image.open(io.BytesIO(content)).size
@@ -131,16 +133,16 @@ def test_what_each_record_says_is_kept_as_it_was(source, root):
 def test_products_are_of_the_manifests_bins_alone(source, root):
     """Set aside is in; without a record, left out at the record, at the picture or as a repeated one is not."""
     listing = [(image_id, count_of(source, image_id)) for image_id in IDS]
-    split = Split(block=5, seed=1)
+    split = SplitRule(block=5, seed=1)
     (source / "metadata/00003.json").unlink()
     (source / "metadata/00004.json").write_text("{}")
-    used = [image_id for image_id in IDS if split.side(image_id) != GUARD and image_id not in ("00003", "00004")]
+    used = [image_id for image_id in IDS if split.split_of(image_id) != GUARD and image_id not in ("00003", "00004")]
     (source / f"bin-images/{used[0]}.jpg").write_bytes(b"no picture")
     shutil.copy(source / f"bin-images/{used[1]}.jpg", source / f"bin-images/{used[2]}.jpg")
     table = ingest(source, root, listing, split, max_bad_fraction=0.5).run().table
     assert quarantine(root).keys() == {"00004", used[0], used[2]}
     with_record = table.filter(pyarrow.compute.equal(table["label_source"], "record"))["image_id"].to_pylist()
-    assert any(split.side(image_id) == GUARD for image_id in with_record)
+    assert any(split.split_of(image_id) == GUARD for image_id in with_record)
     assert set(with_record) == set(IDS) - {"00003", "00004", used[0], used[2]}
     rows = pyarrow.parquet.read_table(root / RECORDS_KEY).to_pylist()
     assert rows == rows_of((image_id, record_of(source, image_id)) for image_id in with_record)
@@ -155,7 +157,7 @@ def test_a_bin_without_a_record_keeps_the_lists_count(source, root):
 
 
 def test_a_list_of_every_image_takes_the_records_counts(source, root):
-    table = ingest(source, root, read_listing(Folder(str(source)), "all")).run().table
+    table = ingest(source, root, AbidSource(Folder(str(source)), "all").listing()).run().table
     assert table["count"].to_pylist() == [count_of(source, image_id) for image_id in IDS]
 
 
@@ -183,19 +185,19 @@ def test_a_known_bad_id_is_a_string(source, root):
 
 
 def test_neighbours_of_another_side_and_twins_are_set_aside(source, root):
-    split = Split(block=5, seed=1)
-    sides = {image_id: split.side(image_id) for image_id in IDS}
-    assert GUARD in sides.values()
-    used = {side: [image_id for image_id in IDS if sides[image_id] == side] for side in ("train", "valid", "test")}
+    split = SplitRule(block=5, seed=1)
+    splits = {image_id: split.split_of(image_id) for image_id in IDS}
+    assert GUARD in splits.values()
+    used = {name: [image_id for image_id in IDS if splits[image_id] == name] for name in ("train", "valid", "test")}
     learnt, measured = used["train"][0], (used["test"] + used["valid"])[0]
     shutil.copy(source / f"metadata/{measured}.json", source / f"metadata/{learnt}.json")
     manifest = ingest(source, root, split=split).run()
     rows = {row["image_id"]: row for row in manifest.table.to_pylist()}
-    expected = sides | {learnt: GUARD}
+    expected = splits | {learnt: GUARD}
     assert {image_id: row["split"] for image_id, row in rows.items()} == expected
     assert all((row["key"] == "") == (row["split"] == GUARD) for row in rows.values())
     assert all((row["sha256"] is None) == (row["split"] == GUARD) for row in rows.values())
-    assert kept(root) == {image_id for image_id, side in expected.items() if side != GUARD}
+    assert kept(root) == {image_id for image_id, split_name in expected.items() if split_name != GUARD}
     assert manifest.origin["num_crossing_pairs"] == 0
 
 
@@ -370,7 +372,7 @@ def photos(source):
 @pytest.mark.parametrize("rule", ["none", "random"])
 def test_images_of_any_name_can_be_a_dataset(source, root, photos, rule):
     """It failed for every id that is no number, after everything had been fetched."""
-    table = ingest(source, root, photos, Split(rule=rule)).run().table
+    table = ingest(source, root, photos, SplitRule(rule=rule)).run().table
     assert table["image_id"].to_pylist() == [name for name, _ in photos]
     assert kept(root) == {name for name, _ in photos}
 
@@ -384,7 +386,7 @@ class Unread(Folder):
 
 def test_names_that_cannot_be_grouped_are_refused_before_anything_is_fetched(source, root, photos):
     grouped = ingest(source, root, [*photos, ("00001", None)])
-    grouped.source = Unread(str(source))
+    grouped.source = AbidSource(Unread(str(source)))
     with pytest.raises(SplitError, match=r"'IMG 0' is not a string of digits.*type split=none .*or split=random"):
         grouped.run()
     assert list(root.iterdir()) == []
@@ -457,16 +459,16 @@ def test_images_of_an_earlier_split_are_told_and_removed_on_request(source, root
     ingest(source, root).run()
     (root / "data/train/notes.txt").write_text("a person's own")
     before = {path.relative_to(root).as_posix() for path in root.glob("data/*/*/*.jpg")}
-    again = ingest(source, root, split=Split(block=1, seed=1))
+    again = ingest(source, root, split=SplitRule(block=1, seed=1))
     keys = set(again.run().table["key"].to_pylist())
     assert again.leftovers == sorted(before - keys) != []
     assert all((root / key).exists() for key in again.leftovers)
-    last = ingest(source, root, split=Split(block=1, seed=1), remove_leftovers=True)
+    last = ingest(source, root, split=SplitRule(block=1, seed=1), remove_leftovers=True)
     last.run()
     assert last.leftovers == again.leftovers
     assert {path.relative_to(root).as_posix() for path in root.glob("data/*/*/*.jpg")} == keys
     assert (root / "data/train/notes.txt").exists()
-    ingest(source, tmp_path / "straight", split=Split(block=1, seed=1)).run()
+    ingest(source, tmp_path / "straight", split=SplitRule(block=1, seed=1)).run()
     assert (root / MANIFEST_KEY).read_bytes() == (tmp_path / "straight" / MANIFEST_KEY).read_bytes()
 
 
@@ -483,19 +485,19 @@ def test_two_runs_of_the_same_leave_the_same_bytes(source, tmp_path):
 
 @pytest.mark.slow
 def test_real_bins(abid_root, tmp_path):
-    source = Folder(str(abid_root))
-    listing = read_listing(source)
+    source = AbidSource(Folder(str(abid_root)))
+    listing = source.listing()
     manifest = Ingest(
-        source, Folder(str(tmp_path)), listing, Split(), counts=[1, 2, 3, 4, 5], max_bad_fraction=0.02
+        source, Folder(str(tmp_path)), listing, SplitRule(), counts=[1, 2, 3, 4, 5], max_bad_fraction=0.02
     ).run()
     if len(listing) == 6_003:  # what README's results were measured on; the hash holds the source's path, so: the rows
         rows = json.dumps(manifest.table.to_pylist(), sort_keys=True).encode()
         assert hashlib.sha256(rows).hexdigest() == "08347f2137e68bf14e70cd9035220ce8704f4bbc865b6814f63efd6a1011cb89"
     assert manifest.origin["num_crossing_pairs"] == 0
-    assert manifest.table.num_rows + manifest.origin["num_quarantined"] == len({image_id for image_id, _ in listing})
+    assert manifest.table.num_rows + manifest.origin["num_quarantined"] == len({listed.image_id for listed in listing})
     sizes = manifest.origin["num_images"]
     assert sizes["train"] > sizes["valid"] > 0
-    claimed = dict(listing)
+    claimed = {listed.image_id: listed.count for listed in listing}
     assert all(claimed[row["image_id"]] == row["count"] for row in manifest.table.to_pylist())
     records = pyarrow.parquet.read_table(tmp_path / RECORDS_KEY).to_pylist()
     held = Counter()

@@ -15,9 +15,9 @@ from stocktake.data.ingest import products as products_module
 from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.ingest.products import RECORDS_KEY, GatheredProducts, ProductsError, read_products
 from stocktake.data.manifest import Manifest
-from stocktake.data.sources.abid_list import read_listing
+from stocktake.data.sources.abid import AbidSource
 from stocktake.data.sources.abid_records import Product, parse_record
-from stocktake.data.split import Split
+from stocktake.data.split import SplitRule
 from stocktake.storage import Folder, StorageError
 
 CUP, PEN = Product("B01", "a cup", 2), Product("B02", "a pen", 1)
@@ -136,8 +136,8 @@ def test_another_file_says_to_run_prepare(tmp_path, spoil):
 
 
 def test_in_s3_it_is_the_same_file(s3, synthetic_source, synthetic_root):
-    source, root = Folder(str(synthetic_source)), Folder("s3://bins/root")
-    table = Ingest(source, root, read_listing(source), Split(block=1)).run().table
+    source, root = AbidSource(Folder(str(synthetic_source))), Folder("s3://bins/root")
+    table = Ingest(source, root, source.listing(), SplitRule(block=1)).run().table
     assert root.read(RECORDS_KEY) == (synthetic_root / RECORDS_KEY).read_bytes()
     products = read_products(root, table["image_id"].to_pylist())
     assert [len(held) for held in products.values()] == table["num_products"].to_pylist()
@@ -150,17 +150,17 @@ def test_real_bins_hold_what_their_records_expect(variable, tmp_path):
     """Every twentieth bin; the records are read anew, with nothing but json."""
     if not os.environ.get(variable):
         pytest.skip(f"{variable} is not set: it is the path of a folder of real bins with bin-images/ and metadata/")
-    source, root = Folder(os.environ[variable]), Folder(str(tmp_path))
-    Ingest(source, root, read_listing(source)[::20], Split(), max_bad_fraction=0.05).run()
+    source, root = AbidSource(Folder(os.environ[variable])), Folder(str(tmp_path))
+    Ingest(source, root, source.listing()[::20], SplitRule(), max_bad_fraction=0.05).run()
     table = Manifest.read(root).table
     products = read_products(root, table["image_id"].to_pylist())
     assert len(products) > 20 and sum(map(len, products.values())) > 40
     for row in table.to_pylist():
         held = products[row["image_id"]]
         if row["label_source"] == "list":
-            assert held == [] and not source.exists(f"metadata/{row['image_id']}.json")
+            assert held == [] and not source.folder.exists(f"metadata/{row['image_id']}.json")
             continue
-        record = json.loads(source.read(f"metadata/{row['image_id']}.json"))
+        record = json.loads(source.folder.read(f"metadata/{row['image_id']}.json"))
         assert sum(product.quantity for product in held) == record["EXPECTED_QUANTITY"] == row["count"]
         items = record["BIN_FCSKU_DATA"].values()
         assert held == [

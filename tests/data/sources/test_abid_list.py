@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from stocktake.data.sources.abid_list import ListError, by_id, check_counts, narrowed, read_listing, task_listing
+from stocktake.data.sources.abid_list import read_listing, task_listing
+from stocktake.data.sources.source import ListError
 from stocktake.storage import Folder
 
 
@@ -69,32 +70,6 @@ def test_ids_may_be_any_names(source):
     assert read_listing(source) == [("IMG 1.2", 2), ("ü", 2)]
 
 
-def test_a_list_is_narrowed_to_counts_and_then_to_a_limit():
-    listing = [("1", 1), ("2", 2), ("3", None), ("4", 3), ("5", 2)]
-    assert narrowed(listing) == listing
-    assert narrowed(listing, [2]) == [("2", 2), ("3", None), ("5", 2)]
-    assert narrowed(listing, [2], 2) == [("2", 2), ("3", None)]
-
-
-@pytest.mark.parametrize("limit", [0, -50, "abc", 2.0, True])
-def test_a_limit_is_a_whole_number_from_1(limit):
-    with pytest.raises(ListError, match=f"limit={limit!r} must be a whole number, at least 1"):
-        narrowed([("1", 1)], limit=limit)
-
-
-@pytest.mark.parametrize("counts", [[], 3, "3", [1, 1], [1.0], [-1], [True], ["1"], [None], {1: 2}, [2**31]])
-def test_counts_are_different_whole_numbers(counts):
-    with pytest.raises(ListError, match=r"^data\.counts=.*must be a list of different whole numbers from 0 on"):
-        check_counts(counts, "data.counts")
-
-
-def test_counts_that_no_listed_bin_has_are_told():
-    with pytest.raises(ListError, match=r"counts=\[7\]: none of the 3 listed bins.*\{1: 2, 4: 1\}"):
-        narrowed([("1", 1), ("2", 1), ("3", 4)], [7])
-    with pytest.raises(ListError, match="names no bin"):
-        narrowed([])
-
-
 def test_a_source_without_anything_names_what_to_type(source):
     with pytest.raises(ListError, match="list=all"):
         read_listing(source)
@@ -131,10 +106,6 @@ def test_what_is_no_list_is_said_with_its_place(source, content):
     source.write("file_list.json", content)
     with pytest.raises(ListError, match=r"file_list\.json is not a list of the form"):
         read_listing(source)
-
-
-def test_an_id_under_two_counts_is_seen():
-    assert by_id([("00001", 1), ("00002", 2), ("00001", 3)]) == {"00001": {1, 3}, "00002": {2}}
 
 
 def test_a_count_that_stands_there_twice_is_named(source):

@@ -1,4 +1,4 @@
-"""Pictures that are the same, or nearly: they must not stand on two sides of a split."""
+"""Images that are the same, or nearly: they must not stand in two splits."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ def near_pairs(hashes: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def repeated(sha256: Mapping[str, str]) -> dict[str, str]:
-    """Returns, for each id whose picture is another's byte for byte, the first id that has it."""
+    """Returns, for each id whose image is another's byte for byte, the first id that has it."""
     first: dict[str, str] = {}
     return {
         image_id: first[digest]

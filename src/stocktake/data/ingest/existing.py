@@ -3,18 +3,21 @@
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stocktake.data.manifest import Manifest, ManifestError
 from stocktake.shell import override
-from stocktake.storage import Folder, is_s3, local_path
+from stocktake.storage import Folder, is_local, is_s3, local_path
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 # Written before the first image and removed after the manifest: says what an interrupted run was collecting.
 UNFINISHED_KEY = "unfinished.json"
-IMAGE_KEY = re.compile(r"data/(train|valid|test)/\d+/[^/]+\.jpg")
+IMAGE_KEY = re.compile(r"data/(train|valid|test)/\d+/[^/]+\.(jpg|png)")
 
 
 class OtherSource(ValueError):
@@ -29,7 +32,7 @@ class PresentImage:
     last_modified: datetime
     sha256: str | None
 
-    def is_older(self, at_source: Mapping[str, Any]) -> bool:
+    def is_older(self, at_source: "ObjectMeta") -> bool:
         """Says whether the source's image is another one by now: its size differs, or it was written later."""
         return at_source["size"] != self.size or at_source["last_modified"] > self.last_modified
 
@@ -47,7 +50,7 @@ class Present:
     keys: frozenset[str]
 
     @classmethod
-    def read(cls, root: Folder, source: Folder) -> "Present":
+    def read(cls, root: Folder, source_url: str) -> "Present":
         """Looks into the root.
 
         Raises:
@@ -60,16 +63,16 @@ class Present:
         except ManifestError:
             earlier = None
         began_with = _read_note(root)
-        if earlier is None and found and began_with not in (None, _place(source)):
+        if earlier is None and found and began_with not in (None, _one_spelling(source_url)):
             remove = ["aws", "s3", "rm", "--recursive", root.url] if is_s3(root.url) else ["rm", "-r", root.url]
             raise OtherSource(
                 f"{root.url} holds {len(found):,} images of an unfinished run that collected from {began_with}, and "
-                f"they are not mixed with those of {_place(source)}. Finish it with {override('source', began_with)}, "
-                f"type another root, or remove this one:\n  {shlex.join(remove)}"
+                f"they are not mixed with those of {_one_spelling(source_url)}. Finish it with "
+                f"{override('source', began_with)}, type another root, or remove this one:\n  {shlex.join(remove)}"
             )
         if earlier is None:
             known = {}
-        elif _place(Folder(str(earlier.origin.get("source")))) == _place(source):
+        elif _one_spelling(str(earlier.origin.get("source"))) == _one_spelling(source_url):
             known = dict(zip(earlier.table["key"].to_pylist(), earlier.table["sha256"].to_pylist(), strict=True))
         else:
             return cls({}, keys)
@@ -77,7 +80,7 @@ class Present:
         reusable = {
             key: PresentImage(facts["size"], facts["last_modified"], known.get(key))
             for key, facts in found.items()
-            if key in known or began_with == _place(source)
+            if key in known or began_with == _one_spelling(source_url)
         }
         return cls(reusable, keys)
 
@@ -86,10 +89,10 @@ class Present:
         return sorted(self.keys.difference(keys))
 
 
-def note_source(root: Folder, source: Folder, present: Present) -> None:
+def note_source(root: Folder, source_url: str, present: Present) -> None:
     """Notes in the root where its images come from until the manifest says so; nowhere, if others lie among them."""
     is_pure = present.keys == present.reusable.keys()
-    root.write(UNFINISHED_KEY, json.dumps({"source": _place(source) if is_pure else None}).encode())
+    root.write(UNFINISHED_KEY, json.dumps({"source": _one_spelling(source_url) if is_pure else None}).encode())
 
 
 def _read_note(root: Folder) -> str | None:
@@ -99,6 +102,6 @@ def _read_note(root: Folder) -> str | None:
         return None
 
 
-def _place(folder: Folder) -> str:
-    """Returns one spelling of a folder's URL."""
-    return folder.url.rstrip("/") if is_s3(folder.url) else str(local_path(folder.url))
+def _one_spelling(url: str) -> str:
+    """Returns one spelling of a URL."""
+    return str(local_path(url)) if is_local(url) else url.rstrip("/")

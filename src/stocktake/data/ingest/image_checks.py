@@ -1,6 +1,7 @@
 """Whether the bytes of an image are fit to be learnt from, and the facts that the manifest keeps of it."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -8,6 +9,8 @@ from PIL import Image
 
 from stocktake.images.decoding import UndecodableImage, check_end, damaged, open_image
 
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}  # of the formats that a dataset may hold, by Pillow's names
+COLOR_MODES = {"JPEG": ("RGB",), "PNG": ("RGB", "RGBA", "P")}  # transparency is left out where pixels are read
 SMALLEST_SIDE_PX = 64  # below it items cannot be told apart; the smallest real bin image is 234 px
 
 
@@ -25,14 +28,18 @@ class ImageFacts:
     height: int
     bytes: int
     sha256: str
-    look: int  # two pictures that look alike differ in few of its 64 bits
+    look: int  # two images that look alike differ in few of its 64 bits
+    suffix: str = ".jpg"  # of its format
 
 
-def check_image(content: bytes) -> ImageFacts:
-    """Reads a JPEG to its last row and returns its facts.
+def check_image(content: bytes, formats: Sequence[str] = ("JPEG",)) -> ImageFacts:
+    """Reads an image to its last row and returns its facts.
 
-    It is drawn at an eighth of its size: every coefficient is read, so the same files are refused as at full size,
+    A JPEG is drawn at an eighth of its size: every coefficient is read, so the same files are refused as at full size,
     in two thirds of the time (libjpeg's scaled decoding).
+
+    Args:
+        formats: Of `SUFFIXES`: those that are taken.
 
     Raises:
         BadImage: With the reason of the `UndecodableImage` that it is everywhere, `image-colour` (not three channels)
@@ -40,8 +47,10 @@ def check_image(content: bytes) -> ImageFacts:
     """
     try:
         with open_image(content) as image:
-            if image.format not in ("JPEG", "MPO"):
-                raise BadImage("image-undecodable", f"{len(content)} bytes: {image.format} instead of JPEG")
+            form = "JPEG" if image.format == "MPO" else str(image.format)
+            if form not in formats:
+                wanted = " or ".join(formats)
+                raise BadImage("image-undecodable", f"{len(content)} bytes: {form} instead of {wanted}")
             mode, (width, height) = image.mode, image.size
             image.draft("L", (1, 1))
             image.load()
@@ -52,11 +61,11 @@ def check_image(content: bytes) -> ImageFacts:
         raise
     except Exception as error:  # Pillow's parsers raise nearly anything
         raise BadImage("image-undecodable", damaged(content, error).error) from None
-    if mode != "RGB":
+    if mode not in COLOR_MODES[form]:
         raise BadImage("image-colour", f"{mode} instead of red, green and blue")
     if min(width, height) < SMALLEST_SIDE_PX:
         raise BadImage("image-size", f"{width}x{height} px, the shorter side is under {SMALLEST_SIDE_PX}")
-    return ImageFacts(width, height, len(content), hashlib.sha256(content).hexdigest(), _look(image))
+    return ImageFacts(width, height, len(content), hashlib.sha256(content).hexdigest(), _look(image), SUFFIXES[form])
 
 
 def _look(image: Image.Image) -> int:
@@ -64,5 +73,7 @@ def _look(image: Image.Image) -> int:
 
     After N. Krawetz, "Kind of Like That", 2013.
     """
+    if image.mode == "P":  # else Pillow warns of a palette with transparency
+        image = image.convert("RGBA")
     small_89 = numpy.asarray(image.convert("L").resize((9, 8), Image.Resampling.BILINEAR))
     return int.from_bytes(numpy.packbits(small_89[:, 1:] > small_89[:, :-1]).tobytes(), "big")

@@ -1,6 +1,6 @@
-"""Source bucket -> dataset root: fetch, check, split, write; and say what was left out and why.
+"""Source -> dataset root: fetch, check, split, write; and say what was left out and why.
 
-Two passes: first the records, which decide label and side; then the images of the bins that are used. Only so many
+Two passes: first the records, which decide label and split; then the images of the bins that are used. Only so many
 requests are under way at once, so memory does not grow with the images. What lies in the root already, from the same
 source and no older than its image there, is checked and not fetched again, but for records, which are small; the
 manifest is written last, so a root without is unfinished.
@@ -9,20 +9,22 @@ manifest is written last, so a root without is unfinished.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from stocktake.data.ingest.collected import Bin, manifest_of
 from stocktake.data.ingest.duplicates import near_pairs, repeated
 from stocktake.data.ingest.existing import UNFINISHED_KEY, Present, PresentImage, note_source
-from stocktake.data.ingest.image_checks import BadImage, check_image
+from stocktake.data.ingest.image_checks import SUFFIXES, BadImage, check_image
 from stocktake.data.ingest.parallel import in_turn
 from stocktake.data.ingest.products import GatheredProducts
-from stocktake.data.ingest.quarantine import Quarantine
+from stocktake.data.ingest.quarantine import Quarantine, known_bad_ids
 from stocktake.data.manifest import Manifest
-from stocktake.data.sources.abid_list import by_id, check_counts
-from stocktake.data.sources.abid_records import LARGEST_QUANTITY, InvalidRecord, parse_record
-from stocktake.data.split import GUARD, Split, set_pairs_aside, set_twins_aside
+from stocktake.data.sources.abid_records import InvalidRecord
+from stocktake.data.sources.source import ListedBin, Source, by_id, check_counts, is_count
+from stocktake.data.split import GUARD, SplitRule, set_pairs_aside, set_twins_aside
 from stocktake.storage import Folder
+
+Item = TypeVar("Item")
 
 MAX_REQUESTS = 4096  # each has a thread of its own
 # Called with the name of the pass and its length; what it returns is called after every bin.
@@ -38,7 +40,7 @@ class Ingest:
     """One pass from a source to a root; `run` does it all.
 
     Attributes:
-        listing: (image id, count) of every bin to collect; a count of `None` is left to the record.
+        listing: The bins to collect, of those that the source lists.
         counts: Bins with another count are not collected; `None` takes all.
         known_bad: Ids that a person looked at and found useless.
         max_bad_fraction: Of the listed bins, how many may be left out before this fails.
@@ -51,10 +53,10 @@ class Ingest:
         IngestError: Another value is out of its range.
     """
 
-    source: Folder
+    source: Source
     root: Folder
-    listing: Sequence[tuple[str, int | None]]
-    split: Split
+    listing: Sequence[ListedBin]
+    split: SplitRule
     counts: Sequence[int] | None = None
     known_bad: Iterable[str] = ()
     max_bad_fraction: float = 0.02
@@ -70,14 +72,7 @@ class Ingest:
     def __post_init__(self):
         if self.counts is not None:
             check_counts(self.counts)
-        if isinstance(self.known_bad, str) or not isinstance(self.known_bad, Iterable):
-            raise IngestError(f"known_bad={self.known_bad!r} must be a list of ids, such as known_bad='[\"101047\"]'.")
-        self.known_bad = frozenset(self.known_bad)
-        if numbers := [image_id for image_id in self.known_bad if not isinstance(image_id, str)]:
-            raise IngestError(
-                f"known_bad={numbers} are no strings, and image ids are (242 and 00242 are two bins); quote each: "
-                "known_bad='[\"101047\"]'."
-            )
+        self.known_bad = known_bad_ids(self.known_bad)
         if type(self.num_requests) is not int or not 1 <= self.num_requests <= MAX_REQUESTS:
             raise IngestError(f"num_requests={self.num_requests!r} must be a whole number from 1 to {MAX_REQUESTS}.")
         if not isinstance(self.max_bad_fraction, int | float) or not 0 <= self.max_bad_fraction <= 1:
@@ -99,19 +94,23 @@ class Ingest:
         self.root.create()
         chosen = self._choose()
         with GatheredProducts() as products:
-            self._each("records", chosen, lambda listed: self._take_record(*listed, products))
-            sides = self._sides_by_record()
-            used = [image_id for image_id, side in sides.items() if side != GUARD]
-            present = Present.read(self.root, self.source)
-            note_source(self.root, self.source, present)
-            self._each("images", used, lambda image_id: self._take_image(image_id, sides[image_id], present.reusable))
-            sides = self._sides_by_picture(sides)
+            if self.source.has_records:
+                self._each("records", chosen, lambda listed: self._take_record(listed, products))
+            else:
+                for listed in chosen:
+                    self._take_listed(listed)
+            splits = self._splits_by_record()
+            used = [image_id for image_id, split in splits.items() if split != GUARD]
+            present = Present.read(self.root, self.source.url)
+            note_source(self.root, self.source.url, present)
+            self._each("images", used, lambda image_id: self._take_image(image_id, splits[image_id], present.reusable))
+            splits = self._splits_by_image(splits)
 
             self.quarantine.write(self.root)
             self.quarantine.check(self.root, len(self.listing), self.max_bad_fraction)
             self._refuse_nothing()
             products.write(self.root, self.bins)
-        manifest = manifest_of(self.bins, sides, self.split, self._origin())
+        manifest = manifest_of(self.bins, splits, self.split, self._origin())
         manifest.write(self.root)
         self.root.remove(UNFINISHED_KEY)
         self.leftovers = present.left_over(manifest.table["key"].to_pylist())
@@ -119,99 +118,111 @@ class Ingest:
             self._each("removals", self.leftovers, self.root.remove)
         return manifest
 
-    def _choose(self) -> list[tuple[str, int | None]]:
-        """Returns the listed bins that are neither known to be bad nor listed under two counts."""
+    def _choose(self) -> list[ListedBin]:
+        """Returns the listed bins that are neither known to be bad nor listed twice in different words."""
         chosen = []
-        for image_id, claims in sorted(by_id(self.listing).items()):
-            self.split.group(image_id)  # an id that it cannot group is refused before anything is fetched
-            if wrong := [count for count in claims if count is not None and not _is_count(count)]:
+        for image_id, claims in by_id(self.listing):
+            self.split.group_of(image_id, claims[0].group)  # an id that cannot be grouped is refused before any request
+            counts = [listed.count for listed in claims]
+            if wrong := [count for count in counts if count is not None and not is_count(count)]:
                 raise IngestError(f"The list names {image_id} under {wrong}: counts are whole numbers from 0 on.")
             if image_id in self.known_bad:
                 self._leave_out(image_id, "known-bad", "it stands in the list of known bad ids")
             elif len(claims) > 1:
-                self._leave_out(image_id, "list-contradiction", f"the list names it under {sorted(map(str, claims))}")
+                column = "count" if len(set(counts)) > 1 else "group"
+                values = sorted({str(getattr(listed, column)) for listed in claims})
+                self._leave_out(image_id, "list-contradiction", f"the list names it under {values}")
             else:
-                chosen.append((image_id, claims.pop()))
+                chosen.append(claims[0])
         return chosen
 
-    def _sides_by_record(self) -> dict[str, str]:
-        """Returns each bin's side by its id, less the bins whose contents also stand nearer to the test."""
-        sides = {image_id: self.split.side(image_id) for image_id in sorted(self.bins)}
-        self.num_guards["near a border"] = _count_guards(sides)
+    def _splits_by_record(self) -> dict[str, str]:
+        """Returns each bin's split by its id, less the bins whose contents also stand nearer to the test."""
+        splits = {image_id: self.split.split_of(image_id, self.bins[image_id].group) for image_id in sorted(self.bins)}
+        self.num_guards["near a border"] = _count_guards(splits)
         if self.split.rule == "grouped":
-            sides = set_twins_aside(sides, {image_id: item.contents for image_id, item in self.bins.items()})
-            self.num_guards["of equal contents"] = _count_guards(sides) - self.num_guards["near a border"]
-        return sides
+            splits = set_twins_aside(splits, {image_id: item.contents for image_id, item in self.bins.items()})
+            self.num_guards["of equal contents"] = _count_guards(splits) - self.num_guards["near a border"]
+        return splits
 
-    def _sides_by_picture(self, sides: dict[str, str]) -> dict[str, str]:
-        """Leaves out repeated pictures, sets nearly equal ones on two sides aside, and removes both from the root."""
+    def _splits_by_image(self, splits: dict[str, str]) -> dict[str, str]:
+        """Leaves out repeated images, sets nearly equal ones in two splits aside, and removes both from the root."""
         facts = {image_id: item.facts for image_id, item in self.bins.items() if item.facts}
         unused = []
         for image_id, first in repeated({image_id: fact.sha256 for image_id, fact in facts.items()}).items():
-            unused.append(self.bins[image_id].key(sides[image_id]))
+            unused.append(self.bins[image_id].key(splits[image_id]))
             self._leave_out(image_id, "image-repeated", f"byte for byte the picture of {first}")
-        before = {image_id: sides[image_id] for image_id in sorted(self.bins)}
+        before = {image_id: splits[image_id] for image_id in sorted(self.bins)}
         after = before
         if self.split.rule == "grouped":
-            looks = {image_id: facts[image_id].look for image_id, side in before.items() if side != GUARD}
+            looks = {image_id: facts[image_id].look for image_id, split in before.items() if split != GUARD}
             after = set_pairs_aside(before, near_pairs(looks))
+            # Its name stands in manifests, whose hashes stand in checkpoints.
             self.num_guards["of nearly equal picture"] = _count_guards(after) - _count_guards(before)
-        unused += [self.bins[image_id].key(side) for image_id, side in before.items() if side != after[image_id]]
+        unused += [self.bins[image_id].key(split) for image_id, split in before.items() if split != after[image_id]]
         self._each("removals", unused, self.root.remove)
         return after
 
-    def _each(self, name: str, items: Sequence, work: Callable) -> None:
+    def _each(self, name: str, items: Sequence[Item], work: Callable[[Item], None]) -> None:
         if items:
             in_turn(items, work, self.num_requests, self.progress(name, len(items)))
 
-    def _take_record(self, image_id: str, count: int | None, products: GatheredProducts) -> None:
-        content = _read(self.source, f"metadata/{image_id}.json")
-        if content is None:  # never a count of 0: only the list knows it then
-            if count is None:
-                self._leave_out(image_id, "record-missing", "there is no record, and no list that gives a count")
-            elif self._is_wanted(count):
-                self.bins[image_id] = Bin(image_id, count, "list")
-            return
+    def _take_record(self, listed: ListedBin, products: GatheredProducts) -> None:
+        image_id, count = listed.image_id, listed.count
         try:
-            record = parse_record(content)
+            record = self.source.record(image_id)
         except InvalidRecord as error:
             self._leave_out(image_id, error.reason, error.detail)
             return
-        if count is not None and count != record.expected_quantity:
+        if record is None:
+            self._take_listed(listed)
+        elif count is not None and count != record.expected_quantity:
             detail = f"the list says {count}, the record {record.expected_quantity}"
             self._leave_out(image_id, "count-contradiction", detail)
         elif self._is_wanted(record.expected_quantity):
             self.bins[image_id] = Bin(
-                image_id, record.expected_quantity, "record", record.contents, len(record.products)
+                image_id, record.expected_quantity, "record", listed.group, record.contents, len(record.products)
             )
             products.add(image_id, record.products)
 
-    def _take_image(self, image_id: str, side: str, present: dict[str, PresentImage]) -> None:
-        key = self.bins[image_id].key(side)
-        if key in present and self._is_sound(image_id, key, present[key]):
-            return
-        content = _read(self.source, f"bin-images/{image_id}.jpg")
+    def _take_listed(self, listed: ListedBin) -> None:
+        """Takes a bin without a record: never a count of 0, only the list knows it then."""
+        if listed.count is None:
+            detail = "there is no record, and no list that gives a count"
+            self._leave_out(listed.image_id, "record-missing", detail)
+        elif self._is_wanted(listed.count):
+            self.bins[listed.image_id] = Bin(listed.image_id, listed.count, "list", listed.group)
+
+    def _take_image(self, image_id: str, split: str, present: dict[str, PresentImage]) -> None:
+        stem = self.bins[image_id].key_stem(split)
+        for key in (f"{stem}{suffix}" for suffix in SUFFIXES.values()):
+            if key in present and self._is_sound(image_id, key, present[key]):
+                return
+        content = self.source.image(image_id)
         if content is None:
-            self._leave_out(image_id, "image-missing", f"bin-images/{image_id}.jpg does not exist")
+            self._leave_out(image_id, "image-missing", "the source has no such image")
             return
         try:
-            self.bins[image_id].facts = check_image(content)
+            facts = check_image(content, self.source.image_formats)
         except BadImage as error:
             self._leave_out(image_id, error.reason, error.detail)
         else:
-            self.root.write(key, content)
+            self.bins[image_id].facts = facts
+            self.root.write(self.bins[image_id].key(split), content)
 
     def _is_sound(self, image_id: str, key: str, present: PresentImage) -> bool:
         """Takes the facts of an image in the root; False if it is damaged there, or the source has another by now."""
-        at_source = self.source.facts(f"bin-images/{image_id}.jpg")
+        at_source = self.source.image_facts(image_id)
         if at_source is None or present.is_older(at_source):
             return False
         try:
-            facts = check_image(_read(self.root, key) or b"")
+            facts = check_image(self.root.read_if_there(key) or b"", self.source.image_formats)
         except BadImage:
             return False
+        if not key.endswith(facts.suffix) or present.sha256 not in (None, facts.sha256):
+            return False
         self.bins[image_id].facts = facts
-        return present.sha256 in (None, facts.sha256)
+        return True
 
     def _is_wanted(self, count: int) -> bool:
         if self.counts is None or count in self.counts:
@@ -232,16 +243,5 @@ class Ingest:
         self.bins.pop(image_id, None)
 
 
-def _is_count(count: object) -> bool:
-    return type(count) is int and 0 <= count <= LARGEST_QUANTITY
-
-
-def _count_guards(sides: dict[str, str]) -> int:
-    return Counter(sides.values())[GUARD]
-
-
-def _read(folder: Folder, key: str) -> bytes | None:
-    try:
-        return folder.read(key)
-    except FileNotFoundError:
-        return None
+def _count_guards(splits: dict[str, str]) -> int:
+    return Counter(splits.values())[GUARD]

@@ -3,14 +3,16 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import TypeVar
 
 from stocktake.data.loading.workers import take_long_turns
 
+Item = TypeVar("Item")
+
 
 def in_turn(
-    items: Sequence[Any],
-    work: Callable[[Any], None],
+    items: Sequence[Item],
+    work: Callable[[Item], None],
     num_at_once: int,
     advance: Callable[[], None] = lambda: None,
 ) -> None:

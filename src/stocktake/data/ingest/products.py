@@ -11,10 +11,9 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 
 import pyarrow
-import pyarrow.compute
 import pyarrow.parquet
 
-from stocktake.data.parquet import read_batches
+from stocktake.data.parquet import compute, read_batches
 from stocktake.data.sources.abid_records import Product
 from stocktake.shell import override
 from stocktake.storage import Folder, StorageError
@@ -115,7 +114,7 @@ def read_products(root: Folder, image_ids: Collection[str]) -> dict[str, list[Pr
         for batch in read_batches(content, SCHEMA):
             if any(batch[name].null_count for name in ("image_id", "asin", "quantity")):
                 raise ValueError("a product without an id, an asin or a quantity")
-            rows = batch.filter(pyarrow.compute.is_in(batch["image_id"], wanted))
+            rows = batch.filter(compute.is_in(batch["image_id"], wanted))
             for row in rows.to_pylist():
                 products[row["image_id"]].append(Product(row["asin"], row["name"], row["quantity"]))
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from stocktake.storage import Folder
@@ -12,6 +13,23 @@ QUARANTINE_KEY = "quarantine.jsonl"
 
 class TooManyBad(ValueError):
     """More bins had to be left out than `max_bad_fraction` allows."""
+
+
+def known_bad_ids(known_bad: Iterable[str]) -> frozenset[str]:
+    """Returns the ids that a person found useless.
+
+    Raises:
+        ValueError: They are no list of strings.
+    """
+    example = "known_bad='[\"101047\"]'"
+    if isinstance(known_bad, str) or not isinstance(known_bad, Iterable):
+        raise ValueError(f"known_bad={known_bad!r} must be a list of ids, such as {example}.")
+    ids = frozenset(known_bad)
+    if numbers := [image_id for image_id in ids if not isinstance(image_id, str)]:
+        raise ValueError(
+            f"known_bad={numbers} are no strings, and ids are (242 and 00242 are two bins); quote each: {example}."
+        )
+    return ids
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Which bins there are to collect, and the count that a list claims for each.
+"""The lists of Amazon's bins: which there are to collect, and the count that a list claims for each.
 
 Format of file_list.json: {"<count>": ["data/metadata/<id>.json", ...]}. The folder in it is no prefix of any bucket;
 only the id, a string, is kept.
@@ -8,20 +8,15 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import PurePosixPath
 
 from stocktake.data.sources.abid_records import LARGEST_QUANTITY
+from stocktake.data.sources.source import MAX_ID_BYTES, ListError, is_id
 from stocktake.s3 import PUBLIC_BUCKETS, split_bucket
 from stocktake.storage import Folder, is_s3, split_url
 
 LIST_KEY = "file_list.json"
-MAX_ID_BYTES = 200  # most file systems take names of 255
-
-
-class ListError(ValueError):
-    """A list of bins that is missing or cannot be read."""
 
 
 def read_listing(source: Folder, choice: str | None = None) -> list[tuple[str, int | None]]:
@@ -64,7 +59,7 @@ def task_listing() -> list[tuple[str, int]]:
 
 def _every_image(source: Folder) -> list[tuple[str, None]]:
     keys = [PurePosixPath(key) for key, _ in source.sizes("bin-images")]
-    taken = {key for key in keys if key.suffix == ".jpg" and key.parent.name == "bin-images" and _is_id(key.stem)}
+    taken = {key for key in keys if key.suffix == ".jpg" and key.parent.name == "bin-images" and is_id(key.stem)}
     if passed_over := [key for key in keys if key not in taken]:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in Counter(map(_kind, passed_over)).most_common(9))
         warnings.warn(
@@ -80,7 +75,7 @@ def _every_image(source: Folder) -> list[tuple[str, None]]:
 def _kind(key: PurePosixPath) -> str:
     if key.suffix != ".jpg":
         return key.suffix or "without a suffix"
-    return "in folders below it" if _is_id(key.stem) else "with unprintable or too long names"
+    return "in folders below it" if is_id(key.stem) else "with unprintable or too long names"
 
 
 def _parse_file_list(content: bytes, name: str) -> list[tuple[str, int]]:
@@ -117,62 +112,9 @@ def _checked_list(paths: object) -> list:
 
 def _image_id(path: str) -> str:
     image_id = PurePosixPath(path).stem
-    if not _is_id(image_id):
+    if not is_id(image_id):
         raise ValueError(
             f"{path[:80]!r} does not end in <id>.json, with an id of printable characters, 1 to {MAX_ID_BYTES} "
             "bytes long"
         )
     return image_id
-
-
-def _is_id(name: str) -> bool:
-    return name.isprintable() and 0 < len(name.encode()) <= MAX_ID_BYTES
-
-
-def check_counts(counts: Sequence[int], key: str = "counts") -> None:
-    """Refuses what is not a list of different counts.
-
-    Args:
-        key: What the user calls it.
-
-    Raises:
-        ListError: It is none, or empty; or one in it is no whole number from 0 on, or stands there twice.
-    """
-    is_list = isinstance(counts, Sequence) and not isinstance(counts, str)
-    are_counts = is_list and all(type(count) is int and 0 <= count <= LARGEST_QUANTITY for count in counts)
-    if not are_counts or not counts or len(set(counts)) < len(counts):
-        raise ListError(
-            f"{key}={counts!r} must be a list of different whole numbers from 0 on, such as '{key}=[1,2,3,4,5]'."
-        )
-
-
-def narrowed(
-    listing: Sequence[tuple[str, int | None]], counts: Sequence[int] | None = None, limit: int | None = None
-) -> list[tuple[str, int | None]]:
-    """Returns the rows with one of `counts` (a count that is not known yet may be any), at most `limit` of them.
-
-    Raises:
-        ListError: Counts or limit are out of range, or no row is left.
-    """
-    if limit is not None and (type(limit) is not int or limit < 1):
-        raise ListError(f"limit={limit!r} must be a whole number, at least 1, or limit=null for the whole list.")
-    if counts is not None:
-        check_counts(counts)
-    if not listing:
-        raise ListError("The list names no bin.")
-    rows = [(image_id, count) for image_id, count in listing if counts is None or count is None or count in counts]
-    if not rows:
-        listed = dict(sorted(Counter(count for _, count in listing).items()))
-        raise ListError(
-            f"counts={list(counts or [])}: none of the {len(listing):,} listed bins is to hold so many items; the list "
-            f"has {listed} (count: bins). Type counts that it has."
-        )
-    return rows[:limit]
-
-
-def by_id(rows: Iterable[tuple[str, int | None]]) -> dict[str, set[int | None]]:
-    """Returns the counts that the list claims for each id: more than one is a contradiction."""
-    claims: dict[str, set[int | None]] = {}
-    for image_id, count in rows:
-        claims.setdefault(image_id, set()).add(count)
-    return claims

@@ -1,5 +1,6 @@
-"""Where bins may be drawn, and whether those that were drawn are the ones that are asked for."""
+"""Drawn bins as a source: where they may be drawn, and whether those that are there are the ones that are asked for."""
 
+import os
 import shlex
 from collections.abc import Sequence
 
@@ -7,8 +8,11 @@ from stocktake.data.ingest.existing import UNFINISHED_KEY
 from stocktake.data.ingest.products import RECORDS_KEY
 from stocktake.data.ingest.quarantine import QUARANTINE_KEY
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
+from stocktake.data.sources.abid import AbidSource
+from stocktake.data.sources.source import ListedBin
+from stocktake.data.sources.synthetic import write_synthetic_source
 from stocktake.shell import override
-from stocktake.storage import Folder, is_s3, local_path
+from stocktake.storage import Folder, is_local, local_path
 
 DRAWN_SOURCE = "source"  # the drawn bucket, a folder in the root
 DRAWN_NAMES = {DRAWN_SOURCE, "data", MANIFEST_KEY, RECORDS_KEY, QUARANTINE_KEY, UNFINISHED_KEY}
@@ -17,6 +21,18 @@ DEFAULT_NAME = "synthetic-"  # how the folders begin that are drawn into unasked
 
 class RootError(ValueError):
     """A folder that no bins may be drawn into, or that holds others than are asked for."""
+
+
+class DrawnSource(AbidSource):
+    """Bins that are drawn when they are listed, into a folder of the public bucket's layout."""
+
+    def __init__(self, folder: str | os.PathLike, num_bins: int, counts: Sequence[int], seed: int = 0):
+        super().__init__(Folder(os.fspath(folder)))
+        self.num_bins, self.counts, self.seed = num_bins, counts, seed
+
+    def listing(self) -> list[ListedBin]:
+        write_synthetic_source(local_path(self.url), self.num_bins, self.seed, self.counts)
+        return super().listing()
 
 
 def check_drawing_place(root: Folder, draw: bool | None, num_bins: int) -> None:
@@ -31,7 +47,7 @@ def check_drawing_place(root: Folder, draw: bool | None, num_bins: int) -> None:
     if root.exists(MANIFEST_KEY):
         return
     typed = override("data.root", root.url)
-    if is_s3(root.url):
+    if not is_local(root.url):
         raise RootError(f"There is no {MANIFEST_KEY} in {typed}, and bins are drawn on this machine's disk only.")
     path = local_path(root.url)
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
@@ -58,7 +74,7 @@ def check_drawn(root: Folder, manifest: Manifest, num_bins: int, counts: Sequenc
     """
     origin = manifest.origin
     source = local_path(root.url) / DRAWN_SOURCE
-    if is_s3(root.url) or not (origin.get("source") == str(source) or (source / "file_list.json").exists()):
+    if not is_local(root.url) or not (origin.get("source") == str(source) or (source / "file_list.json").exists()):
         return
     there = manifest.table.num_rows + origin.get("num_quarantined", 0)
     counts_there = sorted(manifest.table["count"].unique().to_pylist())
