@@ -203,8 +203,7 @@ class Folder:
 
     def size(self, key: str) -> int | None:
         """Returns the size of one object in bytes, `None` if there is no such object."""
-        facts = self.facts(key)
-        return facts["size"] if facts is not None else None
+        return facts["size"] if (facts := self.facts(key)) is not None else None
 
     def exists(self, key: str) -> bool:
         return self.size(key) is not None

@@ -57,7 +57,7 @@ def test_from_images_of_ones_own_to_an_exported_model(source, tmp_path, compose,
     predictor = Predictor.open(str(run / "model"))
     for row in rows:
         answer = predictor.predict((root / tested[row["image_id"]]["key"]).read_bytes())
-        assert answer["count"] == metrics["counts"][numpy.argmax(row["probabilities"])]
+        assert answer.count == metrics["counts"][numpy.argmax(row["probabilities"])]
 
 
 @pytest.mark.parametrize(
