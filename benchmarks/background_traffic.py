@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from queue import SimpleQueue
+from typing import IO
 
 
 class BackgroundTraffic:
@@ -31,27 +32,34 @@ class BackgroundTraffic:
             subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
             for _ in range(num_workers)
         ]
-        for number, process in enumerate(self.processes):
+        self.pipes = [pipes(process) for process in self.processes]
+        for number, (to_process, _) in enumerate(self.pipes):
             setting = {"bucket": bucket, "keys": list(keys[number::num_workers])}
             setting |= {"num_connections": num_connections, "finish": finish}
-            process.stdin.write(json.dumps(setting).encode() + b"\n")
-            process.stdin.flush()
-        for process in self.processes:
-            process.stdout.readline()  # it is ready
-        self.turns = itertools.cycle(self.processes)
+            to_process.write(json.dumps(setting).encode() + b"\n")
+            to_process.flush()
+        for _, from_process in self.pipes:
+            from_process.readline()  # it is ready
+        self.turns = itertools.cycle(to_process for to_process, _ in self.pipes)
 
     def request(self, num_objects: int) -> None:
         """Has the next generator send so many GETs, such as a batch has images."""
-        process = next(self.turns)
-        process.stdin.write(b"x" * num_objects)
-        process.stdin.flush()
+        to_process = next(self.turns)
+        to_process.write(b"x" * num_objects)
+        to_process.flush()
 
     def end(self) -> int:
         """Ends the traffic; returns how many bodies had come whole."""
-        for process in self.processes:
-            process.stdin.close()
+        for to_process, _ in self.pipes:
+            to_process.close()
         # They are not waited for: the system would count their CPU as this process's own.
-        return sum(int(process.stdout.readline()) for process in self.processes)
+        return sum(int(from_process.readline()) for _, from_process in self.pipes)
+
+
+def pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """Returns what a process reads and what it writes; it was started with a pipe for either."""
+    assert process.stdin and process.stdout
+    return process.stdin, process.stdout
 
 
 def main() -> None:

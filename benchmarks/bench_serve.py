@@ -27,6 +27,7 @@ from pathlib import Path
 from statistics import median
 
 import harness
+from background_traffic import pipes
 from server_process import free_port, running
 
 from stocktake.images.decoding import read_pixels
@@ -56,6 +57,7 @@ NUM_COMPARED, MAX_DIFFERENCE = 4, 1e-3  # of a probability
 
 def export_random_model(folder: str) -> dict:
     """Writes an exported model of random weights and `weights.pt`; returns what torch needs to know beside them."""
+    import timm
     import torch
 
     from stocktake.data.transforms import Resize
@@ -83,13 +85,14 @@ def export_random_model(folder: str) -> dict:
     Path(folder, GRAPH_NAME).write_bytes(graph)
     Path(folder, MODEL_NAME).write_text(json.dumps(facts))
     torch.save(counter.backbone.state_dict(), Path(folder, WEIGHTS_NAME))
-    own = counter.backbone.pretrained_cfg
+    own = timm.get_pretrained_cfg(BACKBONE)
+    assert own
     return {
         "backbone": BACKBONE,
         "counts": COUNTS,
         "size_px": IMAGE_SIZE_PX,
-        "mean": own["mean"],
-        "std": own["std"],
+        "mean": own.mean,
+        "std": own.std,
         "temperature": calibration.temperature,
     }
 
@@ -142,10 +145,10 @@ def compare(name: str, answers: Sequence[dict | None], expected: Sequence[Answer
         SystemExit: With the picture and both answers.
     """
     for number, (answer, wanted) in enumerate(zip(answers, expected, strict=True)):
-        said = answer and {int(count): probability for count, probability in answer["probabilities"].items()}
-        is_close = said and said.keys() == wanted.probabilities.keys()
+        said = {int(count): share for count, share in answer["probabilities"].items()} if answer else {}
+        is_close = said.keys() == wanted.probabilities.keys()
         is_close = is_close and all(abs(said[n] - wanted.probabilities[n]) <= MAX_DIFFERENCE for n in said)
-        if not (is_close and answer["count"] == wanted.count):
+        if not (answer and is_close and answer["count"] == wanted.count):
             raise SystemExit(f"{name} says {answer} of picture {number}, the exported model {wanted}")
 
 
@@ -198,7 +201,7 @@ def count_in_process(setting: dict) -> dict[str, float]:
 
     def count(picture: bytes) -> None:
         predictor.probabilities(read_pixels(picture))
-        os.write(traffic.stdin.fileno(), b"x")
+        os.write(to_generator.fileno(), b"x")
 
     def count_for_some_time(worker: int) -> tuple[int, float]:
         start_s, elapsed_s, num_counted = time.perf_counter(), 0.0, 0
@@ -212,11 +215,12 @@ def count_in_process(setting: dict) -> dict[str, float]:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as traffic,  # noqa: S603
         ThreadPoolExecutor(num_workers) as threads,
     ):
-        traffic.stdout.readline()  # it has connected
+        to_generator, from_generator = pipes(traffic)
+        from_generator.readline()  # it has connected
         list(threads.map(count, pictures[: 2 * num_workers]))
         counted = list(threads.map(count_for_some_time, range(num_workers)))
-        traffic.stdin.close()
-        num_sent = json.loads(traffic.stdout.read())["num_answers"]
+        to_generator.close()
+        num_sent = json.loads(from_generator.read())["num_answers"]
     num_counted = sum(number for number, _ in counted)
     if num_sent < num_counted - BOUND_CONNECTIONS:
         raise SystemExit(f"only {num_sent} of {num_counted} pictures were sent to the idle server meanwhile")
@@ -336,7 +340,7 @@ def report(
         json.dumps(
             {
                 "ours_over_best_peer": over_peers,
-                "ours_over_best_peer_min": None if None in over_peers.values() else min(over_peers.values()),
+                "ours_over_best_peer_min": harness.least(over_peers.values()),
                 "best_peer": best_peers,
                 "ours_over_bound": harness.ratio(figures[best], "ours", "bound"),
                 "ours_over_bound_at": best,

