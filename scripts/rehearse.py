@@ -11,28 +11,25 @@ try:
     from stocktake.cli.command import Config, command
 except ModuleNotFoundError as error:
     raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
-from stocktake.rehearsal.command import split_words
-
-OWN_KEYS = ["hosts", "faults", "clean", "compare", "full", "epochs", "steps_per_epoch", "checkpoint_every", "folder"]
-OWN_WORDS, TRAIN_WORDS = split_words(sys.argv[1:], OWN_KEYS)
-TYPED_FAULTS = [word.partition("=")[2] for word in OWN_WORDS if word.startswith("faults=")]  # train.py reads it, too
+from stocktake.rehearsal.command import Settings, rehearse, split_overrides
 
 
-@command("rehearse", lambda cfg: f"Rehearses a training on {cfg.hosts} hosts ...")
-def main(cfg: Config) -> None:
-    from stocktake.model.checkpoint_differences import differences
-    from stocktake.rehearsal.command import rehearse
+def differences(faulty: Path, whole: Path) -> list[str]:
+    from stocktake.model.checkpoint_differences import differences  # only now torch
 
-    faults = TYPED_FAULTS[-1] if TYPED_FAULTS else f"[{','.join(cfg.faults)}]"
-    sys.exit(rehearse(TRAIN_WORDS, faults, **{**cfg, "differences": differences}))
+    return differences(faulty, whole)
 
 
-def differences(*checkpoints: Path) -> list[str]:
-    from stocktake.workflows.equal_checkpoints import differences  # only now torch
+def main() -> None:
+    own, train_overrides = split_overrides(sys.argv[1:])
+    sys.argv[1:] = own  # the others are for train.py
 
-    return differences(*checkpoints)
+    @command("rehearse", lambda cfg: f"Rehearses a training on {cfg.hosts} hosts ...")
+    def run(cfg: Config) -> None:
+        sys.exit(rehearse(train_overrides, Settings.of(cfg, own), differences))
+
+    run()
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = OWN_WORDS
     main()

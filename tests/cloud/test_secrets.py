@@ -2,7 +2,7 @@
 
 import pytest
 
-from stocktake.cloud.secrets import looks_secret, masked, masked_word
+from stocktake.cloud.secrets import looks_secret, masked, masked_override
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from stocktake.cloud.secrets import looks_secret, masked, masked_word
 def test_a_secret_is_seen_by_its_name_or_its_value(name, value):
     assert looks_secret(name, value)
     assert masked({name: value}) == {name: "***"}
-    assert masked_word(f"{name}={value}") == f"{name}=***"
+    assert masked_override(f"{name}={value}") == f"{name}=***"
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_a_secret_is_seen_by_its_name_or_its_value(name, value):
 def test_what_is_none_stays_readable(name, value):
     assert not looks_secret(name, value)
     assert masked({name: value}) == {name: value}
-    assert masked_word(f"{name}={value}") == f"{name}={value}"
+    assert masked_override(f"{name}={value}") == f"{name}={value}"

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from hydra_plugins.stocktake_sagemaker.problems import Problem, place_problems, told
+from hydra_plugins.stocktake_sagemaker.problems import Problem, storage_problems, summary
 
 CFG = {
     "data": {"root": "s3://bins/abid", "_target_": "stocktake.data.datamodule.BinDataModule"},
@@ -45,15 +45,15 @@ ISOLATED = {"compute.network_isolation": True}
         ),
     ],
 )
-def test_a_place_that_no_instance_reaches_is_told_with_its_key(changes, lines):
+def test_what_no_instance_reaches_is_refused_with_its_key(changes, lines):
     cfg = OmegaConf.create(CFG)
     for key, value in changes.items():
         OmegaConf.update(cfg, key, value)
-    found = [problem.text for problem in place_problems(cfg, ["packed.pt", "data/packed/manifest.parquet"])]
+    found = [problem.text for problem in storage_problems(cfg, ["packed.pt", "data/packed/manifest.parquet"])]
     assert len(found) == len(lines), found
     assert all(line in text for line, text in zip(lines, found, strict=True)), found
 
 
 def test_the_list_says_each_thing_once():
     problems = [Problem("a", is_missing=True), Problem("b"), Problem("a", is_missing=True), Problem("b")]
-    assert told(problems) == "Missing before it can be sent, 1:\n  a\nWrong, 1:\n  b"
+    assert summary(problems) == "Missing before it can be sent, 1:\n  a\nWrong, 1:\n  b"

@@ -198,7 +198,7 @@ def test_the_key_of_wandb_login_is_found(tiny):
     assert key not in told.stdout
 
 
-@pytest.mark.parametrize("module", ["launcher", "rehearsal", "options", "plan"])
+@pytest.mark.parametrize("module", ["launcher", "sagemaker", "rehearsal", "options", "plan"])
 def test_importing_the_plugin_imports_nothing_heavy(module):
     code = f"import sys, hydra_plugins.stocktake_sagemaker.{module}; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

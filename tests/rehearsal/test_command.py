@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from stocktake.rehearsal.command import exported_model_answers, split_words, with_defaults
+from stocktake.cloud.requests import training_job
+from stocktake.rehearsal.command import Rehearsed, exported_model_answers, split_overrides, with_defaults
+from stocktake.rehearsal.job_state import Job
+from stocktake.rehearsal.summary import summary
 
-OWN = ("hosts", "faults")
+ROLE, IMAGE = "arn:aws:iam::123456789012:role/R", "123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake:1"
+REQUEST = training_job("demo", ROLE, IMAGE, "s3://bins/code", "s3://bins/config", "s3://bins/jobs")
 
 
 def test_own_words_and_the_others():
     words = ["experiment=demo", "hosts=2", "faults=[notice,{kind: kill}]", "hosts.x=1", "a='hosts=2'", "--help"]
-    own, others = split_words(words, OWN)
+    own, others = split_overrides(words)
     assert own == ["hosts=2", "faults=[notice,{kind: kill}]", "--help"]
     assert others == ["experiment=demo", "hosts.x=1", "a='hosts=2'"]
 
@@ -26,12 +30,12 @@ def test_what_was_typed_goes_before_the_defaults():
 
 @pytest.mark.parametrize("names", [None, ["best.ckpt"], ["best.ckpt", "model.json"]])
 def test_a_job_that_left_no_exported_model_is_told(tmp_path, capsys, names):
-    told = {"folder": str(tmp_path), "model_url": "s3://bins/jobs/demo/output/model.tar.gz"}
+    job = Rehearsed(tmp_path, summary(Job(REQUEST)))
     if names is not None:
         packed = Path(tmp_path, "s3/bins/jobs/demo/output/model.tar.gz")
         packed.parent.mkdir(parents=True)
         with tarfile.open(packed, "w:gz") as archive:
             for name in names:
                 archive.addfile(tarfile.TarInfo(name), io.BytesIO())
-    assert not exported_model_answers(told)
+    assert not exported_model_answers(job)
     assert "No exported model that could be served came out of the job: " in capsys.readouterr().out

@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from stocktake.cloud.client import billed_s
+from stocktake.cloud.costs import billed_s
 from stocktake.cloud.monitor import FollowedJob
 from stocktake.cloud.progress import table
 from stocktake.cloud.requests import training_job

@@ -1,14 +1,14 @@
-"""Sends Hydra's jobs to SageMaker and brings their metrics back: `hydra/launcher=sagemaker`."""
+"""Sends Hydra's jobs to a backend and brings their metrics back."""
 
+from __future__ import annotations
+
+import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,38 +17,29 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 
-from hydra_plugins.stocktake_sagemaker.dry_run import show
-from hydra_plugins.stocktake_sagemaker.leaving import ask_and_leave, how_to_go_on
-from hydra_plugins.stocktake_sagemaker.plan import (
-    Plan,
-    job_name,
-    refuse_words,
-    resolved_compute,
-    training_requests,
-)
-from hydra_plugins.stocktake_sagemaker.problems import (
-    Problem,
-    account_words_problems,
-    place_problems,
-    request_problems,
-    secret_problems,
-    told,
-)
+from hydra_plugins.stocktake_sagemaker.backend import Batch, JobBackend
+from hydra_plugins.stocktake_sagemaker.options import LauncherOptions
+from hydra_plugins.stocktake_sagemaker.plan import Plan, job_name, refuse_overrides, training_requests
+from hydra_plugins.stocktake_sagemaker.problems import Problem, summary
 from hydra_plugins.stocktake_sagemaker.results import LaunchError, job_returns
-from hydra_plugins.stocktake_sagemaker.stored import stored_problems
-from hydra_plugins.stocktake_sagemaker.words_check import words_problems
+
+if TYPE_CHECKING:
+    from stocktake.cloud.client import Jobs
+    from stocktake.cloud.monitor import FollowedJob, Screen
+    from stocktake.cloud.source_archive import Code
+
+EXIT_CTRL_C = 130  # what a shell gives for it
 
 
-class SageMakerLauncher(Launcher):
-    """One training job for each Hydra job, all at once."""
+class JobLauncher(Launcher):
+    """One training job for each Hydra job, all at once.
 
-    def __init__(self, **options: Any):
-        """
-        Args:
-            options: The fields of `SageMakerOptions`.
-        """
-        self.options = SimpleNamespace(**options)
-        self._said: set[str] = set()
+    `hydra/launcher=sagemaker` and `=rehearsal` are this launcher with a backend each, built in the backend's module.
+    """
+
+    def __init__(self, backend: JobBackend, options: LauncherOptions):
+        self.backend, self.options = backend, options
+        self._printed: set[str] = set()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
@@ -71,160 +62,104 @@ class SageMakerLauncher(Launcher):
         from stocktake.cloud.progress import board
         from stocktake.cloud.source_archive import tracked_code
 
-        code = tracked_code()
-        tags = {"commit": code.commit, "dirty": str(code.dirty).lower()}
-        is_single = len(job_overrides) == 1 and first_number == 0
-        plans = [
-            self._plan(list(words), first_number + index, is_single, tags) for index, words in enumerate(job_overrides)
-        ]
-        problems = list(self._problems(plans, code))
+        batch = self._batch(job_overrides, first_number, tracked_code())
+        problems = list(self.backend.problems(batch))
         if self.options.dry_run:
-            show(plans, code, self.options.script, problems, self.options.list_files)
+            show_dry_run(batch, problems, self.options)
             sys.exit(any(not problem.is_missing for problem in problems))
-        followed: list[Any] = []
-        with self._service(plans, code, problems) as jobs:
+        followed: list[FollowedJob] = []
+        with self.backend.connect(batch, problems) as jobs:
             try:
                 with board() as screen:
                     jobs.patience.say = screen.say
-                    screen.say(f"Code: {code.describe()}.")
-                    self._submit(jobs, plans, code, screen, followed)
+                    screen.say(f"Code: {batch.code.describe()}.")
+                    self._submit(jobs, batch, screen, followed)
                     follow(jobs, followed, screen, self.options.poll_s, self.options.capacity_wait_s)
             except KeyboardInterrupt:
-                self._interrupted(jobs, followed)
+                self.backend.interrupted(jobs, batch, followed)
+                sys.exit(EXIT_CTRL_C)
             except (ValueError, RuntimeError, OSError):
-                self._left_running(jobs, plans, followed)
+                self.backend.left_running(jobs, batch, followed)
                 raise
-            return job_returns(jobs, plans, followed)
+            return job_returns(jobs, batch.plans, followed)
 
-    def _plan(self, words: list[str], number: int, is_single: bool, tags: dict[str, str]) -> Plan:
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, words)
-        words = self._as_typed(words)
+    def _batch(self, job_overrides: Sequence[Sequence[str]], first_number: int, code: Code) -> Batch:
+        is_single = len(job_overrides) == 1 and first_number == 0
+        plans, name = [], ""
+        for number, overrides in enumerate(job_overrides, first_number):
+            cfg = self._composed(overrides, number)
+            name = self.options.job_name or job_name(str(cfg.get("name", "job")), self.started_at)
+            plans.append(self._plan(cfg, self._as_typed(overrides), number, name, is_single, code))
+        return Batch(name, plans, code, self.config, may_exist=self.options.job_name is not None)
+
+    def _composed(self, overrides: Sequence[str], number: int) -> DictConfig:
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = number
         HydraConfig.instance().set_config(cfg)
-        self.launch_name = self.options.job_name or job_name(str(cfg.get("name", "job")), self.started_at)
-        name = self.launch_name if is_single else f"{self.launch_name}-{number}"
+        return cfg
+
+    def _plan(
+        self, cfg: DictConfig, overrides: list[str], number: int, launch_name: str, is_single: bool, code: Code
+    ) -> Plan:
+        name = launch_name if is_single else f"{launch_name}-{number}"
         folder = Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir) / name
         with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
             cfg.hydra.runtime.output_dir = str(folder.absolute())
-        refuse_words(words)
-        compute, added, environment = self._settings(cfg)
-        output_url = compute["output_url"].rstrip("/")
+        refuse_overrides(overrides)
+        settings = self.backend.settings(cfg)
+        for notice in settings.notices:
+            self._print_once(notice)
+        output_url = settings.compute["output_url"].rstrip("/")
         config_url = f"{output_url}/{name}/config"
+        tags = {"commit": code.commit, "dirty": str(code.dirty).lower()}
         requests = training_requests(
-            compute,
+            settings.compute,
             name,
             number,
             f"{output_url}/code/{self.started_at}",
             config_url,
-            self.region,
-            environment | {"STOCKTAKE_COMMIT": tags["commit"], "STOCKTAKE_DIRTY": tags["dirty"]},
+            self.backend.region,
+            {**settings.environment, "STOCKTAKE_COMMIT": tags["commit"], "STOCKTAKE_DIRTY": tags["dirty"]},
             tags,
         )
-        return Plan(number, name, words, added, cfg, folder, config_url, requests)
+        return Plan(number, name, overrides, settings.overrides, cfg, folder, config_url, requests)
 
-    def _as_typed(self, words: Sequence[str]) -> list[str]:
-        """Returns `words` as the user wrote them; a sweeper writes `1e-4` anew, as 0.0001."""
+    def _as_typed(self, overrides: Sequence[str]) -> list[str]:
+        """Returns `overrides` as the user wrote them; a sweeper writes `1e-4` anew, as 0.0001."""
         typed = list(self.config.hydra.overrides.task)
-        overrides = OverridesParser.create().parse_overrides(typed)
+        parsed = OverridesParser.create().parse_overrides(typed)
         fixed = {
-            override.get_key_element(): word
-            for override, word in zip(overrides, typed, strict=True)
+            override.get_key_element(): text
+            for override, text in zip(parsed, typed, strict=True)
             if not override.is_sweep_override()
         }
-        return [fixed.get(word.partition("=")[0], word) for word in words]
+        return [fixed.get(override.partition("=")[0], override) for override in overrides]
 
-    @cached_property
-    def region(self) -> str:
-        from stocktake.cloud.preflight import DEFAULT_REGION
-
-        return self._known_region() or DEFAULT_REGION
-
-    def _known_region(self) -> str | None:
-        from stocktake.cloud.preflight import find_region
-
-        return find_region(self.options.profile, self.options.region)
-
-    def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str]]:
-        """Returns the resolved group `compute`, words to add, and variables of the container."""
-        from stocktake.diagnostics.credentials import wandb_key
-
-        compute, key = resolved_compute(cfg), wandb_key()
-        if self.options.send_wandb_key:
-            if not key:
-                raise ValueError("hydra.launcher.send_wandb_key=true, but no W&B key is here: type wandb login")
-            return compute, [], {"WANDB_API_KEY": key}
-        if key and not compute.get("wandb_secret"):
-            self._say_once(
-                "W&B will be offline in the job. To send the key: compute.wandb_secret=<name in Secrets Manager>, or "
-                "hydra.launcher.send_wandb_key=true (who may look at the job can then read it)."
-            )
-        return compute, [], {}
-
-    def _say_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _print_once(self, text: str) -> None:
+        if text not in self._printed:
+            self._printed.add(text)
             print(text)
 
-    def _problems(self, plans: Sequence[Plan], code: Any) -> Iterator[Problem]:
-        """Yields all that can be found out without an account."""
-        from stocktake.cloud.preflight import no_region
-
-        if self._known_region() is None:
-            yield Problem(no_region(), is_missing=True)
-        for plan in plans:
-            yield from account_words_problems(plan.cfg)
-            yield from place_problems(plan.cfg, code.files)
-            yield from secret_problems(plan.cfg.compute.get("environment"))
-            yield from request_problems(plan, self.region)
-            if plan.requests[0]["EnableManagedSpotTraining"] and not plan.cfg.get("resume"):
-                self._say_once(
-                    "After a spot interruption a job ends with an error: it would overwrite its own best.ckpt. "
-                    "To go on instead: callbacks=spot resume=true"
-                )
-        yield from words_problems(plans, code, self.config)
-
-    @contextmanager
-    def _service(self, plans: Sequence[Plan], code: Any, problems: list[Problem]) -> Iterator[Any]:
-        """Yields the jobs of the account, once it is clear that these can be sent.
-
-        Raises:
-            LaunchError: With all that is missing or wrong.
-        """
-        from stocktake.cloud.preflight import account_jobs, account_problems, session
-
-        aws = session(self.options.profile, self.options.region)
-        if not any(problem.is_missing for problem in problems):  # bucket and role are known
-            first_requests = [plan.requests[0] for plan in plans]
-            problems += [Problem(text) for text in account_problems(aws, first_requests)]
-        jobs = None
-        if not problems:
-            jobs = account_jobs(aws, self.options.profile)
-            new = [plan for plan in plans if not (self.options.job_name and jobs.exists(plan.name))]
-            problems += stored_problems(new, code, self.config, jobs.open_folder, self.options.profile)
-        if problems:
-            raise LaunchError(told(problems))
-        yield jobs
-
-    def _submit(self, jobs: Any, plans: Sequence[Plan], code: Any, screen: Any, followed: list[Any]) -> None:
+    def _submit(self, jobs: Jobs, batch: Batch, screen: Screen, followed: list[FollowedJob]) -> None:
         """Uploads and sends what does not run yet, and adds each job to `followed`."""
         from stocktake.cloud import container
         from stocktake.cloud.monitor import FollowedJob, wanted_instances
 
         code_url = None
-        common = set.intersection(*(set(plan.words) for plan in plans))
-        for plan in plans:
-            label = " ".join(word for word in plan.words if word not in common)
+        common = set.intersection(*(set(plan.overrides) for plan in batch.plans))
+        for plan in batch.plans:
+            label = " ".join(override for override in plan.overrides if override not in common)
             request = plan.requests[0]
             job = FollowedJob(plan.name, plan.requests[1:], label, wanted_instances(request["ResourceConfig"]))
-            if self.options.job_name and jobs.exists(plan.name):
+            if batch.may_exist and jobs.exists(plan.name):
                 screen.say(f"{plan.name}: is there already; attached to it.")
                 followed.append(job)
                 continue
             if code_url is None:
                 code_url = request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
                 folder = jobs.open_folder(code_url)
-                folder.write("code.tar.gz", code.archive())
+                folder.write("code.tar.gz", batch.code.archive())
                 for path in container.SOURCES:
                     folder.write(path.name, path.read_bytes())
             jobs.open_folder(plan.config_url).write("overrides.json", plan.config_file(self.options.script))
@@ -235,15 +170,25 @@ class SageMakerLauncher(Launcher):
                 followed.remove(job)
                 raise
             screen.show(followed)
-            screen.say(f"{plan.name}: sent; {' '.join(plan.words)}")
+            screen.say(f"{plan.name}: sent; {' '.join(plan.overrides)}")
 
-    def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:
-        """Says what becomes of the jobs after a Ctrl-C, and ends this program."""
-        ask_and_leave(jobs, followed, self.launch_name, self.region)
 
-    def _left_running(self, jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> None:
-        """Says, before an error ends this program, what was sent and runs on."""
-        if running := [job for job in followed if not job.ended]:
-            names = ", ".join(job.name for job in running)
-            print(f"{len(running)} of {len(plans)} job(s) run on, and are billed: {names}.")
-            print("\n".join(how_to_go_on(jobs, running, self.launch_name, self.region)), flush=True)
+def show_dry_run(batch: Batch, problems: Sequence[Problem], options: LauncherOptions) -> None:
+    """Prints everything that would be sent, secrets covered, and all that is missing or wrong."""
+    from stocktake.cloud.secrets import masked, masked_override
+
+    for plan in batch.plans:
+        for request in plan.requests:
+            shown = {**request, "Environment": masked(request["Environment"])}
+            print(f"CreateTrainingJob {plan.name}:\n{json.dumps(shown, indent=2)}")
+        overrides = [masked_override(override) for override in (*plan.overrides, *plan.added_overrides)]
+        print(f"{plan.config_url}/overrides.json: {json.dumps({'script': options.script, 'overrides': overrides})}\n")
+    if options.list_files:
+        print("\n".join(batch.code.files))
+    hint = "" if options.list_files else " hydra.launcher.list_files=true names them."
+    print(f"Code: {batch.code.describe()}.{hint}")
+    print("Nothing was sent (hydra.launcher.dry_run=true).")
+    if problems:
+        print(summary(problems))
+    else:
+        print("Checked against AWS's service model, the rules across its fields and the job's own words: all right.")

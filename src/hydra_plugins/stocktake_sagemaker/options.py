@@ -1,4 +1,4 @@
-"""The words below `hydra.launcher`; what a job runs on stands in the configuration group `compute`.
+"""The keys below `hydra.launcher`; what a job runs on stands in the configuration group `compute`.
 
 Hydra imports every module of this package at each start, so nothing heavy is imported at their top.
 """
@@ -38,6 +38,7 @@ class LauncherOptions:
     script: str = "train.py"  # what the instances run, from the repository's root
     dry_run: bool = False  # print requests and all that is missing or wrong; needs no account and sends nothing
     list_files: bool = False  # a dry run also names the files of the code that would be sent
+    poll_s: float = 10.0  # between two looks; AWS throttles those who look all the time
     capacity_wait_s: float = 900.0  # a spot job waits so long for instances before the next of compute.instance_types
 
 
@@ -45,10 +46,9 @@ class LauncherOptions:
 class SageMakerOptions(LauncherOptions):
     """hydra/launcher=sagemaker."""
 
-    _target_: str = "hydra_plugins.stocktake_sagemaker.launcher.SageMakerLauncher"
+    _target_: str = "hydra_plugins.stocktake_sagemaker.sagemaker.SageMakerLauncher"
     profile: Optional[str] = None  # noqa: UP045 - in the AWS configuration; null: as boto3 finds it
     region: Optional[str] = None  # noqa: UP045 - null: the profile's
-    poll_s: float = 10.0  # between two looks; AWS throttles those who look all the time
     send_wandb_key: bool = False  # put this machine's W&B key into the job's environment; see compute.wandb_secret
 
 

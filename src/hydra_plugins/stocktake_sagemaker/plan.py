@@ -1,4 +1,4 @@
-"""From the words of one Hydra job to the requests that run it on SageMaker."""
+"""From the overrides of one Hydra job to the requests that run it on SageMaker."""
 
 import inspect
 import json
@@ -10,39 +10,42 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from stocktake.cloud.request_types import TrainingJobRequest
+
 MAX_NAME_CHARACTERS = 63
-MAX_WORD_BYTES = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, with the closing zero
+MAX_OVERRIDE_BYTES = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, with the closing zero
 # Keys of `compute` that `training_job` does not take as they are.
 OWN_KEYS = {"bucket", "requirements", "wandb_secret"}
-# What a request shows where the user has not said yet; nothing is sent with it.
+# What a request shows where the user has not set it yet; nothing is sent with it.
 PLACEHOLDERS = {"bucket": "<bucket: set STOCKTAKE_BUCKET>", "role_arn": "<role: set STOCKTAKE_ROLE>"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
     """One Hydra job.
 
     Attributes:
         number: Hydra's, over all batches of a sweep.
-        words: What the user typed for it, as Hydra hands it on; sent byte for byte.
-        added: Words that the launcher puts behind them.
-        cfg: Composed from `words`, with Hydra's part.
+        overrides: What the user typed for it, as Hydra hands it on; sent byte for byte.
+        added_overrides: What the launcher puts behind them.
+        cfg: Composed from `overrides`, with Hydra's part.
         folder: Where its results come to.
         requests: CreateTrainingJob bodies; those after the first are for when its instances are missing.
     """
 
     number: int
     name: str
-    words: list[str]
-    added: list[str]
+    overrides: Sequence[str]
+    added_overrides: Sequence[str]
     cfg: DictConfig
     folder: Path
     config_url: str
-    requests: list[dict[str, Any]]
+    requests: Sequence[TrainingJobRequest]
 
     def config_file(self, script: str) -> bytes:
         # Only ASCII, escapes for the rest: what argv held that is no UTF-8 survives, too.
-        return json.dumps({"script": script, "overrides": [*self.words, *self.added]}, indent=1).encode("ascii")
+        overrides = [*self.overrides, *self.added_overrides]
+        return json.dumps({"script": script, "overrides": overrides}, indent=1).encode("ascii")
 
 
 def job_name(*parts: str) -> str:
@@ -53,17 +56,17 @@ def job_name(*parts: str) -> str:
     return "-".join(filter(None, [first[: max(room, 0)].strip("-"), rest]))
 
 
-def refuse_words(words: Sequence[str]) -> None:
+def refuse_overrides(overrides: Sequence[str]) -> None:
     """Refuses what could not reach a process's arguments unchanged.
 
     Raises:
-        ValueError: Naming the word.
+        ValueError: Naming the override.
     """
-    for word in words:
-        if "\0" in word:
-            raise ValueError(f"{word[:80]!r} holds a zero character, which no process can be given: leave it out.")
-        if (size := len(word.encode(errors="surrogateescape"))) > MAX_WORD_BYTES:
-            raise ValueError(f"{word[:80]!r}... has {size} bytes; at most {MAX_WORD_BYTES} reach a process.")
+    for override in overrides:
+        if "\0" in override:
+            raise ValueError(f"{override[:80]!r} holds a zero character, which no process can be given: leave it out.")
+        if (size := len(override.encode(errors="surrogateescape"))) > MAX_OVERRIDE_BYTES:
+            raise ValueError(f"{override[:80]!r}... has {size} bytes; at most {MAX_OVERRIDE_BYTES} reach a process.")
 
 
 def training_requests(
@@ -75,7 +78,7 @@ def training_requests(
     region: str,
     environment: Mapping[str, str],
     tags: Mapping[str, str],
-) -> list[dict[str, Any]]:
+) -> list[TrainingJobRequest]:
     """Returns the CreateTrainingJob bodies for one job, one for each spot instance type to fall back to.
 
     Args:
@@ -125,7 +128,7 @@ def training_requests(
 
 
 def resolved_compute(cfg: DictConfig, **fixed: Any) -> dict[str, Any]:
-    """Returns the group `compute` as plain values, with `fixed` in the place of what the user typed.
+    """Returns the group `compute` as plain values, with `fixed` instead of what the user typed.
 
     Where bucket or role are missing, `PLACEHOLDERS` stand for them.
 
@@ -139,4 +142,7 @@ def resolved_compute(cfg: DictConfig, **fixed: Any) -> dict[str, Any]:
             OmegaConf.update(cfg, f"compute.{key}", placeholder)
     for key, value in fixed.items():
         OmegaConf.update(cfg, f"compute.{key}", value)
-    return OmegaConf.to_container(cfg.compute, resolve=True)
+    compute = OmegaConf.to_container(cfg.compute, resolve=True)
+    if not isinstance(compute, dict):
+        raise ValueError(f"compute={compute} is no group of keys: choose compute=spot or compute=on_demand.")
+    return {str(key): value for key, value in compute.items()}

@@ -1,4 +1,4 @@
-"""What would keep a job from being sent, or let it fail once it is paid for: told all at once.
+"""What would keep a job from being sent, or let it fail once it is paid for: all at once.
 
 Hydra imports this module at each start, so nothing heavy is imported at its top.
 """
@@ -18,12 +18,12 @@ CHANNEL = re.compile(r"/opt/ml/input/data/([^/]+)")
 STAND_IN_ROLE = "arn:aws:iam::123456789012:role/Stocktake"  # the rest of a request is checked without a role, too
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-PLACES = {  # keys that name a place: what lies there, and how it comes to S3
-    "data.root": ("folder", "aws s3 sync {place} s3://<bucket>/<folder>", "s3://<bucket>/<folder>"),
-    "model.weights": ("file", "aws s3 cp {place} s3://<bucket>/", "s3://<bucket>/<name>"),
-    "checkpoint": ("file", "aws s3 cp {place} s3://<bucket>/", "s3://<bucket>/<name>"),
+STORAGE_KEYS = {  # keys that say where something lies: what it is, and how it comes to S3
+    "data.root": ("folder", "aws s3 sync {url} s3://<bucket>/<folder>", "s3://<bucket>/<folder>"),
+    "model.weights": ("file", "aws s3 cp {url} s3://<bucket>/", "s3://<bucket>/<name>"),
+    "checkpoint": ("file", "aws s3 cp {url} s3://<bucket>/", "s3://<bucket>/<name>"),
 }
-NO_PLACES = ("none", "imagenet")  # of model.weights
+NOT_STORED = ("none", "imagenet")  # of model.weights
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Problem:
     is_missing: bool = False
 
 
-def told(problems: Sequence[Problem]) -> str:
+def summary(problems: Sequence[Problem]) -> str:
     """Returns the list as a person reads it: what is missing, then what is wrong."""
     lines = []
     for is_missing, title in ((True, "Missing before it can be sent"), (False, "Wrong")):
@@ -57,15 +57,15 @@ def request_problems(plan: Plan, region: str) -> Iterator[Problem]:
 
     for request in plan.requests:
         if request["RoleArn"] == PLACEHOLDERS["role_arn"]:
-            request = request | {"RoleArn": STAND_IN_ROLE}
+            request = {**request, "RoleArn": STAND_IN_ROLE}
         for line in problem_lines("CreateTrainingJob", request, training_job_keys()):
             yield Problem(line)
         for key, message in image_problems(request, region):
             yield Problem(f"{key}: {message}")
 
 
-def account_words_problems(cfg: DictConfig) -> Iterator[Problem]:
-    """Yields what the words lack of the account: bucket and role."""
+def unset_problems(cfg: DictConfig) -> Iterator[Problem]:
+    """Yields which of bucket and role the user has yet to set."""
     if cfg.compute.bucket == PLACEHOLDERS["bucket"]:
         yield Problem(
             "compute.bucket is not set: the S3 bucket for code, checkpoints and results. Type compute.bucket=<name>, "
@@ -99,13 +99,13 @@ def secret_problems(environment: Mapping[str, Any] | None) -> Iterator[Problem]:
             )
 
 
-def place_problems(cfg: DictConfig, packed: Sequence[str]) -> Iterator[Problem]:
+def storage_problems(cfg: DictConfig, packed: Sequence[str]) -> Iterator[Problem]:
     """Yields data, weights and checkpoints that the instances could not reach, and buckets of impossible names.
 
     Args:
         packed: Files that travel with the code.
     """
-    named = dict(places(cfg))
+    stored = dict(storage_urls(cfg))
     channels = cfg.compute.get("channels") or {}
     requirements = cfg.compute.get("requirements")
     if requirements and requirements not in packed:
@@ -113,24 +113,24 @@ def place_problems(cfg: DictConfig, packed: Sequence[str]) -> Iterator[Problem]:
             f"compute.requirements={requirements} is no file of the repository that git tracks, so the job would lack "
             "it. Type git add, or compute.requirements=null where the image has all packages."
         )
-    for key, place in named.items():
-        kind, upload, typed = PLACES[key]
-        channel = CHANNEL.match(place)
+    for key, url in stored.items():
+        kind, upload, typed = STORAGE_KEYS[key]
+        channel = CHANNEL.match(url)
         if channel and channel[1] not in channels:
             yield Problem(
-                f"{key}={place} is of a channel that there is not. Type "
+                f"{key}={url} is of a channel that there is not. Type "
                 f"+compute.channels.{channel[1]}=s3://<bucket>/<folder>"
             )
-        elif not channel and not place.startswith("s3://") and not _travels(place, packed):
+        elif not channel and not url.startswith("s3://") and not _travels(url, packed):
             yield Problem(
-                f"{key}={place} is a {kind} of this machine, which a job cannot read. Upload it "
-                f"({upload.format(place=shlex.quote(place))}) and type {key}={typed}",
+                f"{key}={url} is a {kind} of this machine, which a job cannot read. Upload it "
+                f"({upload.format(url=shlex.quote(url))}) and type {key}={typed}",
                 is_missing=True,
             )
     if cfg.compute.get("network_isolation"):
-        yield from _isolation_problems(named, cfg)
+        yield from _isolation_problems(stored, cfg)
     urls = {"compute.output_url": cfg.compute.output_url, "compute.checkpoint_url": cfg.compute.get("checkpoint_url")}
-    urls |= {f"compute.channels.{name}": url for name, url in channels.items()} | named
+    urls |= {f"compute.channels.{name}": url for name, url in channels.items()} | stored
     buckets = {"compute.bucket": cfg.compute.bucket}
     for key, url in urls.items():
         bucket = str(url or "").removeprefix("s3://").partition("/")[0]
@@ -144,27 +144,27 @@ def place_problems(cfg: DictConfig, packed: Sequence[str]) -> Iterator[Problem]:
             )
 
 
-def _travels(place: str, packed: Sequence[str]) -> bool:
-    place = place.removeprefix("./").rstrip("/")
-    return any(file == place or file.startswith(f"{place}/") for file in packed)
+def _travels(url: str, packed: Sequence[str]) -> bool:
+    url = url.removeprefix("./").rstrip("/")
+    return any(file == url or file.startswith(f"{url}/") for file in packed)
 
 
-def places(cfg: DictConfig) -> Iterator[tuple[str, str]]:
-    for key in PLACES:
-        place = OmegaConf.select(cfg, key, throw_on_missing=False)
+def storage_urls(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    for key in STORAGE_KEYS:
+        url = OmegaConf.select(cfg, key, throw_on_missing=False)
         draws = key == "data.root" and str(OmegaConf.select(cfg, "data._target_")).endswith(DRAWS)
-        if place and place not in NO_PLACES and not draws:
-            yield key, str(place)
+        if url and url not in NOT_STORED and not draws:
+            yield key, str(url)
 
 
-def _isolation_problems(named: Mapping[str, str], cfg: DictConfig) -> Iterator[Problem]:
-    for key, place in named.items():
-        if place.startswith("s3://"):
-            folder, _, name = (place, "", "") if key == "data.root" else place.rpartition("/")
+def _isolation_problems(stored: Mapping[str, str], cfg: DictConfig) -> Iterator[Problem]:
+    for key, url in stored.items():
+        if url.startswith("s3://"):
+            folder, _, name = (url, "", "") if key == "data.root" else url.rpartition("/")
             channel = key.rpartition(".")[2]
             inside = f"/opt/ml/input/data/{channel}" + (f"/{name}" if name else "")
             yield Problem(
-                f"{key}={place} cannot be read with compute.network_isolation=true. Let SageMaker bring it: type "
+                f"{key}={url} cannot be read with compute.network_isolation=true. Let SageMaker bring it: type "
                 f"+compute.channels.{channel}={folder} {key}={inside}"
             )
     if OmegaConf.select(cfg, "model.weights", throw_on_missing=False) == "imagenet":

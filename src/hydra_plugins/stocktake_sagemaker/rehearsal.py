@@ -1,19 +1,25 @@
-"""Plays Hydra's jobs through on this machine as SageMaker would: `hydra/launcher=rehearsal`."""
+"""Jobs played through on this machine as SageMaker would: `hydra/launcher=rehearsal`."""
+
+from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from hydra_plugins.stocktake_sagemaker.launcher import SageMakerLauncher
-from hydra_plugins.stocktake_sagemaker.leaving import INTERRUPTED
-from hydra_plugins.stocktake_sagemaker.plan import Plan, resolved_compute
-from hydra_plugins.stocktake_sagemaker.problems import Problem, request_problems, secret_problems, told
+from hydra_plugins.stocktake_sagemaker.backend import Batch, JobSettings
+from hydra_plugins.stocktake_sagemaker.launcher import JobLauncher
+from hydra_plugins.stocktake_sagemaker.options import RehearsalOptions
+from hydra_plugins.stocktake_sagemaker.plan import resolved_compute
+from hydra_plugins.stocktake_sagemaker.problems import Problem, request_problems, secret_problems, summary
 from hydra_plugins.stocktake_sagemaker.results import LaunchError
+
+if TYPE_CHECKING:
+    from stocktake.cloud.client import Jobs
+    from stocktake.cloud.monitor import FollowedJob
 
 LOCK = Path("requirements.container.lock")
 # Stand-ins for what an account would have.
@@ -25,15 +31,29 @@ ACCOUNT = {
 }
 
 
-class RehearsalLauncher(SageMakerLauncher):
-    """As `SageMakerLauncher`, without AWS; the options are the fields of `RehearsalOptions`."""
+class RehearsalLauncher(JobLauncher):
+    """`hydra/launcher=rehearsal`."""
 
-    def _known_region(self) -> str:
-        return "us-east-1"
+    def __init__(self, **options: Any):
+        """
+        Args:
+            options: The fields of `RehearsalOptions`.
+        """
+        read = RehearsalOptions(**options)
+        super().__init__(RehearsalBackend(read), read)
 
-    def _settings(self, cfg: DictConfig) -> tuple[dict[str, Any], list[str], dict[str, str]]:
+
+class RehearsalBackend:
+    """A SageMaker of this machine's; its jobs end with this program."""
+
+    region = "us-east-1"
+
+    def __init__(self, options: RehearsalOptions):
+        self.options = options
+
+    def settings(self, cfg: DictConfig) -> JobSettings:
         compute = resolved_compute(cfg, **ACCOUNT)
-        # What is no number is told later, with its key.
+        # What is no number is refused later, with its key.
         num_hosts = compute["num_instances"] if isinstance(compute["num_instances"], int) else 1
         # Nothing of a rehearsal shall appear among the real runs.
         environment = {
@@ -44,21 +64,22 @@ class RehearsalLauncher(SageMakerLauncher):
             # Several hosts cannot share this machine's GPUs as they would have their own.
             environment |= {"CUDA_VISIBLE_DEVICES": "", "NPROC_PER_NODE": "1"}
         # An instance has no such folder; this machine has.
-        added = [f"{key}={os.path.abspath(path)}" for key, path in _local_paths(cfg)]
-        return compute, added, environment
+        overrides = [f"{key}={os.path.abspath(path)}" for key, path in _local_paths(cfg)]
+        notices = [
+            f"{override} for this rehearsal; on SageMaker it has to be in S3, or drawn there." for override in overrides
+        ]
+        return JobSettings(compute, overrides, environment, notices)
 
-    def _problems(self, plans: Sequence[Plan], code: Any) -> Iterator[Problem]:
+    def problems(self, batch: Batch) -> Iterator[Problem]:
         """Here the instances see this machine's files, and what does not start says so without a bill."""
-        for plan in plans:
-            for word in plan.added:
-                self._say_once(f"{word} for this rehearsal; on SageMaker it has to be in S3, or drawn there.")
+        for plan in batch.plans:
             yield from secret_problems(plan.cfg.compute.get("environment"))
             yield from request_problems(plan, self.region)
 
     @contextmanager
-    def _service(self, plans: Sequence[Plan], code: Any, problems: list[Problem]) -> Iterator[Any]:
+    def connect(self, batch: Batch, problems: Sequence[Problem]) -> Iterator[Jobs]:
         if problems:
-            raise LaunchError(told(problems))
+            raise LaunchError(summary(problems))
 
         from stocktake.cloud.client import Jobs
         from stocktake.rehearsal.api_server import RehearsalServer
@@ -66,12 +87,14 @@ class RehearsalLauncher(SageMakerLauncher):
         from stocktake.rehearsal.local_runner import LocalRunner
         from stocktake.rehearsal.s3_sync import opener
         from stocktake.rehearsal.summary import write_summaries
+        from stocktake.rehearsal.termination import unwinding
 
-        options, folder = self.options, Path(self.options.folder, plans[0].name)
+        options, folder = self.options, Path(self.options.folder, batch.plans[0].name)
         if folder.exists():
             raise ValueError(f"{folder} is there already: type another hydra.launcher.job_name, or rm -r {folder}")
-        image_uri = plans[0].requests[0]["AlgorithmSpecification"]["TrainingImage"]
+        image_uri = batch.plans[0].requests[0]["AlgorithmSpecification"]["TrainingImage"]
         with (
+            unwinding(),
             LocalRunner(
                 folder,
                 options.faults,
@@ -85,12 +108,11 @@ class RehearsalLauncher(SageMakerLauncher):
             yield Jobs(server.client("sagemaker"), server.client("logs"), opener(folder / "s3"))
             write_summaries(folder, server.jobs.all(), server.faults.unplayed)
 
-    def _interrupted(self, jobs: Any, followed: Sequence[Any]) -> None:
-        self._left_running(jobs, [], followed)
-        sys.exit(INTERRUPTED)
+    def interrupted(self, jobs: Jobs, batch: Batch, followed: Sequence[FollowedJob]) -> None:
+        self.left_running(jobs, batch, followed)
 
-    def _left_running(self, jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> None:
-        print("The rehearsal ends with this program, and all that it started.")
+    def left_running(self, jobs: Jobs, batch: Batch, followed: Sequence[FollowedJob]) -> None:
+        print("The rehearsal ends with this program, and all that it started.", flush=True)
 
 
 def _num_cores() -> int:

@@ -1,7 +1,9 @@
 """Brings the jobs' metrics back to Hydra."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
@@ -9,20 +11,24 @@ from omegaconf import open_dict
 
 from hydra_plugins.stocktake_sagemaker.plan import Plan
 
+if TYPE_CHECKING:
+    from stocktake.cloud.client import Jobs
+    from stocktake.cloud.monitor import FollowedJob
+
 
 class LaunchError(CompactHydraException):
     """Jobs could not be sent, or ended without a result; Hydra prints its message without a traceback."""
 
 
-def job_returns(jobs: Any, plans: Sequence[Plan], followed: Sequence[Any]) -> list[JobReturn]:
-    """Fetches what each job left; one without a result is told by its own error, and the others all the same."""
+def job_returns(jobs: Jobs, plans: Sequence[Plan], followed: Sequence[FollowedJob]) -> list[JobReturn]:
+    """Fetches what each job left; one without a result has its own error, and the others come all the same."""
     from stocktake.cloud.client import JobError
 
     returns = []
     for plan, job in zip(plans, followed, strict=True):
         cfg = plan.cfg.copy()
         result = JobReturn(
-            overrides=plan.words,
+            overrides=plan.overrides,
             hydra_cfg=plan.cfg,
             working_dir=str(plan.folder),
             task_name=plan.cfg.hydra.job.name,

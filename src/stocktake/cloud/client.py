@@ -24,7 +24,7 @@ ENDED = ("Completed", "Failed", "Stopped")
 METRICS_NAME = "metrics.json"
 # AWS's words for a job name that nobody used yet.
 NOT_FOUND = re.compile(r"not found|could not find", re.IGNORECASE)
-CURES = {
+HINTS = {
     "AccessDenied": "the account may not do this: ask for a policy that allows it",
     "AccessDeniedException": "the account may not do this: ask for a policy that allows it",
     "ExpiredToken": "the credentials have expired: log in again (aws sso login)",
@@ -41,7 +41,7 @@ class JobError(RuntimeError):
     """A job could not be sent, looked at or stopped; the message says why and what to do.
 
     Attributes:
-        code: AWS's word for it, where AWS said it.
+        code: AWS's name of the error, where it has one.
         num_retries: How often boto3 had sent the request before the answer.
     """
 
@@ -100,7 +100,7 @@ class Jobs:
         self.patience(send)
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Returns what DescribeTrainingJob tells.
+        """Returns the answer of DescribeTrainingJob.
 
         Raises:
             JobError: There is no such job, or it may not be looked at.
@@ -136,10 +136,8 @@ class Jobs:
     def _log_streams(self, name: str) -> Iterator[str]:
         token: dict[str, str] = {}
         while True:
-            page = self._call(
-                *(self.logs, "describe_log_streams", f"logs of {name}"),
-                **{"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{name}/"} | token,
-            )
+            request = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{name}/"} | token
+            page = self._call(self.logs, "describe_log_streams", f"logs of {name}", **request)
             yield from (stream["logStreamName"] for stream in page["logStreams"])
             if "nextToken" not in page:
                 return
@@ -148,11 +146,10 @@ class Jobs:
     def _new_events(self, stream: str, position: LogPosition) -> Iterator[str]:
         while True:
             token = position.tokens.get(stream)
-            page = self._call(
-                *(self.logs, "get_log_events", f"log {stream}"),
-                **{"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True},
-                **({"nextToken": token} if token else {}),
-            )
+            request = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True}
+            if token:
+                request["nextToken"] = token
+            page = self._call(self.logs, "get_log_events", f"log {stream}", **request)
             yield from (event["message"] for event in page["events"])
             position.tokens[stream] = page["nextForwardToken"]
             if page["nextForwardToken"] == token:
@@ -203,20 +200,8 @@ class Jobs:
             raise JobError(_explained(error, what), code, num_retries) from error
 
 
-def billed_s(described: Mapping[str, Any]) -> int | None:
-    """Returns the seconds that AWS charges for, over all instances; `None` while it tells none.
-
-    Source: DescribeTrainingJob, BillableTimeInSeconds: "Multiply this value by the number of instances".
-    """
-    seconds = described.get("BillableTimeInSeconds")
-    if seconds is None:
-        return None
-    resources = described["ResourceConfig"]
-    return seconds * resources.get("InstancePreferences", [resources])[0]["InstanceCount"]
-
-
 def _explained(error: Exception, what: str) -> str:
     response = (getattr(error, "response", None) or {}).get("Error", {})
     code, message = response.get("Code", type(error).__name__), response.get("Message", str(error))
-    cure = f" Cure: {CURES[code]}." if code in CURES else ""
-    return f"{what}: {message.rstrip('.')} ({code}).{cure}"
+    hint = f" Hint: {HINTS[code]}." if code in HINTS else ""
+    return f"{what}: {message.rstrip('.')} ({code}).{hint}"

@@ -1,4 +1,4 @@
-"""The first process of a training container: starts torchrun on this host and tells SageMaker how it ended.
+"""The first process of a training container: starts torchrun on this host and reports to SageMaker how it ended.
 
 Only the standard library: this file and the two that it imports are uploaded beside code.tar.gz and run without
 the package, in AWS's PyTorch image as in an own one (`ENTRYPOINT ["python3", "-m", "stocktake.cloud.container"]`).
@@ -10,7 +10,7 @@ the package, in AWS's PyTorch image as in an own one (`ENTRYPOINT ["python3", "-
     /opt/ml/output/data, /opt/ml/model         what SageMaker uploads when the job ends
     /opt/ml/output/failure                     why it failed; shown as FailureReason
 
-Exit codes: 0 completed, 1 failed, 75 (EX_TEMPFAIL of sysexits.h) interrupted, to be started again. train.py tells
+Exit codes: 0 completed, 1 failed, 75 (EX_TEMPFAIL of sysexits.h) interrupted, to be started again. train.py marks
 an interruption by a file `interrupted` in the run folder: torchrun itself exits with 1 for that, too.
 
 Environment: SAGEMAKER_BASE_DIR moves /opt/ml; MASTER_PORT (29500); NPROC_PER_NODE (the number of GPUs, else 1);
@@ -32,8 +32,17 @@ if __package__:
     from stocktake.cloud.container_output import PEER_LOST, failure_reason, files, publish, write_failure
     from stocktake.cloud.container_supervisor import INTERRUPTED, Supervisor
 else:  # uploaded, beside this file
-    from container_output import PEER_LOST, failure_reason, files, publish, write_failure
-    from container_supervisor import INTERRUPTED, Supervisor
+    from container_output import (  # pyright: ignore[reportMissingImports] - found in the container only
+        PEER_LOST,
+        failure_reason,
+        files,
+        publish,
+        write_failure,
+    )
+    from container_supervisor import (  # pyright: ignore[reportMissingImports] - found in the container only
+        INTERRUPTED,
+        Supervisor,
+    )
 
 # What is uploaded.
 SOURCES = tuple(sorted(Path(__file__).parent.glob("container*.py")))
@@ -58,7 +67,7 @@ class Host:
         self.base = base
         resources = self._read("resourceconfig")
         # algo-10 comes after algo-2.
-        self.hosts = sorted(resources["hosts"], key=lambda name: int(re.search(r"(\d+)$", name)[1]))
+        self.hosts = sorted(resources["hosts"], key=lambda name: int(re.split(r"\D", name)[-1]))
         self.rank = self.hosts.index(resources["current_host"])
         self.instance_type = resources.get("current_instance_type", "")
         self.network_interface = resources.get("network_interface_name", "eth0")
@@ -90,8 +99,8 @@ class Host:
             archive.extractall(folder, filter="data")
         return folder
 
-    def words(self) -> list[str]:
-        """Returns the script and the user's words; a tuner's hyperparameters are words, too."""
+    def script_and_overrides(self) -> list[str]:
+        """Returns what torchrun runs; a tuner's hyperparameters are overrides, too."""
         path = self.base / "input" / "data" / "config" / "overrides.json"
         sent = json.loads(path.read_text()) if "config" in self.channels else {}
         tuned = [
@@ -102,7 +111,10 @@ class Host:
 
 def gpu_problem(host: Host, environment: Mapping[str, str]) -> str | None:
     """Returns why PyTorch cannot use this instance's GPU: it would train on the CPU, at the GPU's price."""
-    hidden = environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or "trainer.accelerator=cpu" in host.words()
+    hidden = (
+        environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+        or "trainer.accelerator=cpu" in host.script_and_overrides()
+    )
     if hidden or not (num_gpus() or GPU_TYPE.match(host.instance_type)):
         return None
     command = [sys.executable, "-c", USE_EVERY_GPU]
@@ -130,7 +142,7 @@ def torchrun_command(host: Host, environment: Mapping[str, str], log_folder: Pat
         f"--nproc-per-node={environment.get('NPROC_PER_NODE', max(num_gpus(), 1))}",
         f"--log-dir={log_folder}",
         "--tee=3",  # each process's output goes to the log and to a file, where its traceback stands unmixed
-        *host.words(),
+        *host.script_and_overrides(),
     ]
 
 
@@ -203,12 +215,12 @@ def train(host: Host, supervisor: Supervisor) -> int:
     problem = export(host, supervisor, code, environment) if returncode == 0 else failure_reason(log_folder, returncode)
     if not problem and not supervisor.terminated:
         return 0
-    peer_lost = len(host.hosts) > 1 and returncode != 0 and bool(PEER_LOST.search(problem))
+    peer_lost = len(host.hosts) > 1 and returncode != 0 and bool(PEER_LOST.search(problem or ""))
     if supervisor.terminated or interrupted.exists() or peer_lost:
         supervisor.wait_to_be_ended()
     if supervisor.terminated or interrupted.exists():
         return INTERRUPTED
-    write_failure(host.base, problem)
+    write_failure(host.base, problem or "")
     return 1
 
 

@@ -28,7 +28,7 @@ def last_tracebacks(log_folder: Path) -> list[str]:
     return sorted(tracebacks, key=lambda text: bool(PEER_LOST.search(text)))
 
 
-def last_words(log_folder: Path) -> str:
+def last_error_lines(log_folder: Path) -> str:
     """Returns the last lines that this host's first process wrote as errors: a plain message has no traceback."""
     for path in sorted(log_folder.rglob("stderr.log")):
         if lines := path.read_text(errors="replace").strip().splitlines():
@@ -46,8 +46,8 @@ def write_failure(host_base: Path, reason: str) -> None:
 
 def failure_reason(log_folder: Path, returncode: int) -> str:
     """Returns why the training of this host ended with `returncode`."""
-    told = [*last_tracebacks(log_folder), last_words(log_folder)]
-    return told[0] or f"torchrun ended with exit code {returncode}; see the log."
+    found = [*last_tracebacks(log_folder), last_error_lines(log_folder)]
+    return found[0] or f"torchrun ended with exit code {returncode}; see the log."
 
 
 def files(folder: Path) -> dict[Path, int]:

@@ -36,7 +36,7 @@ class Supervisor:
     def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
         if self.terminated:
             return INTERRUPTED
-        self.child = subprocess.Popen(command, cwd=folder, env=environment)  # noqa: S603 - words, no shell
+        self.child = subprocess.Popen(command, cwd=folder, env=environment)  # noqa: S603 - arguments, no shell
         if self.terminated:  # the signal came between the two lines above
             self.child.terminate()
         return self.child.wait()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stocktake.cloud.client import ENDED, JobError, Jobs, LogPosition
+from stocktake.cloud.request_types import TrainingJobRequest
 from stocktake.cloud.validation import check_request
 
 STEP = re.compile(r"\bstep=(\d+)(?:/(\d+))?")
@@ -22,16 +23,16 @@ class FollowedJob:
     Attributes:
         name: Of the job that runs now; another instance type makes another job.
         others: Requests to send in turn when instances are missing; they go on from the same checkpoints.
-        label: What tells it from the others of a sweep.
-        metrics: The last value of each metric that the log told.
+        label: What distinguishes it from the others of a sweep.
+        metrics: The last value of each metric in the log.
         reason: Of a failure.
         waits_since: When the waiting for instances was first seen, on the monotonic clock.
-        told: State and message that were last told.
+        shown: State and message that were last shown.
         has_log: Whether its log may be read.
     """
 
     name: str
-    others: list[dict[str, Any]] = field(default_factory=list)
+    others: Sequence[TrainingJobRequest] = ()
     label: str = ""
     instances: str = ""
     status: str = "InProgress"
@@ -44,7 +45,7 @@ class FollowedJob:
     description: dict[str, Any] = field(default_factory=dict)
     position: LogPosition = field(default_factory=LogPosition)
     waits_since: float | None = None
-    told: tuple[str, str] = ("Starting", "")
+    shown: tuple[str, str] = ("Starting", "")
     has_log: bool = True
 
     @property
@@ -61,7 +62,7 @@ class FollowedJob:
         self.instances = wanted_instances(described["ResourceConfig"])
 
     def read(self, line: str) -> bool:
-        """Takes step and metrics from a log line; returns whether that is all that it tells."""
+        """Takes step and metrics from a log line; returns whether there is nothing else in it."""
         found = STEP.search(line)
         if found:
             self.step = int(found[1])
@@ -111,8 +112,8 @@ def _look(jobs: Jobs, job: FollowedJob, screen: Screen, capacity_wait_s: float) 
     job.see(jobs.describe(job.name))
     if job.has_log:
         _read_log(jobs, job, screen)
-    if (state := (job.secondary_status, job.message)) != job.told:
-        job.told = state
+    if (state := (job.secondary_status, job.message)) != job.shown:
+        job.shown = state
         screen.say(f"{job.name}: {job.secondary_status}: {job.message}")
     if job.others and _lacks_instances(job, capacity_wait_s):
         _try_another_type(jobs, job, screen)
@@ -123,7 +124,7 @@ def _read_log(jobs: Jobs, job: FollowedJob, screen: Screen) -> None:
         for host, line in jobs.new_log_lines(job.name, job.position):
             if not job.read(line):
                 screen.log(job, host, line)
-    except JobError as error:  # its state and its results are told all the same
+    except JobError as error:  # its state and its results come all the same
         job.has_log = False
         screen.say(f"{error} {job.name} is followed without its log.")
 
@@ -131,8 +132,8 @@ def _read_log(jobs: Jobs, job: FollowedJob, screen: Screen) -> None:
 def _lacks_instances(job: FollowedJob, capacity_wait_s: float) -> bool:
     if job.ended:
         return job.status == "Failed" and bool(NO_CAPACITY.search(job.reason))
-    is_told = job.secondary_status == "Starting" and bool(NO_CAPACITY.search(job.message))
-    if not is_told and job.secondary_status != "Pending":  # which is AWS's state of waiting for capacity
+    says_so = job.secondary_status == "Starting" and bool(NO_CAPACITY.search(job.message))
+    if not says_so and job.secondary_status != "Pending":  # which is AWS's state of waiting for capacity
         job.waits_since = None
         return False
     if job.waits_since is None:
@@ -150,9 +151,9 @@ def _try_another_type(jobs: Jobs, job: FollowedJob, screen: Screen) -> None:
     request = job.others[0]
     check_request("CreateTrainingJob", request)
     jobs.submit(request)
+    instance_type = wanted_instances(request["ResourceConfig"]).split()[-1]
     screen.say(
-        f"{job.name}: no {job.instances.split()[-1]} to be had; {request['TrainingJobName']} tries "
-        f"{request['ResourceConfig']['InstanceType']}."
+        f"{job.name}: no {job.instances.split()[-1]} to be had; {request['TrainingJobName']} tries {instance_type}."
     )
     job.name, job.others = request["TrainingJobName"], job.others[1:]
     job.status, job.secondary_status, job.description = "InProgress", "Starting", {}

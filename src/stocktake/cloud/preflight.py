@@ -1,17 +1,18 @@
 """What must be there before a job is sent: credentials, region, role, bucket, quota; each lack is one clear line.
 
 Nothing here costs money or changes anything. What the account may not look at is passed over with a line: AWS
-itself will tell when the job is sent.
+itself will say so when the job is sent.
 """
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from stocktake.cloud.client import JobError, Jobs
-from stocktake.cloud.prices import hourly_usd
+from stocktake.cloud.costs import hourly_usd
 from stocktake.storage import Folder, StorageOptions
 
 DEFAULT_REGION = "us-east-1"  # where nothing is sent: in a dry run
@@ -43,8 +44,12 @@ def account_jobs(aws: Any, profile: str | None = None) -> Jobs:
     options = StorageOptions(profile=profile, region=aws.region_name, anonymous=False)
     # Further tries are `Patience`'s, which waits longer and says so.
     hurried = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
-    clients = [aws.client(name, config=hurried) for name in ("sagemaker", "logs")]
-    return Jobs(*clients, lambda url: Folder(url, options), lambda instance_type: hourly_usd(aws, instance_type))
+    return Jobs(
+        aws.client("sagemaker", config=hurried),
+        aws.client("logs", config=hurried),
+        lambda url: Folder(url, options),
+        lambda instance_type: hourly_usd(aws, instance_type),
+    )
 
 
 def account_problems(aws: Any, requests: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -67,13 +72,14 @@ def account_problems(aws: Any, requests: Sequence[Mapping[str, Any]]) -> Iterato
     except JobError as error:  # the rest would say the same
         yield str(error)
         return
-    checks = [(check_role, role_arn) for role_arn in sorted({request["RoleArn"] for request in requests})]
+    role_arns = {request["RoleArn"] for request in requests}
     buckets = {urlsplit(request["OutputDataConfig"]["S3OutputPath"]).netloc for request in requests}
-    checks += [(check_bucket, bucket) for bucket in sorted(buckets)]
-    checks += [(_check_quotas, requests)]
-    for check, subject in checks:
+    checks = [partial(check_role, aws, role_arn) for role_arn in sorted(role_arns)]
+    checks += [partial(check_bucket, aws, bucket) for bucket in sorted(buckets)]
+    checks += [partial(_check_quotas, aws, requests)]
+    for check in checks:
         try:
-            check(aws, subject)
+            check()
         except JobError as error:
             yield str(error)
 
@@ -95,7 +101,7 @@ def session(profile: str | None, region: str | None):
         ) from error
 
 
-def _ask(session: Any, service: str, operation: str, what: str, **words: Any) -> dict[str, Any] | None:
+def _ask(session: Any, service: str, operation: str, what: str, **request: Any) -> dict[str, Any] | None:
     """Returns AWS's answer, or `None` where the account may not look.
 
     Raises:
@@ -104,7 +110,7 @@ def _ask(session: Any, service: str, operation: str, what: str, **words: Any) ->
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        return getattr(session.client(service), operation)(**words)
+        return getattr(session.client(service), operation)(**request)
     except ClientError as error:
         code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
         if code in MAY_NOT_LOOK:

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
-from stocktake.cloud.client import billed_s
+from stocktake.cloud.costs import billed_s
 from stocktake.cloud.monitor import FollowedJob
 
-PLAIN_INTERVAL_S = 10.0  # between two lines that tell a job's step
+PLAIN_INTERVAL_S = 10.0  # between two lines with a job's step
 PLAIN_WIDTH = 140  # characters of the table at the end
 TORCHRUN_PREFIX = re.compile(r"^\[default0\]:")  # of a host's first process, mostly its only one
 SHOWN = ("train/loss", "valid/loss", "valid/accuracy")
@@ -19,7 +19,7 @@ class PlainBoard:
     """Prints a line for everything that happens, and now and then where each job stands; a context manager."""
 
     def __init__(self):
-        self._told: dict[str, tuple[float, str]] = {}
+        self._shown: dict[str, tuple[float, str]] = {}
         self._jobs: Sequence[FollowedJob] = ()
 
     def __enter__(self) -> Self:
@@ -39,11 +39,11 @@ class PlainBoard:
     def show(self, jobs: Sequence[FollowedJob]) -> None:
         self._jobs = jobs
         for job in jobs:
-            told_at, told = self._told.get(job.name, (float("-inf"), ""))
+            shown_at, shown = self._shown.get(job.name, (float("-inf"), ""))
             text = progress(job)
-            if text and text != told and time.monotonic() - told_at >= PLAIN_INTERVAL_S:
+            if text and text != shown and time.monotonic() - shown_at >= PLAIN_INTERVAL_S:
                 self.say(f"{job.name}: {text}")
-                self._told[job.name] = time.monotonic(), text
+                self._shown[job.name] = time.monotonic(), text
 
 
 class LiveBoard:

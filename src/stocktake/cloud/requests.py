@@ -7,13 +7,15 @@ are these dictionaries as they stand. The sagemaker SDK's typed layer would send
 How a job's parts reach its instances:
 
     channel `code`    code.tar.gz (the git-tracked files) and container.py beside it, which unpacks it
-    channel `config`  overrides.json: the script and the user's words, byte for byte
+    channel `config`  overrides.json: the script and the user's overrides, byte for byte
     ContainerEntrypoint  python3 .../code/container.py, so that PID 1 is ours and SIGTERM reaches the training
     checkpoint_url    what lies in /opt/ml/checkpoints, restored on every instance when a spot job starts again
     output_url        <job>/output/model.tar.gz and output.tar.gz
 """
 
 from collections.abc import Mapping, Sequence
+
+from stocktake.cloud.request_types import Algorithm, Channel, Resources, S3Source, TrainingJobRequest
 
 CONTAINER_ENTRYPOINT = ("python3", "/opt/ml/input/data/code/container.py")
 
@@ -88,10 +90,11 @@ def training_job(
     subnets: Sequence[str] = (),
     security_groups: Sequence[str] = (),
     network_isolation: bool = False,
-) -> dict:
+) -> TrainingJobRequest:
     """Returns the body of CreateTrainingJob.
 
-    Whatever is wrong with the values is left for `stocktake.cloud.validation.check_request` to tell, all at once.
+    Whatever is wrong with the values is left for `stocktake.cloud.validation.check_request`, which reports
+    all of it at once.
 
     Args:
         code_url: S3 folder with code.tar.gz and container.py.
@@ -107,7 +110,7 @@ def training_job(
         metrics: Name to a regex whose first group is the value.
     """
     urls = {"code": code_url, "config": config_url} | dict(channels or {})
-    algorithm = {
+    algorithm: Algorithm = {
         "TrainingImage": image_uri,
         "TrainingInputMode": "File",
         "MetricDefinitions": [
@@ -118,7 +121,7 @@ def training_job(
         algorithm["ContainerEntrypoint"] = list(entrypoint)
     if arguments:
         algorithm["ContainerArguments"] = list(arguments)
-    request = {
+    request: TrainingJobRequest = {
         "TrainingJobName": job_name,
         "RoleArn": role_arn,
         "AlgorithmSpecification": algorithm,
@@ -150,15 +153,15 @@ def _folder(url: str) -> str:
     return f"{url.rstrip('/')}/"
 
 
-def _channel(name: str, url: str) -> dict:
-    source = {"S3DataType": "S3Prefix", "S3Uri": _folder(url), "S3DataDistributionType": "FullyReplicated"}
+def _channel(name: str, url: str) -> Channel:
+    source: S3Source = {"S3DataType": "S3Prefix", "S3Uri": _folder(url), "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
-def _resources(instance_types: Sequence[str], num_instances: int, volume_gb: int, keep_alive_s: int) -> dict:
-    resources = {"VolumeSizeInGB": volume_gb}
+def _resources(instance_types: Sequence[str], num_instances: int, volume_gb: int, keep_alive_s: int) -> Resources:
+    resources: Resources = {"VolumeSizeInGB": volume_gb}
     if len(instance_types) == 1:
-        resources |= {"InstanceType": instance_types[0], "InstanceCount": num_instances}
+        resources["InstanceType"], resources["InstanceCount"] = instance_types[0], num_instances
     else:
         resources["InstancePreferences"] = [
             {"InstanceType": instance_type, "InstanceCount": num_instances} for instance_type in instance_types

@@ -21,7 +21,7 @@ class Unavailable(OSError):
     """AWS did not answer: the network is gone, or it was asked too often.
 
     Attributes:
-        code: AWS's word for it, or the network's.
+        code: AWS's name of it, or the network's.
     """
 
     def __init__(self, message: str, code: str):
@@ -56,7 +56,7 @@ class Patience:
             longest_silence_s: After so long without an answer the error is raised.
         """
         self.say, self.first_pause_s, self.longest_silence_s = say, first_pause_s, longest_silence_s
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def __call__(self, call: Callable[[], Result]) -> Result:
         """Returns what `call` returns.
@@ -64,21 +64,21 @@ class Patience:
         Raises:
             Unavailable: There was no answer for too long.
         """
-        pause_s, silent_since, told = self.first_pause_s, time.monotonic(), False
+        pause_s, silent_since, has_said_so = self.first_pause_s, time.monotonic(), False
         while True:
             try:
                 result = call()
             except Unavailable as error:
                 if time.monotonic() - silent_since >= self.longest_silence_s:
                     raise
-                if error.code not in self._told:
-                    self._told.add(error.code)
-                    told = True
+                if error.code not in self._reported:
+                    self._reported.add(error.code)
+                    has_said_so = True
                     self.say(f"{error} What was sent goes on; asking again until AWS answers.")
                 # Not in step with everybody else who was refused at the same moment.
                 time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (no cryptography)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             else:
-                if told:
+                if has_said_so:
                     self.say(f"AWS answers again, after {time.monotonic() - silent_since:.0f} s.")
                 return result

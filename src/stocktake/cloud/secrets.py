@@ -34,7 +34,7 @@ def masked(values: Mapping[str, str]) -> dict[str, str]:
     return {name: MASK if looks_secret(name, str(value)) else value for name, value in values.items()}
 
 
-def masked_word(word: str) -> str:
+def masked_override(override: str) -> str:
     """Returns an override `key=value` with its value covered if it is a secret."""
-    key, sign, value = word.partition("=")
-    return f"{key}={MASK}" if sign and looks_secret(key, value) else word
+    key, sign, value = override.partition("=")
+    return f"{key}={MASK}" if sign and looks_secret(key, value) else override

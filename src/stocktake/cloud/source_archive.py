@@ -15,7 +15,7 @@ WATCHED_SUFFIXES = (".py", ".yaml")
 
 
 class PackingError(ValueError):
-    """The code cannot be packed; the message names the file and the cure."""
+    """The code cannot be packed; the message names the file and what to type."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,11 @@ def _lies_in(root: Path, link: Path) -> bool:
         return False
 
 
-def _git(folder: Path, *words: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     try:
-        result = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=False)  # noqa: S603, S607
+        result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)  # noqa: S603, S607
     except FileNotFoundError as error:
         raise PackingError("git is not installed, or the folder does not exist") from error
     if result.returncode:
-        raise PackingError(f"git {words[0]}: {result.stderr.decode(errors='replace').strip()}")
+        raise PackingError(f"git {arguments[0]}: {result.stderr.decode(errors='replace').strip()}")
     return result.stdout.decode(errors="surrogateescape")

@@ -63,11 +63,11 @@ def image_problems(request: Mapping, region: str) -> Iterator[tuple[str, str]]:
     image = request["AlgorithmSpecification"].get("TrainingImage", "")
     resources = request["ResourceConfig"]
     if "{account}" in image:
-        cure = "Take another hydra.launcher.region, or type compute.image_uri=<your own image in ECR>."
+        hint = "Take another hydra.launcher.region, or type compute.image_uri=<your own image in ECR>."
         if region in OLDER_ACCOUNTS:
             account, domain = OLDER_ACCOUNTS[region]
-            cure = f"Type 'compute.image_uri=\"{account}.dkr.ecr.{region}.{domain}/pytorch:{OLDER_TAG}\"'"
-        yield "compute.image_uri", f"AWS lists no PyTorch image {TAG} in region {region}. {cure}"
+            hint = f"Type 'compute.image_uri=\"{account}.dkr.ecr.{region}.{domain}/pytorch:{OLDER_TAG}\"'"
+        yield "compute.image_uri", f"AWS lists no PyTorch image {TAG} in region {region}. {hint}"
         return
     if not ECR_IMAGE.fullmatch(image):
         yield (

@@ -42,7 +42,7 @@ class RequestError(ValueError):
 
 
 def check_request(operation: str, request: Mapping[str, Any], config_keys: Mapping[str, str] | None = None) -> None:
-    """Checks a request of SageMaker's API and tells all its problems in one error.
+    """Checks a request of SageMaker's API and reports all its problems in one error.
 
     Args:
         operation: The API's name of it, such as `CreateTrainingJob`.
@@ -64,7 +64,7 @@ def check_request(operation: str, request: Mapping[str, Any], config_keys: Mappi
 def problem_lines(
     operation: str, request: Mapping[str, Any], config_keys: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Returns what `check_request` would tell, a line for each problem."""
+    """Returns what `check_request` would report, a line for each problem."""
     from botocore.validate import ParamValidator
 
     shape = _input_shape(operation)
@@ -76,13 +76,13 @@ def problem_lines(
 
 
 @cache
-def _service_model():
+def _service_model() -> Any:  # botocore has no types
     import botocore.session
 
     return botocore.session.Session().get_service_model("sagemaker")
 
 
-def _input_shape(operation: str):
+def _input_shape(operation: str) -> Any:
     model = _service_model()
     if operation not in model.operation_names:
         close = get_close_matches(operation, model.operation_names) or ["CreateTrainingJob"]
@@ -98,7 +98,7 @@ def _named(path: str, config_keys: Mapping[str, str]) -> str:
 
 
 def _shape_problems(shape, value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if not isinstance(value, TYPES[shape.type_name]) or (isinstance(value, bool) and shape.type_name != "boolean"):
+    if not _has_type(value, shape.type_name):
         yield path, f"{value!r} is a {type(value).__name__}; it must be of type {shape.type_name}"
         return
     match shape.type_name:
@@ -118,6 +118,10 @@ def _shape_problems(shape, value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _text_problems(shape, value, path)
         case "integer" | "long" | "float" | "double":
             yield from _length_problems(shape, value, str(value), path)
+
+
+def _has_type(value: Any, name: str) -> bool:
+    return isinstance(value, TYPES[name]) and (not isinstance(value, bool) or name == "boolean")
 
 
 def _structure_problems(shape, value: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:

@@ -32,12 +32,15 @@ class Runner(Protocol):
 
     def check(self, request: Mapping) -> None:
         """Raises a ValueError for a job that it cannot play."""
+        ...
 
     def start(self, job: Job) -> None:
         """Begins to play a job and returns at once."""
+        ...
 
     def log_folder(self, job_name: str) -> Path:
         """Returns the folder of a job's logs, one `<host>.log` for each instance."""
+        ...
 
 
 class RehearsalServer:
@@ -128,13 +131,15 @@ class RehearsalServer:
     def _list(self, request: Mapping) -> dict:
         summaries = [job.summary() for job in self.jobs.all()]
         kept = [summary for summary in summaries if _matches(summary, request)]
-        sort_by = {"Name": "TrainingJobName", "Status": "TrainingJobStatus"}.get(request.get("SortBy"), "CreationTime")
+        sort_by = {"Name": "TrainingJobName", "Status": "TrainingJobStatus"}.get(
+            request.get("SortBy", ""), "CreationTime"
+        )
         kept.sort(key=lambda summary: summary[sort_by], reverse=request.get("SortOrder") != "Ascending")
         token, size = request.get("NextToken", "0"), request.get("MaxResults", 10)
         if not token.isdecimal():
             raise RequestRefused("ValidationException", f"NextToken={token!r} is none that this server gave.")
         start = int(token)
-        page = {"TrainingJobSummaries": kept[start : start + size]}
+        page: dict[str, Any] = {"TrainingJobSummaries": kept[start : start + size]}
         if len(kept) > start + size:
             page["NextToken"] = str(start + size)
         return page
@@ -191,7 +196,7 @@ def _handler(server: RehearsalServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_):
+        def log_message(self, format: str, *args: Any) -> None:
             pass  # the caller's screen is for the job
 
     return Handler

@@ -79,9 +79,9 @@ def _python_like_the_images() -> Path:
     """Returns an interpreter of the image's version, or this one where there is none."""
     known = Path.home().glob(f".pyenv/versions/{PYTHON}.*/bin/python")
     candidates = [sys.executable, shutil.which(f"python{PYTHON}"), *sorted(known, reverse=True)]
-    tells = f"import sys, venv; sys.exit('{PYTHON}' != '%d.%d' % sys.version_info[:2])"
+    check = f"import sys, venv; sys.exit('{PYTHON}' != '%d.%d' % sys.version_info[:2])"
     for candidate in filter(None, candidates):
-        if subprocess.run([candidate, "-c", tells], capture_output=True, check=False).returncode == 0:  # noqa: S603
+        if subprocess.run([candidate, "-c", check], capture_output=True, check=False).returncode == 0:  # noqa: S603
             return Path(candidate)
     return Path(sys.executable)
 
@@ -101,10 +101,10 @@ def _commands(base: Path, folder: Path, python: Path, wanted: list[str], lock: P
 
 
 def _run(command: list[str]) -> None:
-    told = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
-    if told.returncode:
-        reason = " ".join(told.stderr.split())[-600:]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        reason = " ".join(done.stderr.split())[-600:]
         raise NoCleanPython(
-            f"clean=true: {' '.join(command[:4])} ... ended with exit code {told.returncode}: {reason}. Its packages "
+            f"clean=true: {' '.join(command[:4])} ... ended with exit code {done.returncode}: {reason}. Its packages "
             "come from the package index: look at the network, or leave clean=true out."
         )

@@ -1,144 +1,180 @@
 """scripts/rehearse.py: a shortened training with faults, and the same without, through `hydra/launcher=rehearsal`."""
 
 import json
-import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy
 
 from stocktake.cli.words import check_typed
-from stocktake.rehearsal.summary import SUMMARY_NAME
+from stocktake.rehearsal.summary import SUMMARY_NAME, JobSummary
+from stocktake.rehearsal.termination import run_child, unwinding
 
 CONFIG_DIR = Path("conf").absolute()  # train.py is started in the same folder
 LAUNCHER = "hydra/launcher=rehearsal"
 Differences = Callable[[Path, Path], list[str]]
 
 
-def split_words(words: Sequence[str], own_keys: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the words that are the rehearsal's own (its keys, and Hydra's flags), and those for train.py."""
-    own = [word for word in words if word.partition("=")[0] in own_keys or word.startswith("-")]
-    return own, [word for word in words if word not in own]
+@dataclass(frozen=True)
+class Settings:
+    """The keys of conf/rehearse.yaml.
 
-
-def with_defaults(words: Sequence[str], defaults: Sequence[str]) -> list[str]:
-    """Returns `words` and those of `defaults` whose key is not among them."""
-    typed = {_key(word) for word in words}
-    return [*words, *(word for word in defaults if _key(word) not in typed)]
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
-
-
-def rehearse(
-    words: Sequence[str],
-    faults_word: str,
-    differences: Differences,
-    *,
-    hosts: int,
-    clean: bool,
-    compare: bool,
-    full: bool,
-    epochs: int,
-    steps_per_epoch: int,
-    checkpoint_every: int,
-    folder: str,
-    **_: Any,
-) -> int:
-    """Rehearses `train.py <words>`, tells how it went and returns the exit code.
-
-    Raises:
-        WrongWord: train.py takes no such words.
-
-    Args:
-        words: For train.py.
-        faults_word: The value of `hydra.launcher.faults`.
-        differences: Names what differs between two checkpoints.
+    Attributes:
         hosts: Instances.
+        faults: The value of `hydra.launcher.faults`, in Hydra's grammar.
         clean: Whether the instances run in an environment like the image's.
         compare: Whether to run it without faults, too.
         full: The whole training; else `epochs` of `steps_per_epoch`.
         checkpoint_every: Steps.
     """
+
+    hosts: int
+    faults: str
+    clean: bool
+    compare: bool
+    full: bool
+    epochs: int
+    steps_per_epoch: int
+    checkpoint_every: int
+    folder: str
+
+    @classmethod
+    def of(cls, cfg: Mapping[Any, Any], typed: Sequence[str]) -> Self:
+        """Returns the settings of a configuration; faults as they were `typed`, since train.py has the same grammar."""
+        typed_faults = [override.partition("=")[2] for override in typed if override.startswith("faults=")]
+        values: dict[str, Any] = {key: cfg[key] for key in OWN_KEYS}
+        values["faults"] = typed_faults[-1] if typed_faults else f"[{','.join(cfg['faults'])}]"
+        return cls(**values)
+
+    def overrides(self) -> list[str]:
+        """Returns what train.py is given where the user typed nothing else."""
+        defaults = ["compute=spot", "callbacks=spot", "resume=true", f"compute.num_instances={self.hosts}"]
+        if not self.full:
+            defaults += [
+                f"trainer.max_epochs={self.epochs}",
+                f"+trainer.limit_train_batches={self.steps_per_epoch}",
+                "+trainer.limit_val_batches=2",
+                "data.num_workers=0",
+                "logger=csv",
+                f"callbacks.spot.every_n_train_steps={self.checkpoint_every}",
+            ]
+        return defaults
+
+
+OWN_KEYS = tuple(field.name for field in fields(Settings))
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """A job that was played.
+
+    Attributes:
+        folder: Holds its instances, logs, and what stands in for S3.
+    """
+
+    folder: Path
+    summary: JobSummary
+
+    def stored(self, url: str) -> Path:
+        return self.folder / "s3" / url.removeprefix("s3://")
+
+    def last_checkpoint(self) -> Path:
+        url = self.summary["checkpoint_url"]
+        return max(self.stored(url).rglob("step-*.ckpt")) if url else self.folder / "no checkpoints were kept"
+
+
+def split_overrides(typed: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns what is the rehearsal's own (its keys, and Hydra's flags), and what is train.py's."""
+    own = [override for override in typed if override.partition("=")[0] in OWN_KEYS or override.startswith("-")]
+    return own, [override for override in typed if override not in own]
+
+
+def with_defaults(overrides: Sequence[str], defaults: Sequence[str]) -> list[str]:
+    """Returns `overrides` and those of `defaults` whose key is not among them."""
+    typed = {_key(override) for override in overrides}
+    return [*overrides, *(default for default in defaults if _key(default) not in typed)]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def rehearse(train_overrides: Sequence[str], settings: Settings, differences: Differences) -> int:
+    """Rehearses `train.py <train_overrides>`, says how it went and returns the exit code.
+
+    Args:
+        differences: Names what differs between two checkpoints.
+
+    Raises:
+        WrongWord: train.py takes no such overrides.
+    """
     began = time.monotonic()
-    root = Path(folder, time.strftime("%m%d-%H%M%S")).absolute()
-    defaults = ["compute=spot", "callbacks=spot", "resume=true", f"compute.num_instances={hosts}"]
-    if not full:
-        defaults += [
-            *(f"trainer.max_epochs={epochs}", f"+trainer.limit_train_batches={steps_per_epoch}"),
-            *("+trainer.limit_val_batches=2", "data.num_workers=0", "logger=csv"),
-            f"callbacks.spot.every_n_train_steps={checkpoint_every}",
-        ]
-    words = [*with_defaults(words, defaults), f"hydra.launcher.clean={clean}"]
-    check_typed(CONFIG_DIR, "train", [*words, LAUNCHER])
-    if not full:
+    root = Path(settings.folder, time.strftime("%m%d-%H%M%S")).absolute()
+    overrides = [*with_defaults(train_overrides, settings.overrides()), f"hydra.launcher.clean={settings.clean}"]
+    check_typed(CONFIG_DIR, "train", [*overrides, LAUNCHER])
+    if not settings.full:
+        num_steps = settings.epochs * settings.steps_per_epoch
         print(
-            f"A shortened training: at most {epochs * steps_per_epoch} steps in {epochs} epochs, saved every "
-            f"{checkpoint_every}. full=true rehearses the whole one."
+            f"A shortened training: at most {num_steps} steps in {settings.epochs} epochs, saved every "
+            f"{settings.checkpoint_every}. full=true rehearses the whole one."
         )
-    told = _run(words, root, "with-faults", faults_word)
-    answer = {key: told[key] for key in ("status", "attempts", "world_size", "steps_lost", "billed_s")}
-    answer["model_answers"] = exported_model_answers(told)
-    well = told["status"] == "Completed" and not told["unplayed_faults"] and answer["model_answers"]
-    if compare:
-        print("The same without faults:")
-        whole = _run(words, root, "without-faults", "[]")
-        differing = ["no run that ended to compare with"]
-        if told["status"] == whole["status"] == "Completed":
-            differing = differences(*(_last_checkpoint(run) for run in (told, whole)))
-        answer["weights_equal"] = not differing
-        well = well and not differing
-        print(
-            "The final checkpoints are equal, bit for bit."
-            if not differing
-            else f"The final checkpoints differ: {', '.join(differing[:5])}"
-        )
+    with unwinding():
+        faulty = _run(overrides, root, "with-faults", settings.faults)
+        outcome: dict[str, Any] = {
+            key: faulty.summary[key] for key in ("status", "attempts", "world_size", "steps_lost", "billed_s")
+        }
+        outcome["model_answers"] = exported_model_answers(faulty)
+        well = faulty.summary["status"] == "Completed" and not faulty.summary["unplayed_faults"]
+        well = well and outcome["model_answers"]
+        if settings.compare:
+            print("The same without faults:")
+            whole = _run(overrides, root, "without-faults", "[]")
+            differing = ["no run that ended to compare with"]
+            if faulty.summary["status"] == whole.summary["status"] == "Completed":
+                differing = differences(faulty.last_checkpoint(), whole.last_checkpoint())
+            outcome["weights_equal"] = not differing
+            well = well and not differing
+            print(
+                "The final checkpoints are equal, bit for bit."
+                if not differing
+                else f"The final checkpoints differ: {', '.join(differing[:5])}"
+            )
     print(f"The rehearsal took {time.monotonic() - began:.0f} s; all of it is in {root}")
-    print(json.dumps(answer))
+    print(json.dumps(outcome))
     return 0 if well else 1
 
 
-def _run(words: Sequence[str], root: Path, name: str, faults_word: str) -> dict[str, Any]:
-    """Runs train.py with the rehearsal's launcher and returns the summary of its one job.
+def _run(overrides: Sequence[str], root: Path, name: str, faults: str) -> Rehearsed:
+    """Runs train.py with the rehearsal's launcher and returns its one job.
 
     Raises:
         SystemExit: It ended before a job was played; it has said why.
     """
-    command = [
-        *(sys.executable, "train.py", "-m", *words, LAUNCHER),
-        *(f"hydra.launcher.folder={root}", f"hydra.launcher.job_name={name}"),
-        *(f"hydra.launcher.faults={faults_word}", f"hydra.sweep.dir={root}/results"),
+    launcher = [
+        LAUNCHER,
+        f"hydra.launcher.folder={root}",
+        f"hydra.launcher.job_name={name}",
+        f"hydra.launcher.faults={faults}",
+        f"hydra.sweep.dir={root}/results",
     ]
-    returncode = subprocess.run(command, check=False).returncode  # noqa: S603 - words, no shell
+    returncode = run_child([sys.executable, "train.py", "-m", *overrides, *launcher])
     path = root / name / SUMMARY_NAME
     if not path.exists():
         sys.exit(returncode or 1)
-    (told,) = json.loads(path.read_text())
-    return {**told, "folder": str(path.parent)}
+    (summary,) = json.loads(path.read_text())
+    return Rehearsed(path.parent, summary)
 
 
-def _stored(told: dict[str, Any], url: str) -> Path:
-    return Path(told["folder"], "s3", url.removeprefix("s3://"))
-
-
-def _last_checkpoint(told: dict[str, Any]) -> Path:
-    return max(_stored(told, told["checkpoint_url"]).rglob("step-*.ckpt"))
-
-
-def exported_model_answers(told: dict[str, Any]) -> bool:
-    """Whether the job's model.tar.gz holds an exported model and the server can count with it; says which, or why not.
-
-    Args:
-        told: A job's summary, with its `folder`.
-    """
+def exported_model_answers(job: Rehearsed) -> bool:
+    """Whether the job's model.tar.gz holds an exported model that the server can count with; says which, or why not."""
     from stocktake.serving.predictor import Predictor
 
-    packed, folder = _stored(told, told["model_url"]), Path(told["folder"], "model")
+    packed, folder = job.stored(job.summary["model_url"]), job.folder / "model"
     try:
         with tarfile.open(packed) as archive:
             archive.extractall(folder, filter="data")

@@ -19,7 +19,7 @@ from stocktake.rehearsal.job_state import REGION, Job
 
 BASE_VARIABLE = "SAGEMAKER_BASE_DIR"
 # A container does not see the caller's environment: only what a process needs to start and to reach S3. Of the
-# region it is told what SageMaker tells: AWS_REGION.
+# region it sees what SageMaker sets: AWS_REGION.
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ", "USER")
 NOT_PASSED_ON = ("AWS_REGION", "AWS_DEFAULT_REGION")
 # In a container /opt/ml and /tmp are different disks, and a rename from one to the other fails (EXDEV).
@@ -87,22 +87,26 @@ class Instance:
                 takes this one.
         """
         algorithm = request["AlgorithmSpecification"]
-        words = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", ())]
+        typed = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", ())]
         command = [
-            str(self.base) + word.removeprefix("/opt/ml") if word.startswith("/opt/ml/") else word for word in words
+            str(self.base) + text.removeprefix("/opt/ml") if text.startswith("/opt/ml/") else text for text in typed
         ]
         folders = [str((python or Path(sys.executable)).parent), os.defpath if python else os.environ.get("PATH")]
         search_path = os.pathsep.join(filter(None, folders))
         self._temporary = tempfile.TemporaryDirectory(
             prefix="stocktake-", dir=_other_disk(), ignore_cleanup_errors=True
         )
-        self._process = subprocess.Popen(  # noqa: S603 - words, no shell
+        self._process = subprocess.Popen(  # noqa: S603 - arguments, no shell
             command,
             cwd=self.base,
-            env=_passed_on(self.base if python else None)
-            | {"PATH": search_path, "PYTHONUNBUFFERED": "1", "TMPDIR": self._temporary.name}
-            | environment
-            | {BASE_VARIABLE: str(self.base)},
+            env={
+                **_passed_on(self.base if python else None),
+                "PATH": search_path,
+                "PYTHONUNBUFFERED": "1",
+                "TMPDIR": self._temporary.name,
+                **environment,
+                BASE_VARIABLE: str(self.base),
+            },
             stdin=subprocess.DEVNULL,
             stdout=self.log.open("ab"),
             stderr=subprocess.STDOUT,

@@ -94,7 +94,7 @@ class Play:
             instances, mirrors = self._launch()
             self.job.enter("Training")
             ending = self._watch(attempt, instances, mirrors)
-            if ending == "Failed":
+            if self.failed and ending == "Failed":
                 reason = self.failed.failure_reason()
             if ending == "Completed":
                 self.job.enter("Uploading")
@@ -215,20 +215,20 @@ class Play:
                 mirror.upload()
         if fault.kind == "half_upload":
             halved = next(filter(None, (mirror.halve_newest() for mirror in mirrors)), "nothing: none was uploaded")
-            attempt.fault += f", halved {halved}"
+            attempt.fault = f"{fault}, halved {halved}"
 
     def _terminate(self, instances: list[Instance]) -> None:
         """SIGTERM, and after the grace time SIGKILL; sooner for a host that only waits for it."""
-        told = [instance for instance in instances if instance.exit_code is None]
-        for instance in told:
+        running = [instance for instance in instances if instance.exit_code is None]
+        for instance in running:
             instance.terminate()
         end = time.monotonic() + self.grace_s
-        while any(instance.exit_code is None and not instance.waits for instance in told):
+        while any(instance.exit_code is None and not instance.waits for instance in running):
             if time.monotonic() > end or self.closing.is_set():
                 break
             time.sleep(POLL_S / 2)
-            self._read_logs(told)
-        for instance in told:
+            self._read_logs(running)
+        for instance in running:
             if instance.exit_code and not self.failed:
                 self.job.warnings.append(
                     f"{instance.name} ended with exit code {instance.exit_code} after SIGTERM, before SageMaker ended "

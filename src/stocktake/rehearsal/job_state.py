@@ -35,15 +35,20 @@ MESSAGES = {
 MAX_FAILURE_REASON_CHARACTERS = 1024
 # DescribeTrainingJob gives these back as they came.
 ECHOED = (
-    *("HyperParameters", "AlgorithmSpecification", "RoleArn", "InputDataConfig", "OutputDataConfig"),
-    *(
-        "ResourceConfig",
-        "VpcConfig",
-        "StoppingCondition",
-        "EnableNetworkIsolation",
-        "EnableManagedSpotTraining",
-    ),
-    *("EnableInterContainerTrafficEncryption", "CheckpointConfig", "Environment", "RetryStrategy"),
+    "HyperParameters",
+    "AlgorithmSpecification",
+    "RoleArn",
+    "InputDataConfig",
+    "OutputDataConfig",
+    "ResourceConfig",
+    "VpcConfig",
+    "StoppingCondition",
+    "EnableNetworkIsolation",
+    "EnableManagedSpotTraining",
+    "EnableInterContainerTrafficEncryption",
+    "CheckpointConfig",
+    "Environment",
+    "RetryStrategy",
 )
 
 
@@ -62,7 +67,7 @@ class Attempt:
     Attributes:
         outcome: `completed`, `failed`, `stopped` or `interrupted`.
         fault: What was done to it, in the words of the fault plan.
-        first_step: The first step that its log told (metric `step`); `None` if it told none.
+        first_step: The first step in its log (metric `step`); `None` if there is none.
         on_instances_s: From the download of its data to its end, uploads included.
     """
 
@@ -172,9 +177,9 @@ class Job:
                 attempt.last_step = int(value)
 
     def summary(self) -> dict:
-        """Returns the job as ListTrainingJobs tells it; times are seconds since 1970."""
+        """Returns the job as in the answer of ListTrainingJobs; times are seconds since 1970."""
         with self._lock:
-            told = {
+            seen = {
                 "TrainingJobName": self.name,
                 "TrainingJobArn": self.arn,
                 "CreationTime": self.created_at,
@@ -183,28 +188,28 @@ class Job:
                 "SecondaryStatus": self.secondary_status,
             }
             if self.status in ENDED:
-                told["TrainingEndTime"] = self._transitions[-1]["StartTime"]
-            return told
+                seen["TrainingEndTime"] = self._transitions[-1]["StartTime"]
+            return seen
 
     def describe(self) -> dict:
-        """Returns the job as DescribeTrainingJob tells it.
+        """Returns the job as in the answer of DescribeTrainingJob.
 
         On spot AWS bills less time than was used, by the spot price of the day; a rehearsal knows no price and
         bills all the time that the instances ran.
         """
         with self._lock:
-            told = self.summary() | {name: self.request[name] for name in ECHOED if name in self.request}
-            told["SecondaryStatusTransitions"] = copy.deepcopy(self._transitions)
+            seen = self.summary() | {name: self.request[name] for name in ECHOED if name in self.request}
+            seen["SecondaryStatusTransitions"] = copy.deepcopy(self._transitions)
             output = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}/output"
-            told["ModelArtifacts"] = {"S3ModelArtifacts": f"{output}/model.tar.gz"}
+            seen["ModelArtifacts"] = {"S3ModelArtifacts": f"{output}/model.tar.gz"}
             if self.training_started_at:
-                told["TrainingStartTime"] = self.training_started_at
-                told["TrainingTimeInSeconds"] = told["BillableTimeInSeconds"] = math.ceil(self.on_instances_s)
+                seen["TrainingStartTime"] = self.training_started_at
+                seen["TrainingTimeInSeconds"] = seen["BillableTimeInSeconds"] = math.ceil(self.on_instances_s)
             if self.failure_reason:
-                told["FailureReason"] = self.failure_reason
+                seen["FailureReason"] = self.failure_reason
             if self.metrics:
-                told["FinalMetricDataList"] = [
+                seen["FinalMetricDataList"] = [
                     {"MetricName": name, "Value": value, "Timestamp": seen_at}
                     for name, (value, seen_at) in self.metrics.items()
                 ]
-            return copy.deepcopy(told)
+            return copy.deepcopy(seen)

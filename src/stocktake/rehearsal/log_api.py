@@ -1,4 +1,4 @@
-"""The part of CloudWatch Logs' interface that tells a training job's log: DescribeLogStreams and GetLogEvents."""
+"""The part of CloudWatch Logs' interface for a training job's log: DescribeLogStreams and GetLogEvents."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -12,6 +12,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 
 from stocktake.rehearsal.job_state import REGION, RequestRefused
 
@@ -34,7 +35,7 @@ class SessionKey:
     access_key_id: str = field(default_factory=_access_key_id)
     secret_access_key: str = field(default_factory=secrets.token_urlsafe, repr=False)
 
-    def check(self, headers: Mapping[str, str], body: bytes, service: str) -> None:
+    def check(self, headers: Message | Mapping[str, str], body: bytes, service: str) -> None:
         """Lets a POST to / pass that was signed with this key, for this service and region, in the last minutes.
 
         Args:
@@ -80,4 +81,4 @@ class SessionKey:
         request = AWSRequest("POST", f"http://{signed_headers['host']}/", signed_headers, body)
         request.context["timestamp"] = signed_headers["x-amz-date"]
         auth = SigV4Auth(Credentials(self.access_key_id, self.secret_access_key), service, REGION)
-        return auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+        return str(auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request))

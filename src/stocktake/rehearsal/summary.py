@@ -4,26 +4,42 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from stocktake.cloud.client import billed_s
+from stocktake.cloud.costs import billed_s
 from stocktake.rehearsal.instance import chosen_instances
 from stocktake.rehearsal.job_state import Job
 
 SUMMARY_NAME = "summary.json"
 
 
-def summary(job: Job) -> dict[str, Any]:
-    """Returns what happened to an ended job as plain values.
+class JobSummary(TypedDict):
+    """What happened to an ended job; an entry of summary.json.
 
     `steps_lost` has an entry for each attempt that was interrupted: steps that the next one had to take again,
-    `None` where a log told no step. `billed_s` is BillableTimeInSeconds times the number of instances.
+    `None` where a log shows no step. `billed_s` is BillableTimeInSeconds times the number of instances.
     """
+
+    job: str
+    status: str
+    attempts: int
+    world_size: int
+    steps_lost: list[int | None]
+    billed_s: int
+    faults: list[str]
+    unplayed_faults: list[str]
+    warnings: list[str]
+    failure_reason: str | None
+    model_url: str
+    checkpoint_url: str | None
+
+
+def summary(job: Job) -> JobSummary:
     described = job.describe()
-    lost = []
+    lost: list[int | None] = []
     for attempt, following in zip(job.attempts, job.attempts[1:], strict=False):
-        known = attempt.last_step is not None and following.first_step is not None
-        lost.append(attempt.last_step - following.first_step + 1 if known else None)
+        last, first = attempt.last_step, following.first_step
+        lost.append(None if last is None or first is None else last - first + 1)
     return {
         "job": job.name,
         "status": job.status,
@@ -42,22 +58,22 @@ def summary(job: Job) -> dict[str, Any]:
 
 def readable(job: Job) -> str:
     """Returns the job's story in a few lines."""
-    told = summary(job)
-    lines = [f"{job.name}: {told['status']} after {told['attempts']} attempt(s)"]
+    seen = summary(job)
+    lines = [f"{job.name}: {seen['status']} after {seen['attempts']} attempt(s)"]
     for change in job.describe()["SecondaryStatusTransitions"]:
         at = datetime.fromtimestamp(change["StartTime"]).strftime("%H:%M:%S")
         lines.append(f"  {at}  {change['Status']:<12} {change['StatusMessage']}")
-    for attempt, lost in zip(job.attempts, [*told["steps_lost"], None], strict=False):
+    for attempt, lost in zip(job.attempts, [*seen["steps_lost"], None], strict=False):
         steps = f"steps {attempt.first_step} to {attempt.last_step}" if attempt.last_step is not None else "no step"
         fault = f"; {attempt.fault}" if attempt.fault else ""
         again = "" if lost is None else f"; {lost} step(s) lost"
         lines.append(
             f"  attempt {attempt.number}: {steps}, {attempt.on_instances_s:.0f} s, {attempt.outcome}{fault}{again}"
         )
-    lines += [f"  not played, the job ended before: {fault}" for fault in told["unplayed_faults"]]
-    lines += [f"  on AWS it may go otherwise: {warning}" for warning in told["warnings"]]
-    seconds = told["billed_s"] // told["world_size"]
-    lines.append(f"  billed: {told['billed_s']} s ({seconds} s on {told['world_size']} instance(s))")
+    lines += [f"  not played, the job ended before: {fault}" for fault in seen["unplayed_faults"]]
+    lines += [f"  on AWS it may go otherwise: {warning}" for warning in seen["warnings"]]
+    seconds = seen["billed_s"] // seen["world_size"]
+    lines.append(f"  billed: {seen['billed_s']} s ({seconds} s on {seen['world_size']} instance(s))")
     return "\n".join(lines)
 
 
@@ -65,7 +81,7 @@ def write_summaries(folder: Path, jobs: Sequence[Job], unplayed_faults: Sequence
     """Prints the story of each job and writes all of them to summary.json in `folder`.
 
     Args:
-        unplayed_faults: Those that would have met who asks; each job tells them.
+        unplayed_faults: Those that would have met who asks; they are in each job's summary.
     """
     for job in jobs:
         job.unplayed_faults += unplayed_faults

@@ -1,27 +1,32 @@
 """What lies in S3 before a job is sent: its data, its weights, and the run that it would go on with."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.stocktake_sagemaker.override_checks import override_problems
 from hydra_plugins.stocktake_sagemaker.plan import Plan
-from hydra_plugins.stocktake_sagemaker.problems import CHANNEL, Problem, places
-from hydra_plugins.stocktake_sagemaker.words_check import words_problems
+from hydra_plugins.stocktake_sagemaker.problems import CHANNEL, Problem, storage_urls
+
+if TYPE_CHECKING:
+    from stocktake.cloud.source_archive import Code
+    from stocktake.storage import Folder
 
 RUN = "run"  # the run folder below a job's checkpoints, see `stocktake.cloud.container`
 MANIFEST, CONFIG, METRICS = "manifest.parquet", "config.yaml", "metrics.json"
 
 
 def stored_problems(
-    plans: Sequence[Plan], code: Any, config: DictConfig, open_folder: Callable[[str], Any], profile: str | None
+    plans: Sequence[Plan], code: Code, config: DictConfig, open_folder: Callable[[str], Folder], profile: str | None
 ) -> list[Problem]:
     """Returns what is not in S3, or is in the way there.
 
     Args:
         plans: Of jobs that are not there yet.
-        code: A `stocktake.cloud.source_archive.Code`.
         config: Of the launch, with Hydra's part.
         open_folder: The way to what the launcher itself writes.
         profile: Of these credentials; a job has its role's.
@@ -48,7 +53,7 @@ def stored_problems(
             print(f"{plan.name}: the run in {folder.url} is finished; a job only brings its results.")
         else:
             print(f"{plan.name}: goes on with the run in {folder.url}.")
-    return problems + (list(words_problems(plans, code, config, befores)) if befores else [])
+    return problems + (list(override_problems(plans, code, config, befores)) if befores else [])
 
 
 def _missing_objects(cfg: DictConfig, profile: str | None) -> Iterator[Problem]:
@@ -60,15 +65,15 @@ def _missing_objects(cfg: DictConfig, profile: str | None) -> Iterator[Problem]:
         options = build(cfg.storage)
     options = replace(options, profile=profile or options.profile)
     channels = cfg.compute.get("channels") or {}
-    for key, place in places(cfg):
-        if channel := CHANNEL.match(place):
-            place = str(channels.get(channel[1], "")).rstrip("/") + place[channel.end() :]
-        if not place.startswith("s3://"):
+    for key, url in storage_urls(cfg):
+        if channel := CHANNEL.match(url):
+            url = str(channels.get(channel[1], "")).rstrip("/") + url[channel.end() :]
+        if not url.startswith("s3://"):
             continue
-        folder, name = (place, MANIFEST) if key == "data.root" else split_url(place)
-        cure = "Type: python scripts/prepare.py source=<bins> root=" + place if key == "data.root" else "Upload it."
+        folder, name = (url, MANIFEST) if key == "data.root" else split_url(url)
+        hint = f"Type: python scripts/prepare.py source=<bins> root={url}" if key == "data.root" else "Upload it."
         try:
             if not Folder(folder, options).exists(name):
-                yield Problem(f"{key}: {folder}/{name} does not exist. {cure}")
+                yield Problem(f"{key}: {folder}/{name} does not exist. {hint}")
         except StorageError as error:
             yield Problem(f"{key}: {error}")

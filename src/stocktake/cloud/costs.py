@@ -1,13 +1,16 @@
-"""What an instance costs an hour, from AWS's Price List; only for words to a person, so that no answer is an answer."""
+"""What jobs cost: seconds that are billed, and AWS's Price List."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 PRICES_REGION = "us-east-1"  # the Price List answers there, whatever region it is asked about
 
 
 def hourly_usd(aws: Any, instance_type: str) -> float | None:
-    """Returns the on-demand price of a training instance in USD an hour, `None` where AWS does not tell it.
+    """Returns the on-demand price of a training instance in USD an hour, `None` where AWS does not give it.
+
+    Only people read it, so that no answer is an answer, too.
 
     Args:
         aws: A boto3 session; its region is that of the instance.
@@ -20,10 +23,10 @@ def hourly_usd(aws: Any, instance_type: str) -> float | None:
     try:
         hurried = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
         client = aws.client("pricing", region_name=PRICES_REGION, config=hurried)
-        told = client.get_products(ServiceCode="AmazonSageMaker", Filters=filters)["PriceList"]
+        found = client.get_products(ServiceCode="AmazonSageMaker", Filters=filters)["PriceList"]
         prices = {
             float(dimension["pricePerUnit"]["USD"])
-            for product in map(json.loads, told)
+            for product in map(json.loads, found)
             for offer in product["terms"]["OnDemand"].values()
             for dimension in offer["priceDimensions"].values()
         }
@@ -31,3 +34,18 @@ def hourly_usd(aws: Any, instance_type: str) -> float | None:
         return None
     prices.discard(0.0)
     return prices.pop() if len(prices) == 1 else None  # of several nobody knows which is meant
+
+
+def billed_s(described: Mapping[str, Any]) -> int | None:
+    """Returns the seconds that AWS charges for, over all instances; `None` while it gives none.
+
+    Source: DescribeTrainingJob, BillableTimeInSeconds: "Multiply this value by the number of instances".
+
+    Args:
+        described: The answer of DescribeTrainingJob.
+    """
+    seconds = described.get("BillableTimeInSeconds")
+    if seconds is None:
+        return None
+    resources = described["ResourceConfig"]
+    return seconds * resources.get("InstancePreferences", [resources])[0]["InstanceCount"]

@@ -1,7 +1,9 @@
-"""Composes each job's words from the code that would be sent, in an environment like the job's, before money is spent.
+"""Composes each job's overrides before money is spent: with the code that would be sent, in an environment like its.
 
-In another process, which imports torch and the job's own classes; this one stays without.
+That is another process, which imports torch and the job's own classes; this one stays without.
 """
+
+from __future__ import annotations
 
 import io
 import json
@@ -12,25 +14,27 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from hydra_plugins.stocktake_sagemaker.plan import Plan
 from hydra_plugins.stocktake_sagemaker.problems import Problem
 
+if TYPE_CHECKING:
+    from stocktake.cloud.source_archive import Code
+
 TIMEOUT_S = 300
 # All else that this machine's environment holds the job's does not.
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 
 
-def words_problems(
-    plans: Sequence[Plan], code: Any, config: DictConfig, befores: Mapping[str, str] | None = None
+def override_problems(
+    plans: Sequence[Plan], code: Code, config: DictConfig, befores: Mapping[str, str] | None = None
 ) -> Iterator[Problem]:
     """Yields what would end the jobs in their first seconds.
 
     Args:
-        code: A `stocktake.cloud.source_archive.Code`.
         config: Of the launch, with Hydra's part.
         befores: For each job's name the config.yaml of the run that it would go on with; then only that is compared.
     """
@@ -41,7 +45,7 @@ def words_problems(
     jobs = [
         {
             "name": plan.name,
-            "words": [*plan.words, *plan.added],
+            "words": [*plan.overrides, *plan.added_overrides],
             "environment": _environment(plan),
             "before": (befores or {}).get(plan.name),
         }
@@ -51,13 +55,13 @@ def words_problems(
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(code.archive())) as archive:
             archive.extractall(folder, filter="data")
-        wanted = {
+        request = {
             "config_folder": str(Path(folder, config_folder.relative_to(code.root.resolve()))),
             "config_name": config.hydra.job.config_name,
             "jobs": jobs,
         }
         print("Composing the words as the job will, and binding them to what they build ...", flush=True)
-        found = _ask(wanted, folder)
+        found = _problems_by_job(request, folder)
     for (text, is_missing), names in found.items():
         # What is wrong with all of a sweep is said once.
         yield Problem(text if len(names) == len(plans) else f"{text} (in {', '.join(names)})", is_missing)
@@ -72,7 +76,7 @@ def _environment(plan: Plan) -> dict[str, str]:
     return {name: str(value) for name, value in variables.items()}
 
 
-def _ask(wanted: Mapping[str, Any], folder: str) -> dict[tuple[str, bool], list[str]]:
+def _problems_by_job(request: Mapping[str, Any], folder: str) -> dict[tuple[str, bool], list[str]]:
     """Returns each problem, and whether it is something missing, with the names of the jobs that have it."""
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     source = os.pathsep.join(filter(None, [str(Path(folder, "src")), os.environ.get("PYTHONPATH")]))
@@ -81,7 +85,7 @@ def _ask(wanted: Mapping[str, Any], folder: str) -> dict[tuple[str, bool], list[
             [sys.executable, "-m", "stocktake.training.job_check"],
             cwd=folder,
             env=environment | {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
-            input=json.dumps(wanted),
+            input=json.dumps(request),
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -92,11 +96,11 @@ def _ask(wanted: Mapping[str, Any], folder: str) -> dict[tuple[str, bool], list[
         return {}
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was ended"])[-1]
-        names = [job["name"] for job in wanted["jobs"]]
+        names = [job["name"] for job in request["jobs"]]
         return {(f"The code that would be sent does not start: {reason}", False): names}
     found: dict[tuple[str, bool], list[str]] = {}
-    for name, told in json.loads(done.stdout.strip().splitlines()[-1]).items():
-        for kind, texts in told.items():
+    for name, problems in json.loads(done.stdout.strip().splitlines()[-1]).items():
+        for kind, texts in problems.items():
             for text in texts:
                 found.setdefault((text, kind == "missing"), []).append(name)
     return found
