@@ -6,6 +6,7 @@ import json
 import tarfile
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
@@ -15,6 +16,8 @@ from botocore.config import Config
 from stocktake.cloud.client import JobError, Jobs
 from stocktake.cloud.monitor import FollowedJob, follow
 from stocktake.cloud.progress import PlainBoard
+from stocktake.cloud.request_types import TrainingJobRequest
+from stocktake.cloud.requests import training_job
 from stocktake.cloud.retries import Patience, Unavailable
 from stocktake.storage import Folder
 
@@ -65,18 +68,18 @@ class Aws:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, *_):
+            def log_message(self, format, *args):
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
-    def jobs(self, patience: Patience, open_folder=None) -> Jobs:
+    def jobs(self, patience: Patience, open_folder: Callable[[str], Folder] = Folder) -> Jobs:
         session = boto3.Session("id", "key", region_name="us-east-1")
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=2)
         url = f"http://127.0.0.1:{self.http.server_port}"
-        clients = [session.client(name, endpoint_url=url, config=config) for name in ("sagemaker", "logs")]
-        return Jobs(*clients, open_folder, patience=patience)
+        sagemaker, logs = (session.client(name, endpoint_url=url, config=config) for name in ("sagemaker", "logs"))
+        return Jobs(sagemaker, logs, open_folder, patience=patience)
 
 
 @pytest.fixture
@@ -120,9 +123,7 @@ def test_an_instance_type_is_changed_in_spite_of_throttling(aws, monkeypatch):
     assert (job.name, job.status) == ("demo-try2", "Completed")
 
 
-def request(name: str) -> dict:
-    from stocktake.cloud.requests import training_job
-
+def request(name: str) -> TrainingJobRequest:
     return training_job(
         name,
         "arn:aws:iam::123456789012:role/Stocktake",

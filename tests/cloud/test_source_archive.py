@@ -33,7 +33,8 @@ def repository(tmp_path) -> Path:
 
 def packed(code) -> dict[str, str]:
     with tarfile.open(fileobj=io.BytesIO(code.archive())) as archive:
-        return {entry.name: archive.extractfile(entry).read().decode() for entry in archive if entry.isfile()}
+        files = ((entry.name, archive.extractfile(entry)) for entry in archive if entry.isfile())
+        return {name: file.read().decode() for name, file in files if file}
 
 
 def test_tracked_files_as_they_stand(repository):

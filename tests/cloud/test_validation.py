@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from typing import Any
 
 import botocore.session
 import pytest
@@ -14,7 +15,7 @@ from botocore.validate import ParamValidator
 from stocktake.cloud.requests import training_job, training_job_keys
 from stocktake.cloud.validation import RequestError, check_request, python_pattern
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "job_name": "demo",
     "role_arn": "arn:aws:iam::123456789012:role/StocktakeTraining",
     "image_uri": "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.14",
@@ -22,8 +23,8 @@ GOOD = {
     "config_url": "s3://bins/config",
     "output_url": "s3://bins/jobs",
 }
-SPOT = {"spot": True, "max_runtime_s": 7200}
-WRONG = {
+SPOT: dict[str, Any] = {"spot": True, "max_runtime_s": 7200}
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "name with underscore": ({"job_name": "my_job"}, "hydra.launcher.job_name"),
     "name of 64 characters": ({"job_name": "n" * 64}, "hydra.launcher.job_name"),
     "misspelt instance type": ({"instance_types": ["ml.g5.xlage"]}, "compute.instance_types"),
@@ -83,7 +84,7 @@ def test_a_wrong_request_is_refused_with_the_users_key(name):
 
 def test_spot_without_max_wait_is_refused():
     request = training_job(**GOOD | SPOT)
-    del request["StoppingCondition"]["MaxWaitTimeInSeconds"]
+    request["StoppingCondition"].pop("MaxWaitTimeInSeconds")
     with pytest.raises(RequestError, match=r"compute.max_wait_s \(.*at least the maximum runtime of 7200 s"):
         check_request("CreateTrainingJob", request, training_job_keys())
 
@@ -113,20 +114,21 @@ def test_all_problems_are_told_at_once():
     ],
 )
 def test_what_botocore_tells_is_told_as_well(change, message):
-    request = training_job(**GOOD)
+    request: dict[str, Any] = {**training_job(**GOOD)}
     change(request)
     with pytest.raises(RequestError, match=re.escape(message)):
         check_request("CreateTrainingJob", request)
 
 
 def test_good_requests_pass():
-    for values in (
+    good: list[dict[str, Any]] = [
         SPOT,
         {"keep_alive_s": 600},
         {"network_isolation": True, "environment": {"WANDB_MODE": "offline"}},
-    ):
+        {"tags": {"Größe": "zwölf Bündel 数 1"}},
+    ]
+    for values in good:
         check_request("CreateTrainingJob", training_job(**GOOD | values))
-    check_request("CreateTrainingJob", training_job(**GOOD | {"tags": {"Größe": "zwölf Bündel 数 1"}}))
 
 
 def test_an_unknown_operation_names_the_near_one():

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -91,14 +92,16 @@ class Tiny:
         self.folder = folder
         self.environment: dict[str, str] = {}
 
-    def start(self, *words: str, terminal: int | None = None, **variables: str) -> subprocess.Popen:
+    def start(
+        self, *words: str, terminal: int | None = None, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen:
         """Starts train.py in a terminal, or with a pipe each for its output and its errors."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WANDB_"))}
         path = os.pathsep.join([str(REPOSITORY / "src"), str(self.folder / "src-local")])
         return subprocess.Popen(
             [sys.executable, "train.py", *words],
             cwd=self.folder,
-            env=environment | {"PYTHONPATH": path, "HOME": str(self.folder)} | self.environment | variables,
+            env=environment | {"PYTHONPATH": path, "HOME": str(self.folder)} | self.environment | dict(variables or {}),
             stdin=terminal or subprocess.DEVNULL,
             stdout=terminal or subprocess.PIPE,
             stderr=terminal or subprocess.PIPE,
@@ -107,7 +110,7 @@ class Tiny:
 
     def type(self, *words: str, **variables: str) -> subprocess.CompletedProcess:
         """Runs train.py to its end."""
-        process = self.start(*words, **variables)
+        process = self.start(*words, variables=variables)
         output, errors = process.communicate(timeout=120)
         return subprocess.CompletedProcess(words, process.returncode, output, errors)
 

@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,10 @@ CHOICES = sorted(path.stem for path in (CONF / "compute").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
-def requests(compose, *words: str) -> list[dict]:
-    compute = resolved_compute(compose("train", *words), **ACCOUNT)
-    return training_requests(compute, "demo", 3, "s3://bins/code", "s3://bins/config", "eu-west-1", {}, {})
+def requests(compose, *overrides: str) -> list[dict[str, Any]]:
+    compute = resolved_compute(compose("train", *overrides), **ACCOUNT)
+    urls = ("s3://bins/code", "s3://bins/config")
+    return [{**request} for request in training_requests(compute, "demo", 3, *urls, "eu-west-1", {}, {})]
 
 
 @pytest.mark.parametrize("word", [f"compute={c}" for c in CHOICES] + [f"experiment={e}" for e in EXPERIMENTS])

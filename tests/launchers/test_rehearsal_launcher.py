@@ -1,6 +1,10 @@
 """Hydra's jobs through hydra/launcher=rehearsal: all is real but the training, which is tiny."""
 
 import json
+import signal
+import time
+
+import psutil
 
 REHEARSE = ("-m", "hydra/launcher=rehearsal", "hydra.launcher.poll_s=0.1", "hydra.launcher.upload_interval_s=0.1")
 TEXTS = [
@@ -105,3 +109,27 @@ def test_a_sweep_over_a_failing_job_still_shows_the_other(tiny):
     assert told.returncode == 1
     assert metrics(tiny, 1)["valid/accuracy"] == 0.5
     assert "KeyError" in told.stderr
+
+
+def test_who_is_told_to_end_ends_the_instances_first(tiny):
+    process = tiny.start(*REHEARSE, "steps=2000", "pause_s=0.05")
+    deadline = time.monotonic() + 60
+    while len(instances(tiny.folder)) < 3:  # the container, torchrun and the training
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, output + errors
+    assert instances(tiny.folder) == []
+
+
+def instances(folder) -> list[psutil.Process]:
+    """Returns what runs in the instances of a rehearsal, whose environment names their base folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("SAGEMAKER_BASE_DIR", "").startswith(str(folder)):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from stocktake.cloud.request_types import TrainingJobRequest
 from stocktake.cloud.requests import training_job
 from stocktake.rehearsal.api_server import RehearsalServer
 
@@ -45,7 +47,7 @@ def client(server):
     return server.client("sagemaker")
 
 
-def request(name: str, **values) -> dict:
+def request(name: str, **values: Any) -> TrainingJobRequest:
     return training_job(
         name,
         "arn:aws:iam::123456789012:role/Stocktake",

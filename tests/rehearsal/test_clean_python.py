@@ -82,8 +82,8 @@ def test_torch_is_the_images(image, wanted):
 
 def test_what_the_image_brings_is_what_the_lock_leaves_out():
     makefile = (REPOSITORY / "Makefile").read_text()
-    named = re.search(r"^FROM_THE_IMAGE := (.*)$", makefile, flags=re.MULTILINE)[1].split()
-    assert ["torch", *FROM_THE_IMAGE] == named
+    (named,) = re.findall(r"^FROM_THE_IMAGE := (.*)$", makefile, flags=re.MULTILINE)
+    assert ["torch", *FROM_THE_IMAGE] == named.split()
 
 
 def test_an_instance_in_it_sees_nothing_of_this_user(make, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import tarfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -171,14 +172,14 @@ def environment_of(process: psutil.Process) -> dict:
         return {}
 
 
-def request(name: str = "demo", **values) -> dict:
+def request(name: str = "demo", **values: Any) -> dict[str, Any]:
     environment = {"HOLD": values.pop("hold", "")} | values.pop("environment", {})
     values = {
         "environment": environment,
         "entrypoint": ["python3", "/opt/ml/input/data/code/fake.py"],
         "max_runtime_s": 60,
     } | values
-    return training_job(
+    body = training_job(
         name,
         "arn:aws:iam::123456789012:role/Stocktake",
         "123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake:1",
@@ -187,9 +188,10 @@ def request(name: str = "demo", **values) -> dict:
         "s3://bins/jobs",
         **values,
     )
+    return {**body}
 
 
-SPOT = {"spot": True, "checkpoint_url": "s3://bins/demo/checkpoints"}
+SPOT: dict[str, Any] = {"spot": True, "checkpoint_url": "s3://bins/demo/checkpoints"}
 
 
 def ended(client, jobs, name: str = "demo") -> dict:
@@ -203,7 +205,7 @@ def states(told: dict) -> list[str]:
 
 def unpacked(folder: Path, name: str) -> dict[str, str]:
     with tarfile.open(folder / "s3" / "bins" / "jobs" / "demo" / "output" / name) as archive:
-        return {member.name: archive.extractfile(member).read().decode() for member in archive}
+        return {member.name: file.read().decode() for member in archive if (file := archive.extractfile(member))}
 
 
 RUN = ["Starting", "Downloading", "Training"]
@@ -422,7 +424,10 @@ def test_an_instance_sees_what_sagemaker_shows(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     words = ["it's $(touch x) `y`", "[a,b]", "ü 数"]
     with rehearsal(tmp_path, TELLS) as (client, jobs):
-        values = {"hyperparameters": {"words": words[0]}, "environment": {"WORDS": json.dumps(words)}}
+        values: dict[str, Any] = {
+            "hyperparameters": {"words": words[0]},
+            "environment": {"WORDS": json.dumps(words)},
+        }
         client.create_training_job(
             **request(num_instances=2, instance_types=["ml.g5.xlarge", "ml.g6.xlarge"], **values)
         )

@@ -1,15 +1,24 @@
 """A job's log through CloudWatch's interface, as boto3 reads it."""
 
+from pathlib import Path
+
 import pytest
 from botocore.exceptions import ClientError
 
 from stocktake.cloud.client import Jobs, LogPosition
 from stocktake.rehearsal.api_server import RehearsalServer
+from stocktake.storage import Folder
 
 
 class Folders:
-    def __init__(self, folder):
+    def __init__(self, folder: Path):
         self.folder = folder
+
+    def check(self, request):
+        raise AssertionError("no job is sent")
+
+    def start(self, job):
+        raise AssertionError("no job is sent")
 
     def log_folder(self, job_name):
         return self.folder / job_name / "logs"
@@ -22,7 +31,7 @@ def logs(tmp_path):
 
 
 def test_whole_lines_come_once_each_with_their_host(logs, tmp_path):
-    jobs, position = Jobs(None, logs, None), LogPosition()
+    jobs, position = Jobs(None, logs, Folder), LogPosition()
     assert list(jobs.new_log_lines("demo", position)) == [], "no instance has started yet"
     folder = tmp_path / "demo" / "logs"
     folder.mkdir(parents=True)
@@ -42,7 +51,7 @@ def test_a_long_log_comes_in_pages(logs, tmp_path):
     folder.mkdir(parents=True)
     lines = [f"{number:07} " + "x" * 90 for number in range(25_000)]
     (folder / "algo-1.log").write_text("\n".join(lines) + "\n")
-    told = Jobs(None, logs, None).new_log_lines("demo", LogPosition())
+    told = Jobs(None, logs, Folder).new_log_lines("demo", LogPosition())
     assert [line for _, line in told] == lines
 
 

@@ -46,6 +46,7 @@ def test_a_clean_environment_changes_nothing_and_its_model_is_served(tmp_path):
     (picture,) = sorted((tmp_path / "bins").rglob("*.jpg"))[:1]
     words = [sys.executable, "scripts/serve.py", f"model={model}", "port=0"]
     with subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
         url = json.loads(server.stdout.readline())["url"]
         asked = urllib.request.Request(f"{url}/invocations", picture.read_bytes(), {"Content-Type": "image/jpeg"})
         with urllib.request.urlopen(asked, timeout=60) as answer:

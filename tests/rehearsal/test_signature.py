@@ -13,6 +13,12 @@ from stocktake.rehearsal.signature import SessionKey
 
 
 class NeverAsked:
+    def check(self, request):
+        raise AssertionError("nobody may send a job")
+
+    def start(self, job):
+        raise AssertionError("nobody may start a job")
+
     def log_folder(self, job_name):
         raise AssertionError("nobody may see a log")
 

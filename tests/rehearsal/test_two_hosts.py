@@ -100,7 +100,9 @@ def test_a_job_on_two_hosts_ends_right_after_four_interruptions(tmp_path):
     assert attempts[3].exit_codes == [-9, -9], "who lost its peer is not who failed"
     output = tmp_path / "s3" / "bins" / "jobs" / "demo" / "output"
     with tarfile.open(output / "output.tar.gz") as archive:
-        step, total = json.load(archive.extractfile("metrics.json"))
+        metrics = archive.extractfile("metrics.json")
+        assert metrics
+        step, total = json.load(metrics)
     assert (step, total) == (60, sum(2 * step + 1 for step in range(60)))
     with tarfile.open(output / "model.tar.gz") as archive:
         assert archive.getnames() == ["best.ckpt"]
