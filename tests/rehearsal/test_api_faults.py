@@ -61,7 +61,7 @@ def test_boto3_as_it_comes_tries_again_after_a_blip(server, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.key.access_key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.key.secret_access_key)
-    client = boto3.session.Session(region_name="us-east-1").client("sagemaker")
+    client = boto3.Session(region_name="us-east-1").client("sagemaker")
     assert client.describe_training_job(TrainingJobName="demo")["SecondaryStatus"] == "Training"
     assert server.faults.unplayed == []
 

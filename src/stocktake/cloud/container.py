@@ -134,7 +134,9 @@ def num_gpus() -> int:
 
 def torchrun_command(host: Host, environment: Mapping[str, str], log_folder: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "torch.distributed.run"),
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
         f"--nnodes={len(host.hosts)}",
         f"--node-rank={host.rank}",
         f"--master-addr={host.hosts[0]}",
@@ -204,8 +206,8 @@ def train(host: Host, supervisor: Supervisor) -> int:
     environment = training_environment(host, code)
     problem = gpu_problem(host, environment)
     if not problem and (requirements := environment.get("STOCKTAKE_REQUIREMENTS")):
-        install = [*(sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r"), requirements]
-        if supervisor.run(install, code, environment):
+        pip_install = [sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", requirements]
+        if supervisor.run(pip_install, code, environment):
             problem = f"pip could not install {requirements}; see the log."
     if problem and not supervisor.terminated:
         write_failure(host.base, problem)

@@ -96,22 +96,23 @@ class Instance:
         self._temporary = tempfile.TemporaryDirectory(
             prefix="stocktake-", dir=_other_disk(), ignore_cleanup_errors=True
         )
-        self._process = subprocess.Popen(  # noqa: S603 - arguments, no shell
-            command,
-            cwd=self.base,
-            env={
-                **_passed_on(self.base if python else None),
-                "PATH": search_path,
-                "PYTHONUNBUFFERED": "1",
-                "TMPDIR": self._temporary.name,
-                **environment,
-                BASE_VARIABLE: str(self.base),
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=self.log.open("ab"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the caller's terminal is not for the instance
-        )
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - arguments, no shell
+                command,
+                cwd=self.base,
+                env={
+                    **_passed_on(self.base if python else None),
+                    "PATH": search_path,
+                    "PYTHONUNBUFFERED": "1",
+                    "TMPDIR": self._temporary.name,
+                    **environment,
+                    BASE_VARIABLE: str(self.base),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the caller's terminal is not for the instance
+            )
 
     @property
     def exit_code(self) -> int | None:

@@ -87,11 +87,13 @@ class Play:
     def _attempt(self) -> str:
         """Runs all instances once and returns the secondary status in which that left the job."""
         attempt = Attempt(number=len(self.job.attempts) + 1, started_at=time.time())
-        instances, mirrors, reason = [], [], ""
+        instances: list[Instance] = []
+        mirrors: list[Mirror] = []
+        reason = ""
         self.job.attempts.append(attempt)
         self.job.enter("Downloading")
         try:
-            instances, mirrors = self._launch()
+            self._launch(instances, mirrors)
             self.job.enter("Training")
             ending = self._watch(attempt, instances, mirrors)
             if self.failed and ending == "Failed":
@@ -127,13 +129,13 @@ class Play:
         else:
             self.job.enter(secondary_status)
 
-    def _launch(self) -> tuple[list[Instance], list[Mirror]]:
-        """Starts new instances with their channels and the checkpoints so far."""
+    def _launch(self, instances: list[Instance], mirrors: list[Mirror]) -> None:
+        """Starts new instances with their channels and the checkpoints so far; those that could be made are added."""
         names, instance_type = host_names(self.request), chosen_instances(self.request)[0]
         addresses = [f"127.0.0.{number}" for number in range(1, len(names) + 1)]
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         environment = job_environment(self.job)
-        instances, mirrors, writers = [], [], {}
+        writers: dict[str, str] = {}
         for rank, (name, address) in enumerate(zip(names, addresses, strict=True)):
             instance = Instance(name, address, self.folder / name, self.folder / "logs" / f"{name}.log")
             instance.write_config(self.request, instance_type, addresses)
@@ -148,7 +150,6 @@ class Play:
             instances.append(instance)
         for instance in instances:
             instance.start(self.request, environment, self.python)
-        return instances, mirrors
 
     def _watch(self, attempt: Attempt, instances: list[Instance], mirrors: list[Mirror]) -> str:
         """Follows the instances until they or the plan end; returns the secondary status that follows."""

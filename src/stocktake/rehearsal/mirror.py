@@ -1,5 +1,6 @@
 """Keeps a job's checkpoints in S3 equal to those on its instances, as SageMaker does while the job runs."""
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -92,11 +93,11 @@ class Mirror:
 
     def _files(self) -> dict[str, tuple[int, int]]:
         files = {}
-        for path in self.local.rglob("*"):
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue  # deleted since it was listed
-            if path.is_file() and not BEING_WRITTEN.search(path.name):
-                files[path.relative_to(self.local).as_posix()] = (status.st_size, status.st_mtime_ns)
+        # Path.rglob would end with an error where a folder is deleted meanwhile.
+        for folder, _, names in os.walk(self.local):
+            for path in (Path(folder, name) for name in names if not BEING_WRITTEN.search(name)):
+                with suppress(FileNotFoundError):  # deleted since it was listed
+                    status = path.stat()
+                    if path.is_file():  # and no socket
+                        files[path.relative_to(self.local).as_posix()] = (status.st_size, status.st_mtime_ns)
         return files
