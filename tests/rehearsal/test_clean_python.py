@@ -39,6 +39,7 @@ def test_it_has_not_this_package_and_is_made_once(make, monkeypatch):
     said = []
     python = make(said=said)
     assert "once" in said[0] and "rm -r" in said[1]
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # as in an instance
     told = subprocess.run([python, "-c", "import stocktake"], cwd="/", capture_output=True, text=True, check=False)
     assert "No module named 'stocktake'" in told.stderr
     monkeypatch.setattr(module, "_run", lambda command: pytest.fail("nothing may be installed again"))

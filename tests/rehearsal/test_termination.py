@@ -16,8 +16,8 @@ import subprocess, sys, time
 from stocktake.rehearsal.termination import unwinding
 with unwinding():
     instance = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    print(instance.pid, flush=True)
     try:
+        print(instance.pid, flush=True)
         time.sleep(600)
     finally:
         time.sleep(0.5)

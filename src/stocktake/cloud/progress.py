@@ -84,7 +84,7 @@ def table(jobs: Sequence[FollowedJob]):
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table("job", "words", "instances", "state", "progress", "billed")
+    drawn = Table("job", "overrides", "instances", "state", "progress", "billed")
     for job in jobs:
         seconds = billed_s(job.description)
         billed = "" if seconds is None else f"{seconds} s"
