@@ -12,10 +12,10 @@ try:
     from stocktake.cli.command import Config, command
 except ModuleNotFoundError as error:
     raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
-from stocktake.cli.telling import begin_training, kept_of_training
+from stocktake.cli.training_messages import first_line, what_is_kept
 
 
-@command("train", begin_training, conf="conf", kept=kept_of_training)
+@command("train", first_line, conf="conf", kept=what_is_kept)
 def main(cfg: Config) -> float:
     # Only now torch, so that --help, --cfg and wrong words are answered at once.
     from stocktake.workflows.train import train

@@ -24,7 +24,7 @@ from pytorch_lightning import Callback, Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from stocktake.config import build, build_all
-from stocktake.console import quieten
+from stocktake.console import silence_library_warnings
 from stocktake.workflows.train import settle
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -142,7 +142,7 @@ def main() -> None:
     harness.require(["psutil"])
     if arguments.steps < 3 * WARM_UP_STEPS:
         parser.error(f"--steps {arguments.steps}: at least {3 * WARM_UP_STEPS}, of which the first are not counted")
-    quieten()
+    silence_library_warnings()
     turns: dict[str, list[dict]] = {"trainer": [], "bare_loop": []} | ({"fed": []} if arguments.fed else {})
     saves_s = []
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:

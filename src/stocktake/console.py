@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: this project's words, without the libraries' advertisements."""
+"""What a person sees in the terminal: messages of this project, without the libraries' advertisements."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ UNWANTED = (
 )
 
 
-def quieten() -> None:
+def silence_library_warnings() -> None:
     """Drops messages of libraries that are about other products or that nobody here can act on."""
     rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     rank_zero.addFilter(lambda record: not str(record.msg).startswith(UNWANTED))

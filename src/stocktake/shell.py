@@ -1,4 +1,4 @@
-"""What a person is told to type: words that the shell and Hydra's grammar read back as the value they were made of."""
+"""What a person is asked to type: words that the shell and Hydra's grammar read back as the value they were made of."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 # Text that Hydra's grammar leaves alone; everything else is quoted.
-_BARE = re.compile(r"[A-Za-z0-9_./@+-]+|[a-z0-9]+://[A-Za-z0-9_.@+-]+(:[0-9]+)?(/[A-Za-z0-9_./@+-]*)?")
+_BARE = re.compile(r"[A-Za-z0-9_./@+-]+|[a-z0-9]+://[A-Za-z0-9_.@+-]*(:[0-9]+)?(/[A-Za-z0-9_./@+-]*)?")
 _NOT_TEXT = re.compile(
     r"null|true|false|[+-]?[0-9][0-9_]*|[+-]?(inf|nan|[0-9_]*\.?[0-9_]*(e[+-]?[0-9_]+)?)", re.IGNORECASE
 )
@@ -20,7 +20,7 @@ def override(key: str, value: Any) -> str:
 
     Every message that tells a command goes through it, since folders hold spaces, brackets, commas and quotes:
     `override("root", "my bins [1]")` is `'root="my bins [1]"'`, `override("side", "test")` is `side=test`.
-    Lists, dicts, numbers, booleans and None come in Hydra's own words: `override("limit", None)` is `limit=null`.
+    Lists, dicts, numbers, booleans and None come in Hydra's own notation: `override("limit", None)` is `limit=null`.
     """
     return shlex.quote(f"{key}={hydra_value(value)}")
 
@@ -30,15 +30,15 @@ def command(script: str, values: Mapping[str, Any]) -> str:
     return " ".join(["python", shlex.quote(script), *(override(key, value) for key, value in values.items())])
 
 
-def typed_again(*words: str) -> str:
-    """Returns what this process was started with, to be typed again, and further words that replace those of their key.
+def typed_again(*overrides: str) -> str:
+    """Returns what this process was started with, to be typed again, with overrides in the place of those of their key.
 
     Args:
-        words: `key=value` as Hydra reads it, not yet quoted for the shell.
+        overrides: `key=value` as Hydra reads it, not yet quoted for the shell.
     """
-    keys = {word.partition("=")[0] for word in words}
+    keys = {word.partition("=")[0] for word in overrides}
     kept = [word for word in sys.argv[1:] if word.partition("=")[0] not in keys]
-    return shlex.join([*_started_with(), *kept, *words])
+    return shlex.join([*_started_with(), *kept, *overrides])
 
 
 def _started_with() -> list[str]:

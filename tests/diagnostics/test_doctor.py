@@ -110,7 +110,7 @@ def test_the_packages_that_differ_from_the_lock_are_named(repository):
     assert finding.detail == (
         f"2 of 3 packages differ: rich {rich} (wanted ==0.0.1), absent-package not installed (wanted ==1.0)"
     )
-    assert "make setup" in finding.cure
+    assert "make setup" in finding.hint
     assert not finding.stops_training
 
 
@@ -121,8 +121,8 @@ def test_the_projects_own_lock_can_be_read():
 
 
 def test_a_python_outside_the_range_is_told():
-    assert ward.python_version(">=3.11").cure is None
-    assert "make setup PYTHON=" in ward.python_version("<3.11").cure
+    assert ward.python_version(">=3.11").hint is None
+    assert "make setup PYTHON=" in ward.python_version("<3.11").hint
 
 
 def test_a_full_disk_is_told(monkeypatch, tmp_path):
@@ -130,7 +130,7 @@ def test_a_full_disk_is_told(monkeypatch, tmp_path):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 2**30))
     assert ward.disk(tmp_path).detail.startswith("1 GiB free")
-    assert "RUN_DIR=" in ward.disk(tmp_path).cure
+    assert "RUN_DIR=" in ward.disk(tmp_path).hint
 
 
 def test_memory_is_no_more_than_the_kernel_says():
@@ -143,7 +143,7 @@ def test_memory_is_no_more_than_the_kernel_says():
 
 
 def test_aws_credentials_are_found_by_their_method_and_never_shown(monkeypatch, no_network, repository, tmp_path):
-    assert ward.aws(network=False).cure.startswith("aws configure")
+    assert ward.aws(network=False).hint.startswith("aws configure")
 
     write_aws(tmp_path, "credentials", f"[default]\naws_access_key_id = AKIA\naws_secret_access_key = {SECRET}\n")
     assert aws_source() == "access keys in profile default"
@@ -156,7 +156,7 @@ def test_aws_credentials_are_found_by_their_method_and_never_shown(monkeypatch, 
     assert aws_source() == "single sign-on in profile single"
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     assert "nobody" in ward.aws(network=False).detail
-    assert "AWS_PROFILE" in ward.aws(network=False).cure
+    assert "AWS_PROFILE" in ward.aws(network=False).hint
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -171,11 +171,11 @@ def test_a_containers_role_is_not_asked(monkeypatch, no_network):
 
 
 def test_a_system_that_it_does_not_run_on_is_told():
-    assert ward.platform("linux").cure is None
-    assert ward.platform("darwin").cure is None
+    assert ward.platform("linux").hint is None
+    assert ward.platform("darwin").hint is None
     windows = ward.platform("win32")
     assert windows.stops_training
-    assert windows.cure.startswith("wsl --install")
+    assert windows.hint.startswith("wsl --install")
 
 
 class Cuda:
@@ -216,7 +216,7 @@ def test_a_gpu_that_this_torch_cannot_use_is_told(tmp_path):
     (tmp_path / "nvidia0").touch()
     (hidden,) = ward.unusable_gpus(Cuda(available=False), tmp_path)
     assert hidden.detail == "is here, but torch 2.15.0 cannot use it: its driver must know CUDA 13.2"
-    assert hidden.cure.startswith("nvidia-smi")
+    assert hidden.hint.startswith("nvidia-smi")
 
 
 def test_what_sagemaker_wants_is_looked_for_without_a_request(monkeypatch, no_network):
@@ -224,9 +224,9 @@ def test_what_sagemaker_wants_is_looked_for_without_a_request(monkeypatch, no_ne
     monkeypatch.setenv("STOCKTAKE_BUCKET", "bins")
     region, bucket, role = ward.sagemaker(network=False)
     assert "AWS_REGION=eu-west-1 is set, which boto3 does not read" in region.detail
-    assert region.cure == "export AWS_DEFAULT_REGION=<region>"
-    assert (bucket.detail, bucket.cure) == ("bins (not tried: network=true)", None)
-    assert role.cure.startswith("export STOCKTAKE_ROLE=arn:aws:iam::")
+    assert region.hint == "export AWS_DEFAULT_REGION=<region>"
+    assert (bucket.detail, bucket.hint) == ("bins (not tried: network=true)", None)
+    assert role.hint.startswith("export STOCKTAKE_ROLE=arn:aws:iam::")
     assert not any(finding.stops_training for finding in (region, bucket, role))
 
 
@@ -245,9 +245,9 @@ def test_with_the_network_bucket_role_and_quota_are_looked_at(monkeypatch):
         region, bucket, role, on_demand, spot = ward.sagemaker(network=True)
     assert region.detail == "eu-west-1"
     assert "compute.bucket=bins: S3 does not answer" in bucket.detail
-    assert (role.detail, role.cure) == ("arn:aws:iam::123456789012:role/Stocktake", None)
+    assert (role.detail, role.hint) == ("arn:aws:iam::123456789012:role/Stocktake", None)
     assert on_demand.detail == "ml.g5.xlarge for training job usage: 0"
-    assert "servicequotas" in on_demand.cure
+    assert "servicequotas" in on_demand.hint
     assert spot.detail == "ml.g5.xlarge for spot training job usage: not told"
 
 
@@ -287,11 +287,11 @@ def token_service(monkeypatch):
 def test_with_the_network_aws_says_who_one_is(token_service):
     finding = ward.aws(network=True)
     assert finding.detail.endswith("arn:aws:iam::123456789012:user/someone")
-    assert finding.cure is None
+    assert finding.hint is None
     token_service.refuse = True
     refused = ward.aws(network=True)
     assert "InvalidClientTokenId" in refused.detail
-    assert refused.cure == "aws configure"
+    assert refused.hint == "aws configure"
 
 
 def test_the_wandb_key_is_found_where_wandb_looks(monkeypatch, tmp_path):
@@ -309,14 +309,14 @@ def test_places_are_looked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("ABID_ROOT", str(tmp_path))
     monkeypatch.setenv("WEIGHTS", str(tmp_path / "nowhere.safetensors"))
     found = {finding.subject: finding for finding in ward.named_places()}
-    assert found["ABID_ROOT"].cure is None
+    assert found["ABID_ROOT"].hint is None
     assert "does not exist" in found["WEIGHTS"].detail
     assert "not set" in found["ABID_ORIGINAL_ROOT"].detail
 
 
 def test_chromium_is_looked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "apt-get install" in ward.chromium().cure
+    assert "apt-get install" in ward.chromium().hint
     (tmp_path / "chromium").touch(mode=0o755)
     assert ward.chromium().detail == str(tmp_path / "chromium")
 

@@ -1,6 +1,7 @@
 """How the words of scripts/rehearse.py part: its own, and train.py's."""
 
 import io
+import runpy
 import tarfile
 from pathlib import Path
 
@@ -39,3 +40,14 @@ def test_a_job_that_left_no_exported_model_is_told(tmp_path, capsys, names):
                 archive.addfile(tarfile.TarInfo(name), io.BytesIO())
     assert not exported_model_answers(job)
     assert "No exported model that could be served came out of the job: " in capsys.readouterr().out
+
+
+def test_the_checkpoints_of_two_rehearsals_are_compared(tmp_path):
+    import torch
+
+    for name, weight in (("one", 1.0), ("same", 1.0), ("other", 2.0)):
+        torch.save({"state_dict": {"w": torch.tensor([weight])}}, tmp_path / name)
+    script = Path(__file__).parents[2] / "scripts/rehearse.py"
+    differences = runpy.run_path(str(script), run_name="rehearse")["differences"]
+    assert differences(tmp_path / "one", tmp_path / "same") == []
+    assert differences(tmp_path / "one", tmp_path / "other") == ["state_dict.w"]

@@ -1,14 +1,14 @@
 """Whether a composed configuration holds what its command takes, in one line for each value that is wrong."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import SequenceMatcher
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stocktake.cli.commands import Inputs
-from stocktake.cli.nearest import nearest
+from stocktake.cli.command_keys import Inputs
 from stocktake.cli.rules import Rule
 from stocktake.shell import override
 
@@ -20,6 +20,7 @@ KNOWN_TARGETS = re.compile(
     r"pytorch_lightning\.(Trainer|loggers\.CSVLogger|callbacks\.(ModelCheckpoint|EarlyStopping|LearningRateMonitor))"
 )
 SAME_AS = re.compile(r"\$\{([\w.]+)\}")
+LEAST_ALIKE = 0.6  # share of equal letters below which a guess would only confuse
 HYDRAS_OWN = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
@@ -30,7 +31,8 @@ def problems(config: DictConfig, inputs: Inputs) -> list[str]:
 
 def problems_by_key(config: DictConfig, inputs: Inputs) -> dict[str, str]:
     """Returns the same by the key that is wrong."""
-    return dict(_walk(config, OmegaConf.to_container(config, resolve=False), "", inputs.rules, is_open=False))
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    return dict(_walk(config, plain, "", inputs.rules, is_open=False))
 
 
 def _walk(
@@ -69,8 +71,8 @@ def _looked_up(config: DictConfig, key: str, text: str) -> tuple[Any, str | None
     except OmegaConfBaseException as error:
         if "HydraConfig" in str(error):
             return _LATER, None
-        said = str(error).splitlines()[0].rstrip(".")
-        return None, f"{override(key, text)}: {said}. Type {key}=<value>"
+        reason = str(error).splitlines()[0].rstrip(".")
+        return None, f"{override(key, text)}: {reason}. Type {key}=<value>"
     if OmegaConf.is_list(value):
         value = OmegaConf.to_container(value, resolve=True)
     return value, None
@@ -90,9 +92,8 @@ def wrong(key: str, value: Any, rule: Rule) -> Iterator[str]:
     if value == "???":
         yield f"{key} is missing: it takes {rule}. Type {key}=<value>, such as {override(key, rule.example)}"
     elif not rule.admits(value):
-        near = (
-            nearest(value, [word for word in rule.words if isinstance(word, str)]) if isinstance(value, str) else None
-        )
+        names = [literal for literal in rule.literals if isinstance(literal, str)]
+        near = nearest(value, names) if isinstance(value, str) else None
         example = near or (str(value) if rule.kind == "text" and isinstance(value, int | float) else rule.example)
         empty = "is empty, and " if value in ("", [], {}) else ""
         yield f"{override(key, value)} is wrong: {key} {empty}takes {rule}. Type {override(key, example)}"
@@ -128,3 +129,18 @@ def _is_no_value(key: str, value: Any, rules: dict[str, Rule]) -> str:
         f"{override(key, value)} is wrong: {key} holds keys of its own ({names}). "
         f"Type one of them, such as {override(own[0], rules[own[0]].example)}"
     )
+
+
+def nearest(typed: str, names: Iterable[str]) -> str | None:
+    """Returns the name that is most like what was typed, or None where none is like it.
+
+    A key is also known by its last part: `lr` means `model.optimizer.lr`, `data.root` means `root` where that is all.
+    """
+    best, best_name = LEAST_ALIKE, None
+    for name in sorted(names, key=lambda name: (name.count("."), name)):
+        for part, weight in ((lambda text: text, 1), (lambda text: text.rsplit(".")[-1], 0.95)):
+            matcher = SequenceMatcher(None, part(typed).lower(), part(name).lower(), autojunk=False)
+            # The quick ratios are upper bounds, and most names fall short of the best by them.
+            if all(weight * ratio() > best for ratio in (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)):
+                best, best_name = weight * matcher.ratio(), name
+    return best_name

@@ -1,6 +1,6 @@
-"""The way into every command: words are read and checked, then one line says what begins, then the work.
+"""The way into every command: what was typed is read and checked, then one line says what begins, then the work.
 
-All of it happens before torch is imported, so that a wrong word is told within a second or two.
+All of it happens before torch is imported, so that a mistake is explained within a second or two.
 """
 
 import errno
@@ -14,24 +14,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stocktake.cli.endings import EXIT_CTRL_C, missing_package, plain_endings
+from stocktake.cli.error_handling import EXIT_CTRL_C, handle_errors, missing_package
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig as Config
 else:
-    Config = Any  # what a command is given; Hydra and OmegaConf come only once Ctrl-C ends in words
+    Config = Any  # what a command is given; Hydra and OmegaConf come only once Ctrl-C ends in one line
 
 LEAST_ROOM = 2**16  # bytes that a run's folder must hold before anything is begun
-Told = str | Callable[[Any], str]
+Message = str | Callable[[Any], str]
 Task = Callable[[Any], Any]
 
 
-def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") -> Callable[[Task], Callable[[], None]]:
-    """Makes a command of a function of a configuration: `@hydra.main`, with checked words and plain endings.
+def command(
+    name: str, begins_with: Message, *, conf: str = "../conf", kept: Message = ""
+) -> Callable[[Task], Callable[[], None]]:
+    """Makes a command of a function of a configuration: `@hydra.main`, with checked overrides and errors of one line.
 
     Args:
-        name: Of the configuration file, and of the rules in cli/commands.py.
-        says: The first line, on stderr; a function is given the configuration.
+        name: Of the configuration file, and of the rules in cli/command_keys.py.
+        begins_with: The first line, on stderr; a function is given the configuration.
         conf: Folder of the configuration file, seen from the file that the function stands in.
         kept: What Ctrl-C leaves, and how to go on; a function is given the configuration.
     """
@@ -39,14 +41,14 @@ def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") ->
     def decorate(task: Task) -> Callable[[], None]:
         import hydra
 
-        from stocktake.cli.commands import COMMANDS
+        from stocktake.cli.command_keys import COMMANDS
 
         inputs, is_sweep = COMMANDS[name], False
         config_dir = (Path(inspect.getfile(task)).parent / conf).resolve()
 
         @functools.wraps(task)
         def run(cfg: Any) -> Any:
-            with plain_endings(is_sweep, kept=lambda: _told(kept, cfg)):
+            with handle_errors(is_sweep, kept=lambda: _text(kept, cfg)):
                 return task(cfg)
 
         start = hydra.main(version_base="1.3", config_path=conf, config_name=name)(run)
@@ -55,8 +57,8 @@ def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") ->
         def main() -> None:
             nonlocal is_sweep
             _open_closed_outputs()
-            with plain_endings():
-                begins, is_sweep = _prepare(config_dir, name, sys.argv[1:], inputs, says)
+            with handle_errors():
+                begins, is_sweep = _prepare(config_dir, name, sys.argv[1:], inputs, begins_with)
                 if begins and os.environ.get("RANK", "0") == "0":
                     print(begins, file=sys.stderr, flush=True)
                 if not begins:  # a page of help, of which `| head` reads the beginning
@@ -68,17 +70,17 @@ def command(name: str, says: Told, *, conf: str = "../conf", kept: Told = "") ->
     return decorate
 
 
-def _prepare(config_dir: Path, name: str, words: Sequence[str], inputs: Any, says: Told) -> tuple[str, bool]:
+def _prepare(config_dir: Path, name: str, typed: Sequence[str], inputs: Any, begins_with: Message) -> tuple[str, bool]:
     """Checks what was typed; returns the first line, and whether it is a sweep.
 
     Raises:
-        WrongWord: Something that was typed cannot be taken.
+        OverrideError: Something that was typed cannot be taken.
     """
     from hydra._internal.utils import get_args_parser
 
-    from stocktake.cli.words import check_words, read_words
+    from stocktake.cli.overrides import check_overrides, read_overrides
 
-    parsed, further = get_args_parser().parse_known_args(words)
+    parsed, further = get_args_parser().parse_known_args(typed)
     if parsed.experimental_rerun is not None:
         raise ValueError("--experimental-rerun reads a pickle, which can run code. Type the run's words again.")
     if (
@@ -90,26 +92,26 @@ def _prepare(config_dir: Path, name: str, words: Sequence[str], inputs: Any, say
         return "", False
     if parsed.config_name or parsed.config_path or parsed.config_dir:  # somebody's own tree, which Hydra judges
         return "", parsed.multirun
-    config = read_words(config_dir, name, [*parsed.overrides, *further], inputs, parsed.multirun)
+    config = read_overrides(config_dir, name, [*parsed.overrides, *further], inputs, parsed.multirun)
     if parsed.cfg or parsed.help:
         return "", False
-    check_words(config, parsed.overrides, inputs, parsed.multirun)
+    check_overrides(config, parsed.overrides, inputs, parsed.multirun)
     if "run_dir" in config and not parsed.multirun:
         _make_run_dir(parsed.overrides)
-    return _told(says, config), parsed.multirun
+    return _text(begins_with, config), parsed.multirun
 
 
-def _make_run_dir(words: Sequence[str]) -> None:
+def _make_run_dir(typed: Sequence[str]) -> None:
     """Makes the run's folder, or of the usual one the folder above it, because Hydra would end with a trace.
 
     Raises:
-        WrongWord: It cannot be made.
+        OverrideError: It cannot be made.
     """
-    from stocktake.cli.words import WrongWord, plain_value
+    from stocktake.cli.overrides import OverrideError, plain_value
     from stocktake.shell import override
 
     folder = os.environ.get("RUN_DIR") or "runs"
-    for word in words:
+    for word in typed:
         if word.startswith("hydra.run.dir="):
             folder = plain_value(word)
     if "${" in folder:
@@ -124,14 +126,14 @@ def _make_run_dir(words: Sequence[str]) -> None:
             probe.write(bytes(LEAST_ROOM))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise WrongWord(
+        raise OverrideError(
             f"{override('hydra.run.dir', folder)}: the run cannot be written there ({reason}). "
             "Type hydra.run.dir=<a folder that can be written>."
         ) from error
 
 
-def _told(told: Told, config: Any) -> str:
-    return told(config) if callable(told) else told
+def _text(message: Message, config: Any) -> str:
+    return message(config) if callable(message) else message
 
 
 def _open_closed_outputs() -> None:

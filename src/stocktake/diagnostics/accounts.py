@@ -13,7 +13,7 @@ INSTANCE_TYPE = "ml.g5.xlarge"  # the first of compute.instance_types
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked for, what is there, and, where `cure` is set, what is missing and what to type.
+    """One line: what was looked for, what is there, and, where `hint` is set, what is missing and what to type.
 
     Attributes:
         stops_training: Without it no training starts, so the command ends with exit code 1.
@@ -21,7 +21,7 @@ class Finding:
 
     subject: str
     detail: str
-    cure: str | None = None
+    hint: str | None = None
     stops_training: bool = False
 
 
@@ -50,8 +50,8 @@ def aws(network: bool) -> Finding:
         region = boto3.Session().region_name or "us-east-1"
         identity = boto3.client("sts", region_name=region, config=hurried).get_caller_identity()
     except (BotoCoreError, ClientError, ValueError) as error:
-        cure = "aws sso login" if source and source.startswith("single sign-on") else "aws configure"
-        return Finding(subject, f"{source or 'none found'}; {purpose}: {error}", cure)
+        hint = "aws sso login" if source and source.startswith("single sign-on") else "aws configure"
+        return Finding(subject, f"{source or 'none found'}; {purpose}: {error}", hint)
     return Finding(subject, f"{source or 'the role of this machine'}: {identity['Arn']}")
 
 
@@ -76,13 +76,13 @@ def sagemaker(network: bool) -> Iterator[Finding]:
         yield Finding("SageMaker region", no_region().split(". Type")[0], "export AWS_DEFAULT_REGION=<region>")
     else:
         yield Finding("SageMaker region", region)
-    for subject, variable, check, cure in (
+    for subject, variable, check, hint in (
         ("bucket", "STOCKTAKE_BUCKET", check_bucket, "export STOCKTAKE_BUCKET=<name>"),
         ("role", "STOCKTAKE_ROLE", check_role, "export STOCKTAKE_ROLE=arn:aws:iam::<account>:role/<name>"),
     ):
         value = os.environ.get(variable)
         if not value:
-            yield Finding(f"SageMaker {subject}", f"{variable} is not set; {SAGEMAKER}", cure)
+            yield Finding(f"SageMaker {subject}", f"{variable} is not set; {SAGEMAKER}", hint)
         elif not (network and region):
             yield Finding(f"SageMaker {subject}", f"{value} (not tried: network=true)")
         else:
@@ -90,7 +90,7 @@ def sagemaker(network: bool) -> Iterator[Finding]:
                 check(found, value)
                 yield Finding(f"SageMaker {subject}", value)
             except JobError as error:
-                yield Finding(f"SageMaker {subject}", _in_one_line(error), cure)
+                yield Finding(f"SageMaker {subject}", _in_one_line(error), hint)
     if network and region:
         yield from _quotas(found, quotas)
 
@@ -106,9 +106,9 @@ def _quotas(found, quotas) -> Iterator[Finding]:
         return
     for name in names:
         number = numbers.get(name)
-        told = "not told" if number is None else f"{number:g}"
-        cure = "https://console.aws.amazon.com/servicequotas   # ask for more: a day or two" if number == 0 else None
-        yield Finding("SageMaker quota", f"{name}: {told}", cure)
+        quota = "not told" if number is None else f"{number:g}"
+        hint = "https://console.aws.amazon.com/servicequotas   # ask for more: a day or two" if number == 0 else None
+        yield Finding("SageMaker quota", f"{name}: {quota}", hint)
 
 
 def _in_one_line(error: Exception) -> str:

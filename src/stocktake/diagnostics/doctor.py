@@ -39,13 +39,13 @@ def doctor(repository: Path, network: bool = False) -> int:
     for finding in examine(repository, network):
         findings.append(finding)
         state = (
-            Text("missing", "bold red" if finding.stops_training else "yellow") if finding.cure else Text("ok", "green")
+            Text("missing", "bold red" if finding.stops_training else "yellow") if finding.hint else Text("ok", "green")
         )
         state.pad_right(9 - len(state))
         console.print(state + Text(f"{finding.subject}: {finding.detail}"))
-        if finding.cure:
-            console.print(Text(f"         type: {finding.cure}"))
-    stopping = [finding.subject for finding in findings if finding.stops_training and finding.cure]
+        if finding.hint:
+            console.print(Text(f"         type: {finding.hint}"))
+    stopping = [finding.subject for finding in findings if finding.stops_training and finding.hint]
     if stopping:
         console.print(Text(f"\nTraining will not run here without: {', '.join(stopping)}.", "bold red"))
     return 1 if stopping else 0
@@ -81,8 +81,8 @@ def examine(repository: Path, network: bool = False) -> Iterator[Finding]:
 
 def python_version(wanted: str) -> Finding:
     running = ".".join(map(str, sys.version_info[:3]))
-    cure = None if SpecifierSet(wanted).contains(running) else "rm -r .venv && make setup PYTHON=python3.12"
-    return Finding("python", f"{running} (wanted {wanted}), {sys.prefix}", cure, stops_training=True)
+    hint = None if SpecifierSet(wanted).contains(running) else "rm -r .venv && make setup PYTHON=python3.12"
+    return Finding("python", f"{running} (wanted {wanted}), {sys.prefix}", hint, stops_training=True)
 
 
 def platform(system: str = sys.platform) -> Finding:
@@ -96,8 +96,8 @@ def platform(system: str = sys.platform) -> Finding:
 
 
 def package(requirement: Requirement) -> Finding:
-    cure = None if packages.fits(requirement) else SETUP
-    return Finding("package", packages.describe(requirement), cure, stops_training=True)
+    hint = None if packages.fits(requirement) else SETUP
+    return Finding("package", packages.describe(requirement), hint, stops_training=True)
 
 
 def extra(name: str, requirements: Sequence[Requirement]) -> Finding:
@@ -120,8 +120,8 @@ def lock(path: Path) -> Finding:
 def hardware() -> Iterator[Finding]:
     memory_gib = _memory_bytes() / 2**30
     enough = memory_gib >= SMALLEST_MEMORY_GIB
-    cure = None if enough else "python train.py data.batch_size=8 data.num_workers=0"
-    yield Finding("memory", f"{memory_gib:.1f} GiB", cure)
+    hint = None if enough else "python train.py data.batch_size=8 data.num_workers=0"
+    yield Finding("memory", f"{memory_gib:.1f} GiB", hint)
     try:
         import torch
 
@@ -144,8 +144,8 @@ def unusable_gpus(torch: Any, devices: Path = Path("/dev")) -> Iterator[Finding]
     if not torch.cuda.is_available():
         if any(path.name[6:].isdigit() for path in devices.glob("nvidia*")):
             wanted = f"its driver must know CUDA {torch.version.cuda}" if torch.version.cuda else "it knows no CUDA"
-            cure = "nvidia-smi   # shows the newest CUDA that the driver knows"
-            yield Finding("GPU", f"is here, but torch {torch.__version__} cannot use it: {wanted}", cure)
+            hint = "nvidia-smi   # shows the newest CUDA that the driver knows"
+            yield Finding("GPU", f"is here, but torch {torch.__version__} cannot use it: {wanted}", hint)
         return
     built_for = sorted(int(name[3:]) for name in torch.cuda.get_arch_list() if name[3:].isdigit())
     for number in range(torch.cuda.device_count()):
@@ -159,27 +159,27 @@ def unusable_gpus(torch: Any, devices: Path = Path("/dev")) -> Iterator[Finding]
 def disk(folder: Path) -> Finding:
     free_gib = shutil.disk_usage(folder).free / 2**30
     enough = free_gib >= SMALLEST_DISK_GIB
-    cure = (
+    hint = (
         None
         if enough
         else "RUN_DIR=<folder on a larger disk> python train.py data.root=<folder on a larger disk>/synthetic-2000"
     )
-    return Finding("disk", f"{free_gib:.0f} GiB free in {folder}, {SMALLEST_DISK_GIB} wanted", cure)
+    return Finding("disk", f"{free_gib:.0f} GiB free in {folder}, {SMALLEST_DISK_GIB} wanted", hint)
 
 
 def chromium() -> Finding:
     path = shutil.which("chromium")
-    cure = None if path else "apt-get install --no-install-recommends chromium"
-    return Finding("chromium", path or "not on the PATH; only the report's tests need it", cure)
+    hint = None if path else "apt-get install --no-install-recommends chromium"
+    return Finding("chromium", path or "not on the PATH; only the report's tests need it", hint)
 
 
 def named_places() -> Iterator[Finding]:
-    for name, (purpose, cure) in PLACES.items():
+    for name, (purpose, hint) in PLACES.items():
         place = os.environ.get(name)
         if not place:
-            yield Finding(name, f"not set; the tests that want {purpose} skip", cure)
+            yield Finding(name, f"not set; the tests that want {purpose} skip", hint)
         elif not Path(place).exists():
-            yield Finding(name, f"{place} does not exist; the tests that want {purpose} fail", cure)
+            yield Finding(name, f"{place} does not exist; the tests that want {purpose} fail", hint)
         else:
             yield Finding(name, place)
 
@@ -189,8 +189,8 @@ def public_bucket() -> Finding:
     try:
         Folder(PUBLIC_BUCKET, hurried).exists("metadata/1.json")
     except OSError as error:
-        cure = "curl -I https://aft-vbi-pds.s3.amazonaws.com/metadata/1.json   # to see what stands between"
-        return Finding(PUBLIC_BUCKET, f"does not answer: {error}", cure)
+        hint = "curl -I https://aft-vbi-pds.s3.amazonaws.com/metadata/1.json   # to see what stands between"
+        return Finding(PUBLIC_BUCKET, f"does not answer: {error}", hint)
     return Finding(PUBLIC_BUCKET, "answers")
 
 
@@ -203,8 +203,8 @@ def weights_hub() -> Finding:
     except urllib.error.HTTPError:
         pass  # it answers, if not with a page
     except OSError as error:
-        cure = "python train.py model.weights=<a .safetensors file, or none>"
-        return Finding(WEIGHTS_HUB, f"does not answer, so no ImageNet weights: {error}", cure)
+        hint = "python train.py model.weights=<a .safetensors file, or none>"
+        return Finding(WEIGHTS_HUB, f"does not answer, so no ImageNet weights: {error}", hint)
     return Finding(WEIGHTS_HUB, "answers, so model.weights=imagenet can be had")
 
 

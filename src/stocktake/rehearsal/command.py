@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy
 
-from stocktake.cli.words import check_typed
+from stocktake.cli.overrides import check_command_line
 from stocktake.rehearsal.summary import SUMMARY_NAME, JobSummary
 from stocktake.rehearsal.termination import run_child, unwinding
 
@@ -111,12 +111,12 @@ def rehearse(train_overrides: Sequence[str], settings: Settings, differences: Di
         differences: Names what differs between two checkpoints.
 
     Raises:
-        WrongWord: train.py takes no such overrides.
+        OverrideError: train.py takes no such overrides.
     """
     began = time.monotonic()
     root = Path(settings.folder, time.strftime("%m%d-%H%M%S")).absolute()
     overrides = [*with_defaults(train_overrides, settings.overrides()), f"hydra.launcher.clean={settings.clean}"]
-    check_typed(CONFIG_DIR, "train", [*overrides, LAUNCHER])
+    check_command_line(CONFIG_DIR, "train", [*overrides, LAUNCHER])
     if not settings.full:
         num_steps = settings.epochs * settings.steps_per_epoch
         print(

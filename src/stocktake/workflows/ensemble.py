@@ -21,7 +21,7 @@ from rich.table import Table
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.checkpoints import BEST_KEY, Checkpoint, CheckpointError, find_checkpoint
 from stocktake.config import build
-from stocktake.console import quieten
+from stocktake.console import silence_library_warnings
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.evaluation.predict_split import predict_split
@@ -48,7 +48,7 @@ def combine(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         CheckpointError: A checkpoint cannot be read, is an ensemble itself, or does not fit the others.
     """
-    quieten()
+    silence_library_warnings()
     storage = build(cfg.storage)
     output = Folder(cfg.output_dir, storage)
     output.create()

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from stocktake.checkpoints import Checkpoint, count_train_bins
 from stocktake.checksum import sealed
 from stocktake.config import build
-from stocktake.console import quieten
+from stocktake.console import silence_library_warnings
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.ingest.products import read_products
 from stocktake.data.sources.abid_records import Product
@@ -55,7 +55,7 @@ SLICED_BY = ("brightness", "sharpness", "strap_density", "num_products")
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Writes metrics.json, predictions.parquet and report.html; returns (and prints, as one line of JSON) the gist."""
-    quieten()
+    silence_library_warnings()
     storage = build(cfg.storage)
     checkpoint = Checkpoint.open(cfg.checkpoint, storage)
     model, config = checkpoint.model, checkpoint.config

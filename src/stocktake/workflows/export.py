@@ -24,7 +24,7 @@ from rich.progress import track
 from stocktake.checkpoints import Checkpoint, CheckpointError
 from stocktake.checksum import sealed
 from stocktake.config import build
-from stocktake.console import quieten
+from stocktake.console import silence_library_warnings
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
@@ -91,7 +91,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         WouldReplaceError: The folder holds another model.
         ExportError: ONNX Runtime gives other probabilities than PyTorch.
     """
-    quieten()
+    silence_library_warnings()
     storage = build(cfg.storage)
     checkpoint = Checkpoint.open(cfg.checkpoint, storage)
     counter, config = checkpoint.model, checkpoint.config

@@ -21,9 +21,9 @@ from stocktake.callbacks.run_data import RunData, refuse_other_data
 from stocktake.callbacks.spot import Interrupted
 from stocktake.callbacks.validations import Validations
 from stocktake.checkpoints import read_checkpoint, start_from
-from stocktake.cli.telling import how_to_go_on, kept_of_training
+from stocktake.cli.training_messages import how_to_resume, what_is_kept
 from stocktake.config import build, build_all
-from stocktake.console import quieten
+from stocktake.console import silence_library_warnings
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.data.manifest import Manifest, ManifestError
@@ -58,7 +58,7 @@ def train(cfg: DictConfig) -> float:
         FolderInUse: Another process trains in this run's folder.
         SystemExit: With `EXIT_INTERRUPTED` after a SIGTERM, once the checkpoint to go on from is saved.
     """
-    quieten()
+    silence_library_warnings()
     with (
         Agreement.from_environment() as agreement,
         alone_in(cfg),
@@ -133,11 +133,11 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
         trainer.fit(module, datamodule, ckpt_path=start and start.path, weights_only=True)
     except Interrupted as interruption:
         (run_dir / INTERRUPTED_NAME).touch()
-        print(f"Interrupted: {interruption}. {how_to_go_on(cfg)}", file=sys.stderr)
+        print(f"Interrupted: {interruption}. {how_to_resume(cfg)}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except SIGTERMException:  # Lightning's own: the first step was not reached, or callbacks=spot is not on
         (run_dir / INTERRUPTED_NAME).touch()
-        told = "Type the same again." if cfg.callbacks.get("spot") else kept_of_training(cfg)
+        told = "Type the same again." if cfg.callbacks.get("spot") else what_is_kept(cfg)
         print(f"Interrupted: stopped by SIGTERM, and nothing was saved for it. {told}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     return write_results(run_dir, trainer, validations, cfg.optimized_metric, storage)

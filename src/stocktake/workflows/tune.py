@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from stocktake.checkpoints import start_from
 from stocktake.config import build
-from stocktake.console import quieten
+from stocktake.console import silence_library_warnings
 from stocktake.model.counter import BinCounter
 from stocktake.report.tuning import Finding, render_tuning
 from stocktake.storage import Folder
@@ -41,7 +41,7 @@ def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
         ValueError: The experiment leaves a value to the user who did not give it, or the search finds nothing, of
             which the page is written all the same.
     """
-    quieten()
+    silence_library_warnings()
     settle(cfg)
     seed_everything(cfg.seed, verbose=False)
     torch.set_float32_matmul_precision("high")

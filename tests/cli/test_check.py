@@ -6,11 +6,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from stocktake.cli.check import problems, unknown
-from stocktake.cli.commands import COMMANDS
-from stocktake.cli.nearest import nearest
+from stocktake.cli.check import nearest, problems, unknown
+from stocktake.cli.command_keys import COMMANDS
 from stocktake.cli.rules import Rule
-from stocktake.cli.training import CALLBACKS, METRICS
+from stocktake.cli.training_keys import CALLBACKS, METRICS
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
 
@@ -50,10 +49,10 @@ def test_every_configuration_file_of_a_command_has_rules():
 
 def wrong_values(rule: Rule):
     """Yields values that a rule must not admit: of a wrong type, out of range, empty."""
-    if rule.kind == "any" or any(item.kind == "any" for item in rule.words if isinstance(item, Rule)):
+    if rule.kind == "any" or any(item.kind == "any" for item in rule.literals if isinstance(item, Rule)):
         return
     yield from ({"a": {"b": []}}, "")
-    kinds = {item.kind for item in rule.words} if rule.kind == "either" else {rule.kind}
+    kinds = {item.kind for item in rule.literals} if rule.kind == "either" else {rule.kind}
     if "text" not in kinds:
         yield "abc"
     if "list" not in kinds:
@@ -70,7 +69,7 @@ def wrong_values(rule: Rule):
         yield 1.5
     if rule.kind == "list" and rule.least:
         yield rule.example[: rule.least - 1]
-    if None not in rule.words and rule.kind != "either":
+    if None not in rule.literals and rule.kind != "either":
         yield None
 
 
@@ -144,6 +143,6 @@ def test_the_rules_of_the_trainer_are_its_arguments():
 
     from pytorch_lightning import Trainer
 
-    from stocktake.cli.training import TRAINER
+    from stocktake.cli.training_keys import TRAINER
 
     assert set(TRAINER) == set(inspect.signature(Trainer.__init__).parameters) - {"self"}

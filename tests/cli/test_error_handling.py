@@ -12,8 +12,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
-from stocktake.cli.endings import plain_endings
-from stocktake.cli.telling import kept_of_training
+from stocktake.cli.error_handling import handle_errors
+from stocktake.cli.training_messages import what_is_kept
 from stocktake.storage import Folder
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -39,20 +39,20 @@ def ended(capsys) -> list[str]:
 
 
 def test_an_error_in_a_worker_ends_with_its_own_message(capsys, tmp_path):
-    with pytest.raises(SystemExit) as end, plain_endings():
+    with pytest.raises(SystemExit) as end, handle_errors():
         list(DataLoader(Unreadable(str(tmp_path / "gone")), num_workers=1))
     assert end.value.code == 1
     assert ended(capsys) == [f"{tmp_path / 'gone' / 'gone.jpg'} does not exist."]
 
 
 def test_a_fault_in_a_worker_ends_with_its_own_message_last(capsys):
-    with pytest.raises(SystemExit), plain_endings():
+    with pytest.raises(SystemExit), handle_errors():
         list(DataLoader(Unreadable(None), num_workers=1))
     assert ended(capsys)[-1] == "IndexError: list index out of range"
 
 
 def test_a_fault_has_its_trace_first_and_its_message_last(capsys):
-    with pytest.raises(SystemExit), plain_endings():
+    with pytest.raises(SystemExit), handle_errors():
         raise KeyError("no such thing")
     first, *_, last = ended(capsys)
     assert first.startswith("Traceback")
@@ -63,13 +63,13 @@ def test_a_fault_has_its_trace_first_and_its_message_last(capsys):
     ("error", "message"), [(ValueError("bad"), "ValueError: bad"), (KeyError("x"), "KeyError: 'x'")]
 )
 def test_a_run_of_a_sweep_that_fails_is_told_at_once_as_hydra_tells_only_the_first(capsys, error, message):
-    with pytest.raises(CompactHydraException, match=message), plain_endings(is_sweep=True):
+    with pytest.raises(CompactHydraException, match=message), handle_errors(is_sweep=True):
         raise error
     assert ended(capsys)[-1] == f"This run of the sweep failed, the others go on: {message}"
 
 
 def test_ctrl_c_ends_with_130_and_one_line(capsys):
-    with pytest.raises(SystemExit) as end, plain_endings(kept=lambda: "All of it is kept."):
+    with pytest.raises(SystemExit) as end, handle_errors(kept=lambda: "All of it is kept."):
         raise KeyboardInterrupt
     assert end.value.code == 130
     assert ended(capsys) == ["Stopped by Ctrl-C. All of it is kept."]
@@ -82,14 +82,14 @@ def test_ctrl_c_ends_with_130_where_lightning_ends_with_1(capsys):
         except KeyboardInterrupt:
             sys.exit(1)
 
-    with pytest.raises(SystemExit) as end, plain_endings(), plain_endings():
+    with pytest.raises(SystemExit) as end, handle_errors(), handle_errors():
         fit()
     assert end.value.code == 130
     assert ended(capsys) == ["Stopped by Ctrl-C."]
 
 
 def test_an_exit_code_of_the_command_itself_stays():
-    with pytest.raises(SystemExit) as end, plain_endings():
+    with pytest.raises(SystemExit) as end, handle_errors():
         sys.exit(75)
     assert end.value.code == 75
 
@@ -101,16 +101,16 @@ def test_ctrl_c_tells_where_the_best_checkpoint_is_and_how_to_go_on(monkeypatch,
     cfg = OmegaConf.create(
         {"run_dir": str(run_dir), "checkpoint_dir": str(checkpoints), "resume": False, "callbacks": {"spot": {"x": 1}}}
     )
-    assert kept_of_training(cfg).startswith("Nothing is kept: no validation was finished. Go on from the newest step: ")
+    assert what_is_kept(cfg).startswith("Nothing is kept: no validation was finished. Go on from the newest step: ")
     checkpoints.mkdir(parents=True)
     (checkpoints / "best.ckpt").touch()
-    told = kept_of_training(cfg)
+    told = what_is_kept(cfg)
     assert f"""evaluate it: python scripts/evaluate.py 'checkpoint="{checkpoints}/best.ckpt"'.""" in told
     assert told.endswith(f"""python train.py experiment=demo callbacks=spot resume=true 'hydra.run.dir="{run_dir}"'""")
 
 
 def test_a_missing_package_is_told_with_what_to_type(capsys):
-    with pytest.raises(SystemExit), plain_endings():
+    with pytest.raises(SystemExit), handle_errors():
         raise ModuleNotFoundError("No module named 'timm.data'", name="timm.data")
     (line,) = ended(capsys)
     assert line.startswith(f"The package timm is missing in this Python ({sys.executable}). Type: make setup && ")
@@ -156,14 +156,14 @@ def test_help_whose_reader_has_gone_ends_quietly():
 
 
 def test_answers_whose_reader_has_gone_end_quietly():
-    code = "from stocktake.cli.endings import plain_endings\nwith plain_endings(kept=lambda: 'It is kept.'):"
+    code = "from stocktake.cli.error_handling import handle_errors\nwith handle_errors(kept=lambda: 'It is kept.'):"
     process = read_one_line_of("-c", f"{code}\n    while True: print('an answer', flush=True)")
     assert process.returncode == 141
     assert process.stderr.read() == "\nStopped, because nobody reads the output any more. It is kept.\n"
 
 
 def test_another_broken_pipe_is_told(capsys):
-    with pytest.raises(SystemExit) as end, plain_endings():
+    with pytest.raises(SystemExit) as end, handle_errors():
         raise BrokenPipeError("of a socket")
     assert end.value.code == 1
     assert ended(capsys)[-1] == "BrokenPipeError: of a socket"

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from stocktake.shell import command, hydra_value, typed_again
 
 
-def begin_training(cfg: DictConfig) -> str:
+def first_line(cfg: DictConfig) -> str:
     """Returns what begins, for a person who waits while libraries are imported."""
     launcher = next((word for word in sys.argv if word.startswith("hydra/launcher=")), None)
     if launcher is not None and not launcher.endswith("=basic"):
@@ -29,21 +29,21 @@ def _length(trainer: DictConfig) -> str:
     return " or ".join(limits) or "until it is stopped"
 
 
-def kept_of_training(cfg: DictConfig) -> str:
+def what_is_kept(cfg: DictConfig) -> str:
     """Returns where the best checkpoint is, and how to go on."""
     folder = Path(cfg.checkpoint_dir)
     best = folder / "best.ckpt"
-    told = "Nothing is kept: no validation was finished."
+    kept = "Nothing is kept: no validation was finished."
     if "://" in cfg.checkpoint_dir:
-        told = f"What was saved is in {cfg.checkpoint_dir}."
+        kept = f"What was saved is in {cfg.checkpoint_dir}."
     elif best.is_file():
-        told = f"The best so far is kept; evaluate it: {command('scripts/evaluate.py', {'checkpoint': best})}."
+        kept = f"The best so far is kept; evaluate it: {command('scripts/evaluate.py', {'checkpoint': best})}."
     if cfg.callbacks and cfg.callbacks.get("spot"):
-        return f"{told} Go on from the newest step: {_resumed(cfg)}"
-    return f"{told} This run cannot go on; with callbacks=spot resume=true run_name=<name> one can."
+        return f"{kept} Go on from the newest step: {_resumed(cfg)}"
+    return f"{kept} This run cannot go on; with callbacks=spot resume=true run_name=<name> one can."
 
 
-def how_to_go_on(cfg: DictConfig) -> str:
+def how_to_resume(cfg: DictConfig) -> str:
     """Returns what to type after an interruption: the same words begin another run where they do not say to resume."""
     return "Type the same again to go on." if cfg.resume else f"To go on with it, type {_resumed(cfg)}"
 
@@ -52,5 +52,5 @@ def _resumed(cfg: DictConfig) -> str:
     if cfg.resume:
         return typed_again()
     is_sweep = not {"-m", "--multirun"}.isdisjoint(sys.argv)
-    key, folder = ("hydra.sweep.dir", Path(cfg.run_dir).parent) if is_sweep else ("hydra.run.dir", cfg.run_dir)
+    key, folder = ("hydra.sweep.dir", str(Path(cfg.run_dir).parent)) if is_sweep else ("hydra.run.dir", cfg.run_dir)
     return typed_again("resume=true", f"{key}={hydra_value(folder)}")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
+REPOSITORY = pathlib.Path(__file__).parents[2]
 WRONG = [
     ("../train.py", "seed=abc", "seed takes a whole number from 0 to 4294967295. Type seed=0."),
     ("../train.py", "model.optimizer.lr=fast", "model.optimizer.lr takes a number above 0. Type model.optimizer.lr="),

@@ -1,4 +1,4 @@
-"""What was typed, before anything is built of it: composed, checked, and told in one line where it cannot be."""
+"""What was typed, before anything is built of it: composed, checked, or explained in one line where it cannot be."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stocktake.cli.check import has_rules, problems_by_key, unknown, wrong
-from stocktake.cli.commands import COMMANDS, Inputs
+from stocktake.cli.check import has_rules, nearest, problems_by_key, unknown, wrong
+from stocktake.cli.command_keys import COMMANDS, Inputs
 from stocktake.cli.local_files import missing_files
-from stocktake.cli.nearest import nearest
-from stocktake.cli.unread import not_read, several_places, to_type
+from stocktake.cli.override_errors import not_read, several_places, to_type
 from stocktake.shell import override
 
 TAKE_LISTS = ("callbacks", "logger")  # groups of which several files can be taken together
@@ -25,56 +24,58 @@ HERE = (".BasicLauncher", ".RehearsalLauncher")  # see this machine's files
 ALWAYS_READ = ("data.root", "model.backbone", "trainer.max_epochs")
 
 
-class WrongWord(ValueError):
+class OverrideError(ValueError):
     """A word that was typed cannot be taken; the message says which, what is allowed and what to type."""
 
 
-def read_words(config_dir: Path, config_name: str, words: Sequence[str], inputs: Inputs, is_sweep: bool) -> DictConfig:
-    """Returns the configuration that the words compose, of a sweep the first.
+def read_overrides(
+    config_dir: Path, config_name: str, typed: Sequence[str], inputs: Inputs, is_sweep: bool
+) -> DictConfig:
+    """Returns the configuration that what was typed composes, of a sweep the first.
 
     Raises:
-        WrongWord: A word is not Hydra's, or names no key or choice.
+        OverrideError: A word is not Hydra's, or names no key or choice.
     """
     groups = _groups(config_dir)
-    if several := several_places(words, inputs):
-        raise WrongWord(several)
-    overrides = [_parsed(word, inputs, groups) for word in words]
+    if several := several_places(typed, inputs):
+        raise OverrideError(several)
+    overrides = [_parsed(word, inputs, groups) for word in typed]
     if taken := [one.key_or_group for one in overrides if one.is_delete() and _is_needed(one.key_or_group, inputs)]:
-        raise WrongWord(f"~{taken[0]}: {taken[0]} cannot be taken away. Type {to_type(taken[0], inputs, groups)}.")
+        raise OverrideError(f"~{taken[0]}: {taken[0]} cannot be taken away. Type {to_type(taken[0], inputs, groups)}.")
     if is_sweep:
-        words = [_first_of_sweep(word, parsed) for word, parsed in zip(words, overrides, strict=True)]
+        typed = [_first_of_sweep(word, parsed) for word, parsed in zip(typed, overrides, strict=True)]
     if several := [one for one in overrides if _is_list_for_one(one, groups)]:
         key, choices = several[0].key_or_group, groups[several[0].key_or_group]
-        raise WrongWord(
+        raise OverrideError(
             f"{several[0].input_line}: {key} takes one of {', '.join(choices)}, and no list of them. "
-            f"Type {override(key, _plain(several[0].value())[0])}."
+            f"Type {override(key, next(iter(_plain(several[0].value())), choices[0]))}."
         )
     with initialize_config_dir(str(config_dir), version_base="1.3", job_name=config_name):
         try:
-            return compose(config_name, list(words), return_hydra_config=True)
+            return compose(config_name, list(typed), return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             explained = _explained(error, config_name, overrides, inputs, groups)
-            raise WrongWord(f"{explained}.") from error
+            raise OverrideError(f"{explained}.") from error
 
 
-def check_typed(config_dir: Path, command: str, words: Sequence[str]) -> None:
-    """Checks the words of another command than the one that runs, which will be started with them.
+def check_command_line(config_dir: Path, command: str, typed: Sequence[str]) -> None:
+    """Checks what is typed for another command than the one that runs, which will be started with it.
 
     Raises:
-        WrongWord: As it would.
+        OverrideError: As it would.
     """
     inputs = COMMANDS[command]
     GlobalHydra.instance().clear()  # the command that runs is composed already, and Hydra composes one at a time
-    check_words(read_words(config_dir, command, words, inputs, is_sweep=False), words, inputs, is_sweep=False)
+    check_overrides(read_overrides(config_dir, command, typed, inputs, is_sweep=False), typed, inputs, is_sweep=False)
 
 
-def check_words(config: DictConfig, words: Sequence[str], inputs: Inputs, is_sweep: bool) -> None:
+def check_overrides(config: DictConfig, typed: Sequence[str], inputs: Inputs, is_sweep: bool) -> None:
     """Checks every value of the configuration, and each value of a sweep.
 
     Raises:
-        WrongWord: One is wrong; all that are wrong are told, a line for each.
+        OverrideError: One is wrong; the message has a line for each that is.
     """
-    overrides = OverridesParser.create().parse_overrides(list(words))
+    overrides = OverridesParser.create().parse_overrides(list(typed))
     added = [parsed.key_or_group for parsed in overrides if parsed.is_add()]
     found = [
         line
@@ -89,7 +90,7 @@ def check_words(config: DictConfig, words: Sequence[str], inputs: Inputs, is_swe
         swept = {parsed.key_or_group: _swept(parsed, inputs) for parsed in overrides if parsed.is_discrete_sweep()}
         found = [*missing_files(config, swept if is_sweep else None)]
     if found:
-        raise WrongWord("\n".join(f"{line}." for line in dict.fromkeys(found)))
+        raise OverrideError("\n".join(f"{line}." for line in dict.fromkeys(found)))
 
 
 def _is_elsewhere(config: DictConfig) -> bool:
@@ -105,7 +106,7 @@ def _parsed(word: str, inputs: Inputs, groups: dict[str, list[str]]) -> Override
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:
-        raise WrongWord(not_read(word, inputs, groups)) from error
+        raise OverrideError(not_read(word, inputs, groups)) from error
 
 
 def plain_value(word: str) -> str:
@@ -152,26 +153,26 @@ def _explained(
     error: Exception, config_name: str, overrides: Sequence[Override], inputs: Inputs, groups: dict[str, list[str]]
 ) -> str:
     """Returns what composing ended with, as a person would say it."""
-    said = f"{error}\n{error.__cause__ or ''}"
+    reason = f"{error}\n{error.__cause__ or ''}"
     for parsed in overrides:
-        key, word, value = parsed.key_or_group, parsed.input_line, _plain(parsed.value())
-        if "Ambiguous value" in said and word in said:
+        key, word, value = parsed.key_or_group, parsed.input_line or "", _plain(parsed.value())
+        if "Ambiguous value" in reason and word in reason:
             return f"{word}: several values are a sweep. Type -m in front of the words, or [ ] around the values"
-        is_chosen = isinstance(value, str) and re.search(rf"Could not find '{re.escape(key)}/", said)
-        if key in groups and (is_chosen or (not isinstance(value, str | list) and "group override" in said)):
+        is_chosen = isinstance(value, str) and re.search(rf"Could not find '{re.escape(key)}/", reason)
+        if key in groups and (is_chosen or (not isinstance(value, str | list) and "group override" in reason)):
             near = nearest(str(value), groups[key])
             guess = f"Did you mean {near}? " if near else ""
             choices = ", ".join(groups[key])
             return f"{word}: {key} takes one of {choices}. {guess}Type {override(key, near or groups[key][0])}"
-        if f"Could not override '{key}'" in said:
-            others = [other.input_line for other in overrides if other is not parsed]
+        if f"Could not override '{key}'" in reason:
+            others = [other.input_line or "" for other in overrides if other is not parsed]
             return _no_such_key(key, value, _composed_of_what_can_be(config_name, others), inputs, groups)
-    return " ".join(dict.fromkeys(line.strip() for line in said.splitlines() if line.strip())).rstrip(".")
+    return " ".join(dict.fromkeys(line.strip() for line in reason.splitlines() if line.strip())).rstrip(".")
 
 
-def _composed_of_what_can_be(config_name: str, words: Sequence[str]) -> DictConfig:
+def _composed_of_what_can_be(config_name: str, typed: Sequence[str]) -> DictConfig:
     try:
-        return compose(config_name, list(words), return_hydra_config=True)
+        return compose(config_name, list(typed), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError):  # a second word is wrong, too
         return compose(config_name, return_hydra_config=True)
 
@@ -186,5 +187,8 @@ def _no_such_key(key: str, value: Any, config: DictConfig, inputs: Inputs, group
 
 def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
     for name in node:
-        below = OmegaConf.is_dict(child := node._get_node(name)) and not OmegaConf.is_missing(node, name)
-        yield from _keys(child, f"{prefix}{name}.") if below else [f"{prefix}{name}"]
+        child = node._get_node(name)
+        if isinstance(child, DictConfig) and not OmegaConf.is_missing(node, name):
+            yield from _keys(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

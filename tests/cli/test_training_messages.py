@@ -5,7 +5,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from stocktake.cli.telling import begin_training, how_to_go_on
+from stocktake.cli.training_messages import first_line, how_to_resume
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,11 @@ from stocktake.cli.telling import begin_training, how_to_go_on
 def test_how_long_it_will_train(monkeypatch, trainer, length):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     cfg = {"name": "demo", "model": {"backbone": "resnet10t"}, "data": {"root": "bins"}, "trainer": trainer}
-    told = begin_training(OmegaConf.create(cfg))
+    told = first_line(OmegaConf.create(cfg))
     assert told == f"Trains demo: resnet10t on the bins in bins, {length}. Loading PyTorch ..."
 
 
 def test_a_sweep_goes_on_in_its_own_folder(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=0,1"])
-    told = how_to_go_on(OmegaConf.create({"resume": False, "run_dir": "my runs/3"}))
+    told = how_to_resume(OmegaConf.create({"resume": False, "run_dir": "my runs/3"}))
     assert told == """To go on with it, type python train.py -m seed=0,1 resume=true 'hydra.sweep.dir="my runs"'"""

@@ -2,9 +2,27 @@
 
 from dataclasses import dataclass
 
-from stocktake.cli.rules import Rule, above, anything, choice, either, list_of, map_of, number, switch, text, whole
-from stocktake.cli.shared import ACCELERATOR, CHECKPOINT, LIMIT, NUM_WORKERS, PRECISION, SPLIT, STORAGE
-from stocktake.cli.training import TRAIN, TUNE
+from stocktake.cli.rules import (
+    ACCELERATOR,
+    CHECKPOINT,
+    LIMIT,
+    NUM_WORKERS,
+    PRECISION,
+    SPLIT,
+    STORAGE,
+    Rule,
+    above,
+    anything,
+    choice,
+    either,
+    list_of,
+    map_of,
+    number,
+    switch,
+    text,
+    whole,
+)
+from stocktake.cli.training_keys import TRAIN, TUNE
 
 FOLDER = text("runs/demo/latest/model", None)
 
@@ -109,7 +127,7 @@ SERVE = {
     "model": text("runs/demo/latest/model"),
     "host": text("127.0.0.1"),
     "port": whole(0, 65535, example=8080),
-    "workers": whole(1, words=[None], example=2),
+    "workers": whole(1, literals=[None], example=2),
     "max_waiting": whole(0, example=32),
     "max_body_mib": above(0, example=6),
     "body_timeout_s": above(0, example=30),

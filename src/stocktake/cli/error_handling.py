@@ -19,7 +19,7 @@ _LAST_FRAME_AND_MESSAGE = re.compile(
 
 
 @contextlib.contextmanager
-def plain_endings(is_sweep: bool = False, kept: Callable[[], str] = lambda: "") -> Iterator[None]:
+def handle_errors(is_sweep: bool = False, kept: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Ends the command with the message alone where this project raised the error on purpose.
 
     Of any other error the trace comes first and the message last. HYDRA_FULL_ERROR=1 shows the whole trace always.
@@ -46,7 +46,7 @@ def plain_endings(is_sweep: bool = False, kept: Callable[[], str] = lambda: "") 
         message = own_message(error)
         if message is None:
             traceback.print_exception(error)
-            message = _told_by_python(error)
+            message = _type_and_message(error)
         if is_sweep:
             from hydra.errors import CompactHydraException
 
@@ -67,8 +67,8 @@ def end_unread(outputs: Sequence[TextIO], kept: Callable[[], str] = lambda: "") 
     """Ends the process quietly where nobody reads its output any more, as behind `| head`."""
     for output in outputs:  # what is still to be written is written at the exit, too
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-    if told := kept():
-        print(f"\nStopped, because nobody reads the output any more. {told}", file=sys.stderr, flush=True)
+    if summary := kept():
+        print(f"\nStopped, because nobody reads the output any more. {summary}", file=sys.stderr, flush=True)
     sys.exit(EXIT_UNREAD)
 
 
@@ -99,7 +99,7 @@ def own_message(error: BaseException | None) -> str | None:
     if message := missing_package(error):
         return message
 
-    from hydra.errors import InstantiationException  # later than Ctrl-C can be told in words
+    from hydra.errors import InstantiationException  # later than Ctrl-C can be told in one line
     from omegaconf.errors import MissingMandatoryValue
 
     while error is not None:
@@ -122,11 +122,10 @@ def _worker_message(text: str) -> str | None:
     if not _IN_A_WORKER.search(text):
         return None
     found = _LAST_FRAME_AND_MESSAGE.fullmatch(text.strip("\n"))
-    is_ours = found is not None and "/stocktake/" in found[1].replace("\\", "/")
-    return found[3].strip() if is_ours else None
+    return found[3].strip() if found and "/stocktake/" in found[1].replace("\\", "/") else None
 
 
-def _told_by_python(error: BaseException) -> str:
+def _type_and_message(error: BaseException) -> str:
     """Returns the type and message of an error; of one in a worker those that it had there."""
     found = _LAST_FRAME_AND_MESSAGE.fullmatch(str(error).strip("\n")) if _IN_A_WORKER.search(str(error)) else None
     return f"{found[2]}: {found[3].strip()}" if found else "".join(traceback.format_exception_only(error)).strip()

@@ -8,9 +8,8 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from stocktake.cli.check import has_rules
-from stocktake.cli.commands import Inputs
-from stocktake.cli.nearest import nearest
+from stocktake.cli.check import has_rules, nearest
+from stocktake.cli.command_keys import Inputs
 from stocktake.shell import override
 
 Groups = Mapping[str, Sequence[str]]
@@ -38,10 +37,10 @@ def not_read(word: str, inputs: Inputs, groups: Groups) -> str:
     )
 
 
-def several_places(words: Sequence[str], inputs: Inputs) -> str | None:
+def several_places(typed: Sequence[str], inputs: Inputs) -> str | None:
     """Returns what to type where several bare words are meant as one list, such as `compare.py runs/a runs/b`."""
     rule = inputs.rules.get(inputs.first)
-    bare = [word for word in words if word.strip() and "=" not in word and not word.startswith(("-", "~"))]
+    bare = [word for word in typed if word.strip() and "=" not in word and not word.startswith(("-", "~"))]
     if len(bare) < 2 or rule is None or not isinstance(rule.example, list) or _is_key(bare[0], inputs, {}):
         return None
     return f"{' '.join(map(repr, bare))} are no key=value. Type {override(inputs.first, bare)}."
