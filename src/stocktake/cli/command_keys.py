@@ -1,4 +1,4 @@
-"""Rules of the keys of the commands in scripts/; those of a training are in training.py."""
+"""Rules of the keys of the commands in scripts/; those of a training are in training_keys.py."""
 
 from dataclasses import dataclass
 
