@@ -106,7 +106,7 @@ def unknown(key: str, value: Any, names: Mapping[str, Rule | None], config: Dict
         names: The keys there are, with their rules; groups have none.
         config: Where a key that is not yet there is added with `+`.
     """
-    near = nearest(key, names)
+    near = nearest(key.replace("/", "."), names)  # model/head is how Hydra writes a group within a group
     typed = override(key, value)
     if near is None:
         return f"{typed} is wrong: there is no key {key}. Type --help, which lists what there is"

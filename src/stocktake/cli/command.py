@@ -90,7 +90,8 @@ def _prepare(config_dir: Path, name: str, typed: Sequence[str], inputs: Any, beg
         or (parsed.help and not (parsed.overrides or further))
     ):
         return "", False
-    if parsed.config_name or parsed.config_path or parsed.config_dir:  # somebody's own tree, which Hydra judges
+    is_ours = parsed.config_name in (None, name) and not (parsed.config_path or parsed.config_dir)
+    if not is_ours:  # somebody's own tree, which Hydra judges
         return "", parsed.multirun
     config = read_overrides(config_dir, name, [*parsed.overrides, *further], inputs, parsed.multirun)
     if parsed.cfg or parsed.help:

@@ -30,7 +30,10 @@ def missing_files(config: DictConfig, swept: Mapping[str, list[Any]] | None = No
         for value in values:
             for place in value if isinstance(value, list) else [value]:
                 if isinstance(place, str) and ("://" not in place or place.startswith("file://")):
-                    yield from check(key, place, config)
+                    try:
+                        yield from check(key, place, config)
+                    except (OSError, RuntimeError, ValueError) as error:  # no such user's ~, no right to look, a NUL
+                        yield f"{override(key, place)} cannot be looked for: {error}. Type another path"
 
 
 def there_instead(place: str) -> str:

@@ -76,7 +76,7 @@ def check_overrides(config: DictConfig, typed: Sequence[str], inputs: Inputs, is
         OverrideError: One is wrong; the message has a line for each that is.
     """
     overrides = OverridesParser.create().parse_overrides(list(typed))
-    added = [parsed.key_or_group for parsed in overrides if parsed.is_add()]
+    added = [parsed.key_or_group for parsed in overrides if parsed.is_add() or parsed.is_force_add()]
     found = [
         line
         for key, line in problems_by_key(config, inputs).items()
@@ -164,6 +164,14 @@ def _explained(
             guess = f"Did you mean {near}? " if near else ""
             choices = ", ".join(groups[key])
             return f"{word}: {key} takes one of {choices}. {guess}Type {override(key, near or groups[key][0])}"
+        if found := re.search(
+            rf"Could not find '{re.escape(key)}/.*?Available options in '[^']*':\n((?:\t.*\n)+)", reason, re.S
+        ):
+            choices = [
+                line.strip() for line in found[1].splitlines()
+            ]  # of a group of Hydra's own, such as hydra/launcher
+            near = nearest(str(value), choices) or choices[0]
+            return f"{word}: {key} takes one of {', '.join(choices)}. Type {override(key, near)}"
         if f"Could not override '{key}'" in reason:
             others = [other.input_line or "" for other in overrides if other is not parsed]
             return _no_such_key(key, value, _composed_of_what_can_be(config_name, others), inputs, groups)
