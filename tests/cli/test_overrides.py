@@ -38,6 +38,9 @@ WRONG = [
     ("../train.py", "data.root=/not/there", "There is no dataset in data.root=/not/there: in / there is"),
     ("../train.py", "demoo", "'demoo' is no key=value. Type experiment=demo."),
     ("../train.py", "foo", "'foo' is no key=value. Type such as experiment=demo, or --help."),
+    ("../train.py", "hydra/launcher=sagemakr", "one of basic, rehearsal, sagemaker. Type hydra/launcher=sagemaker."),
+    ("../train.py", "++trainer.limit_train_batchs=3", "Did you mean trainer.limit_train_batches?"),
+    ("../train.py", "model/head=soft", "Did you mean head? Type head=soft."),
     ("../train.py", "seed=1,2", "several values are a sweep. Type -m"),
     ("../train.py", "--seed=5", "keys have no dashes here. Type seed=5."),
     ("../train.py", "--hlep", "Did you mean --help? Type --help."),
@@ -74,6 +77,7 @@ WRONG = [
     ("serve.py", "host=''", "host is empty, and takes text that is not empty."),
     ("export.py", "version=2", """Type 'version="2"'."""),
     ("doctor.py", "foo", "'foo' is no key=value. Type such as network=false, or --help."),
+    ("evaluate.py", 'checkpoint="~nobody1/x"', "cannot be looked for (Could not determine home directory.). Type anot"),
     ("evaluate.py", "checkpoint=/not/there.ckpt", "checkpoint=/not/there.ckpt does not exist: in / there is"),
     ("rehearse.py", "hosts=0", "hosts takes a whole number of at least 1."),
     ("doctor.py", "network=maybe", "network takes true or false."),
@@ -183,3 +187,8 @@ def test_a_wrong_word_for_the_training_is_told_by_the_rehearsal_itself(run_scrip
     begins, _, line = capsys.readouterr().err.strip().splitlines()
     assert begins == "Rehearses a training on 2 hosts ..."
     assert told in line
+
+
+def test_the_command_s_own_configuration_is_checked_by_its_name_too(run_script, capsys):
+    assert run_script("../train.py", "--config-name=train", "seed=x") == 1
+    assert "seed=x is wrong" in capsys.readouterr().err

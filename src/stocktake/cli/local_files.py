@@ -33,7 +33,7 @@ def missing_files(config: DictConfig, swept: Mapping[str, list[Any]] | None = No
                     try:
                         yield from check(key, place, config)
                     except (OSError, RuntimeError, ValueError) as error:  # no such user's ~, no right to look, a NUL
-                        yield f"{override(key, place)} cannot be looked for: {error}. Type another path"
+                        yield f"{override(key, place)} cannot be looked for ({error}). Type another path"
 
 
 def there_instead(place: str) -> str:

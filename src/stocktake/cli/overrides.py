@@ -24,6 +24,10 @@ HERE = (".BasicLauncher", ".RehearsalLauncher")  # see this machine's files
 ALWAYS_READ = ("data.root", "model.backbone", "trainer.max_epochs")
 
 
+# What Hydra says of a choice that its own group, such as hydra/launcher, does not have.
+_GROUP = r"Could not find '{}/.*?Available options in '[^']*':\n((?:\t[\w-]+\n)+)"
+
+
 class OverrideError(ValueError):
     """A word that was typed cannot be taken; the message says which, what is allowed and what to type."""
 
@@ -164,12 +168,8 @@ def _explained(
             guess = f"Did you mean {near}? " if near else ""
             choices = ", ".join(groups[key])
             return f"{word}: {key} takes one of {choices}. {guess}Type {override(key, near or groups[key][0])}"
-        if found := re.search(
-            rf"Could not find '{re.escape(key)}/.*?Available options in '[^']*':\n((?:\t.*\n)+)", reason, re.S
-        ):
-            choices = [
-                line.strip() for line in found[1].splitlines()
-            ]  # of a group of Hydra's own, such as hydra/launcher
+        if found := re.search(_GROUP.format(re.escape(key)), reason, re.DOTALL):
+            choices = found[1].split()
             near = nearest(str(value), choices) or choices[0]
             return f"{word}: {key} takes one of {', '.join(choices)}. Type {override(key, near)}"
         if f"Could not override '{key}'" in reason:
