@@ -7,7 +7,7 @@ python scripts/prepare.py source=s3://aft-vbi-pds root=data/abid            # 10
 python scripts/prepare.py source=s3://aft-vbi-pds root=s3://my-bucket/abid
 python scripts/prepare.py source=photos root=data/photos                    # your own, as photos/<count>/<file>
 python scripts/prepare.py source=photos.csv root=data/photos                # your own, listed as path,count[,group]
-python scripts/prepare.py source=photos root=data/photos split=none         # an outside test set
+python scripts/prepare.py source=photos root=data/photos split_rule=none         # an outside test set
 """
 
 try:

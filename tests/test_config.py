@@ -77,7 +77,7 @@ def test_every_written_command_composes(compose, command):
 
 
 def test_commands_are_found_where_they_are_written():
-    assert ("evaluate", "checkpoint=best.ckpt", "root=data/outside", "side=all") in written_commands()
+    assert ("evaluate", "checkpoint=best.ckpt", "root=data/outside", "split=all") in written_commands()
     assert len(written_commands()) > 20
 
 

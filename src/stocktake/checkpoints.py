@@ -5,9 +5,7 @@ What is in a checkpoint is data. The model is built by its name, out of a table,
 
 import hashlib
 import io
-import sys
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any, Self
@@ -17,7 +15,6 @@ from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.cli.local_files import there_instead
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity, IdentityError
-from stocktake.data.manifest import ManifestError
 from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import CALIBRATION_KEY, BinCounter
 from stocktake.model.ensemble import Ensemble
@@ -219,18 +216,3 @@ def start_from(module: BinCounter, checkpoint: str, storage: StorageOptions | No
             f"model.backbone={config['model']['backbone']} head={config['model']['head']['_target_'].split('.')[-1]} "
             f"data.counts={config['data']['counts']}: type the same."
         ) from None
-
-
-def count_train_bins(data: Mapping[str, Any], storage: StorageOptions | None = None) -> int | None:
-    """Returns on how many bins a run was trained, or None (and says why) where its dataset root is out of reach.
-
-    Args:
-        data: The part `data` of the run's configuration.
-    """
-    # A run from before num_train_bins was a key saw all bins.
-    chosen = {name: data.get(name) for name in ("root", "counts", "limit", "num_train_bins", "seed")}
-    try:
-        return BinDataModule(**chosen, batch_size=1, num_workers=0, storage=storage).rows("train").num_rows
-    except (ManifestError, OSError) as error:
-        print(f"On how many bins it was trained is not known: {error}", file=sys.stderr)
-        return None

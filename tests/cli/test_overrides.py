@@ -58,7 +58,10 @@ WRONG = [
     ("../train.py", """data.root='""", "Type data.root=data/abid."),
     ("../train.py", "trainer.max_epochs=${nothing}", "'nothing' not found. Type trainer.max_epochs=<value>."),
     ("predict.py", "data", "Type 'images=[data]'."),
-    ("evaluate.py", "~side", "side cannot be taken away. Type side=test."),
+    ("evaluate.py", "side=valid", "side is called split now. Type split=valid."),
+    ("learning_curve.py", "floors.rmse_mean=1", "Type floors.rmse_expected=1."),
+    ("prepare.py", "split=none", "Type one of them, such as split.rule=grouped."),
+    ("evaluate.py", "~split", "split cannot be taken away. Type split=test."),
     ("../train.py", "hydra.run.dri=x", "Did you mean hydra.run.dir?"),
     ("../train.py", "experiment=mobilenet_transfer", "model.weights is missing"),
     ("../train.py", "--experimental-rerun=x.pickle", "can run code"),
@@ -150,9 +153,9 @@ def test_a_wrong_word_is_told_in_a_line(run_script, capsys, script, word, told):
 
 
 def test_the_side_is_named_by_the_key_that_was_typed(run_script, capsys):
-    assert run_script("evaluate.py", "checkpoint=x", "side=testt") == 1
+    assert run_script("evaluate.py", "checkpoint=x", "split=testt") == 1
     told = capsys.readouterr().err.strip()
-    assert told == "side=testt is wrong: side takes one of test, valid, train, all. Type side=test."
+    assert told == "split=testt is wrong: split takes one of test, valid, train, all. Type split=test."
 
 
 def test_each_value_of_a_sweep_is_checked_before_the_first_run(run_script, capsys):

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error
 
 from stocktake.evaluation.slices import cut_into_slices, measure_slices
+from stocktake.metrics.estimate import Estimate
 
 COUNTS_K = numpy.array([1, 2, 3])
 
@@ -49,14 +50,14 @@ def test_figures_are_scikit_learns_on_the_images_of_the_slice():
     ]
     rows = numpy.argsort(brightness_N)[300:]
     truth, predicted = COUNTS_K[recorded_N[rows]], COUNTS_K[probabilities_NK.argmax(1)[rows]]
-    assert (brightest["from"], brightest["to"]) == (brightness_N[rows].min(), brightness_N[rows].max())
-    assert brightest["num_images"] == 100 and brightest["mean_count"] == pytest.approx(truth.mean())
-    assert brightest["accuracy"]["value"] == pytest.approx(accuracy_score(truth, predicted))
-    assert brightest["mae"]["value"] == pytest.approx(mean_absolute_error(truth, predicted))
+    assert (brightest.start, brightest.end) == (brightness_N[rows].min(), brightness_N[rows].max())
+    assert brightest.num_images == 100 and brightest.mean_count == pytest.approx(truth.mean())
+    assert brightest.accuracy.value == pytest.approx(accuracy_score(truth, predicted))
+    assert brightest.mae.value == pytest.approx(mean_absolute_error(truth, predicted))
     others = numpy.argsort(brightness_N)[:300]
     rest = (recorded_N[others] == probabilities_NK.argmax(1)[others]).mean()
-    assert brightest["rest_accuracy"]["value"] == pytest.approx(rest)
-    assert brightest["accuracy"]["low"] < brightest["accuracy"]["value"] < brightest["accuracy"]["high"]
+    assert brightest.rest_accuracy.value == pytest.approx(rest)
+    assert brightest.accuracy.low < brightest.accuracy.value < brightest.accuracy.high
 
 
 def test_a_slice_that_the_model_cannot_count_lies_below_the_rest():
@@ -68,8 +69,8 @@ def test_a_slice_that_the_model_cannot_count_lies_below_the_rest():
     low, high = measure_slices({"sharpness": blurred_N}, recorded_N, numpy.eye(3)[predicted_N], groups, COUNTS_K)[
         "sharpness"
     ]
-    assert low["accuracy"]["value"] == 0 and low["accuracy"]["high"] < low["rest_accuracy"]["low"]
-    assert high["accuracy"]["value"] == pytest.approx(290 / 300)
+    assert low.accuracy.value == 0 and low.accuracy.high < low.rest_accuracy.low
+    assert high.accuracy.value == pytest.approx(290 / 300)
 
 
 def test_what_is_unknown_of_some_is_of_the_others_and_of_all_is_left_out():
@@ -79,5 +80,5 @@ def test_what_is_unknown_of_some_is_of_the_others_and_of_all_is_left_out():
     slices = measure_slices(columns, recorded_N, probabilities_NK, groups, COUNTS_K)
     assert list(slices) == ["num_products"]
     (only,) = slices["num_products"]
-    assert only["num_images"] == 30
-    assert only["rest_accuracy"] == {"value": None, "low": None, "high": None}
+    assert only.num_images == 30
+    assert only.rest_accuracy == Estimate(None)

@@ -23,18 +23,18 @@ def test_a_known_power_law_is_recovered(scale, c, floor):
     def law(n):
         return floor + scale * n**-c
 
-    curve, foretold = fit(Form("known", "", floor), law(SIZES), highest=numpy.inf)
+    curve, predicted = fit(Form("known", "", floor), law(SIZES), highest=numpy.inf)
     assert curve.c == pytest.approx(c, rel=1e-6)
     assert curve.b == pytest.approx(scale, rel=1e-6)
     assert curve.scatter == pytest.approx(0, abs=1e-9)
     for name in ("error", "curve_low", "curve_high", "low", "high"):
-        assert foretold[name] == pytest.approx(law(numpy.array([10_000, 260_000])), rel=1e-6)
+        assert predicted[name] == pytest.approx(law(numpy.array([10_000, 260_000])), rel=1e-6)
 
 
 def test_a_line_in_the_logarithm_is_recovered():
-    curve, foretold = fit(LOG_LINEAR, 1.2 - 0.07 * numpy.log(SIZES))
+    curve, predicted = fit(LOG_LINEAR, 1.2 - 0.07 * numpy.log(SIZES))
     assert (curve.b, curve.c) == (pytest.approx(1.2), pytest.approx(0.07))
-    assert foretold["error"] == pytest.approx(1.2 - 0.07 * numpy.log([10_000, 260_000]))
+    assert predicted["error"] == pytest.approx(1.2 - 0.07 * numpy.log([10_000, 260_000]))
 
 
 def test_the_fit_is_scipys():
@@ -57,9 +57,9 @@ def test_the_interval_of_one_run_is_that_of_a_regression():
     variance = (residuals**2).sum() / 2 + numpy.array([far, 1]) @ covariance @ numpy.array([far, 1])
     half = t.ppf(0.975, 2) * numpy.sqrt(variance)
     samples = numpy.tile(errors, (2000, 1))
-    _, foretold = fit_curve(POWER, SIZES, errors, samples, numpy.array([10_000.0]), numpy.inf)
-    assert numpy.log(foretold["high"] / foretold["error"])[0] == pytest.approx(half, rel=0.15)
-    assert numpy.log(foretold["low"] / foretold["error"])[0] == pytest.approx(-half, rel=0.15)
+    _, predicted = fit_curve(POWER, SIZES, errors, samples, numpy.array([10_000.0]), numpy.inf)
+    assert numpy.log(predicted["high"] / predicted["error"])[0] == pytest.approx(half, rel=0.15)
+    assert numpy.log(predicted["low"] / predicted["error"])[0] == pytest.approx(-half, rel=0.15)
 
 
 def test_the_same_blocks_are_drawn_for_all_evaluations():
@@ -77,7 +77,7 @@ def test_errors_by_hand():
         numpy.array([[1.0, 3.0]]), numpy.array([[4.0, 4.0]]), numpy.array([2, 6]), numpy.array([[1, 1], [2, 0]])
     )
     assert errors["accuracy"].tolist() == [[0.5], [0.5]]
-    assert errors["rmse_mean"].tolist() == [[1.0], [numpy.sqrt(2)]]
+    assert errors["rmse_expected"].tolist() == [[1.0], [numpy.sqrt(2)]]
 
 
 @pytest.mark.parametrize(("sizes", "run_noise"), [([1000, 2000, 4000], 0.03), ([1000, 2000, 4000, 8000], 0.0)])
@@ -98,10 +98,10 @@ def test_the_intervals_cover_what_they_say(sizes, run_noise):
         hits = num_images - chance.binomial(num_images, errors)
         measured = block_errors(hits, hits, num_images, numpy.ones((1, num_blocks)))["accuracy"][0]
         samples = resample_errors(hits, hits, num_images)["accuracy"]
-        _, foretold = fit_curve(POWER, sizes, measured, samples, asked, 1.0)
+        _, predicted = fit_curve(POWER, sizes, measured, samples, asked, 1.0)
         new = law(asked) * numpy.exp(run_noise * chance.standard_normal())
-        covered["curve"] += int(foretold["curve_low"][0] <= law(asked)[0] <= foretold["curve_high"][0])
-        covered["run"] += int(foretold["low"][0] <= new[0] <= foretold["high"][0])
+        covered["curve"] += int(predicted["curve_low"][0] <= law(asked)[0] <= predicted["curve_high"][0])
+        covered["run"] += int(predicted["low"][0] <= new[0] <= predicted["high"][0])
     # 150 draws of 0.95: 142.5 give or take 2.7. A percentile interval of 60 blocks may fall a little short.
     assert covered["run"] >= 135
     if run_noise == 0:
@@ -109,8 +109,8 @@ def test_the_intervals_cover_what_they_say(sizes, run_noise):
 
 
 def test_an_error_ends_where_errors_end():
-    _, foretold = fit(LOG_LINEAR, [0.7, 0.5, 0.3, 0.1], asked=(100, 260_000))
-    assert foretold["error"].tolist() == [1.0, 0.0]
+    _, predicted = fit(LOG_LINEAR, [0.7, 0.5, 0.3, 0.1], asked=(100, 260_000))
+    assert predicted["error"].tolist() == [1.0, 0.0]
 
 
 def test_too_few_sizes_are_refused():

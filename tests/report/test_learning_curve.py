@@ -24,7 +24,7 @@ def make_metric(values: list[float], far: list[float], slope: float = 0.1, slope
             "b": 1.0,
             "c": estimate(slope, slope_margin),
             "scatter": 0.0,
-            "foretold": [{"num_train_bins": n, **estimate(value, 0.05)} for n, value in asked],
+            "predicted": [{"num_train_bins": n, **estimate(value, 0.05)} for n, value in asked],
             "drawn": [{"num_train_bins": 1000 * 1.1**i, **estimate(values[0], 0.03)} for i in range(59)],
         }
 
@@ -51,7 +51,7 @@ def make_curve(**changes) -> dict:
         "extrapolation": {"10000": 2.5, "260000": 65.0},
         "metrics": {
             "accuracy": make_metric([0.30, 0.35, 0.40], [0.60, 0.53, 0.67]),
-            "rmse_mean": make_metric([1.2, 1.1, 1.0], [0.5, 0.75, 0.2]),
+            "rmse_expected": make_metric([1.2, 1.1, 1.0], [0.5, 0.75, 0.2]),
         },
         "published_as": "counts 0 to 5, split at random",
         "published": [{"num_train_bins": 10_000, "accuracy": 0.35}, {"num_train_bins": 260_000, "accuracy": 0.56}],

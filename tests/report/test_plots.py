@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from stocktake.metrics.estimate import Estimate
 from stocktake.report.plots import ROLES, draw_bars, draw_learning_curves, draw_reliability, draw_risk_coverage
-from stocktake.report.text import Estimate
 
 SVG = "{http://www.w3.org/2000/svg}"
 

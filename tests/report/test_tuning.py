@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from stocktake.report.tuning import Finding, draw_batch_rates, draw_losses, render_tuning
+from stocktake.report.tuning import draw_batch_rates, draw_losses, render_tuning
+from stocktake.tuning.finding import Finding
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -36,7 +37,7 @@ def test_the_axis_of_the_rates_is_logarithmic_and_the_suggestion_marked_on_it():
 def test_nothing_is_marked_where_nothing_was_found():
     plot = draw_losses([1e-3, 1e-2], [2.0, 3.0], [2.0, 3.0], None)
     assert paths(plot, "stroke-dasharray") == []
-    finding = Finding("model.optimizer.lr", None, ["Nothing."], {"Loss": plot}, [{"lr": 1e-3, "loss": 2.0}])
+    finding = Finding("model.optimizer.lr", None, ["Nothing."], [{"lr": 1e-3, "loss": 2.0, "smoothed": 2.0}])
     page = render_tuning("demo", finding, [])
     assert "<h1>No model.optimizer.lr for demo</h1>" in page and "type next" not in page
 
@@ -52,9 +53,8 @@ def test_the_suggested_batch_is_marked():
 
 
 def test_the_page_says_what_was_found_and_escapes_what_was_typed():
-    plot = draw_losses([1e-4, 1e-3], [2.0, 1.5], [2.0, 1.5], 1e-3)
-    rows = [{"lr": 1e-4, "loss": 2.0}, {"lr": 1e-3, "loss": 1.5}]
-    finding = Finding("model.optimizer.lr", 0.001, ["It falls fastest there.", "In 2 steps."], {"Loss": plot}, rows)
+    rows = [{"lr": 1e-4, "loss": 2.0, "smoothed": 1.9}, {"lr": 1e-3, "loss": 1.5, "smoothed": 1.6}]
+    finding = Finding("model.optimizer.lr", 0.001, ["It falls fastest there.", "In 2 steps."], rows)
     page = render_tuning("demo", finding, ["python train.py 'name=<b>'"])
     assert "<h1>model.optimizer.lr=0.001 for demo</h1>" in page
     assert '<p class="verdict">It falls fastest there.</p>' in page

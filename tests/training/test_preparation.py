@@ -5,12 +5,15 @@ from functools import partial
 
 import pytest
 import torch
+from evaluation_results import make_result, make_subject
 from omegaconf import OmegaConf
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 
+from stocktake.evaluation.evaluation_result import Baseline
 from stocktake.evaluation.results import Evaluation, EvaluationError
 from stocktake.hardware import require_accelerator
+from stocktake.metrics.estimate import Estimate
 from stocktake.model.counter import BinCounter
 from stocktake.model.heads import SoftmaxHead
 from stocktake.storage import StorageOptions
@@ -65,11 +68,15 @@ def test_without_a_bar_of_ours_there_is_none():
 
 
 def test_the_last_lines_have_two_digits_and_intervals():
-    figure = {"value": 0.38671, "low": 0.36649, "high": 0.41123}
-    metrics = {"num_images": 1804, "split": "test", "test/accuracy": figure, "test/rmse": {"value": 1.1823}}
-    metrics["majority_baseline"] = {"test/accuracy": {"value": 0.2741, "low": float("nan"), "high": float("nan")}}
-    assert last_lines(metrics, "my runs/report.html", "my runs/checkpoints/best.ckpt").splitlines() == [
-        "1,804 bins (test), 95 % intervals: exact 0.39 (0.37 to 0.41), RMSE 1.18.",
+    figures = {"accuracy": Estimate(0.38671, 0.36649, 0.41123), "rmse": Estimate(1.1823, is_share=False)}
+    result = make_result(
+        subject=make_subject(num_images=1804, checkpoint="my runs/checkpoints/best.ckpt"),
+        metrics={**make_result().metrics, **figures},
+        majority_baseline=Baseline({"accuracy": Estimate(0.2741)}, 2),
+    )
+    assert last_lines(result, "my runs/report.html").splitlines() == [
+        "1,804 bins (test), 95 % intervals: Exact count (accuracy) 0.39 (0.37 to 0.41); RMSE, in items 1.18; "
+        "Mean absolute error, in items 0.81 (0.78 to 0.84); At most one off 0.82 (0.79 to 0.85).",
         "Always the most frequent count: exact 0.27.",
         "Open my runs/report.html",
         """Type next: python scripts/export.py 'checkpoint="my runs/checkpoints/best.ckpt"'""",

@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import scipy.stats
+from evaluation_results import make_calibration, make_result, make_subject
 from sklearn.metrics import accuracy_score, mean_absolute_error, root_mean_squared_error
 
 from stocktake.checksum import sealed
@@ -49,16 +50,11 @@ def write(folder: pathlib.Path, probabilities_NK: numpy.ndarray, ids=IDS, drop=(
     }
     table = pyarrow.table({name: column for name, column in columns.items() if name not in drop})
     pyarrow.parquet.write_table(table, folder / "predictions.parquet")
-    metrics = {
-        "checkpoint": "runs/made-up/checkpoints/best.ckpt",
-        "root": str(folder.parent / "root"),
-        "split": "test",
-        "num_images": len(ids),
-        "manifest_sha256": "9f2c",
-        "counts": COUNTS.tolist(),
-        "test/accuracy": {"value": float((recorded == predicted).mean())},
-        "calibration": {"temperature": 1.2},
-    } | facts
+    subject = make_subject(num_images=len(ids), root=str(folder.parent / "root"), manifest_sha256="9f2c", leakage=None)
+    result = make_result(subject=subject, counts=counts.tolist(), calibration=make_calibration(temperature=1.2))
+    of_counts = {str(count): make_result().to_json()["per_count"]["1"] for count in counts}
+    accuracy = {"value": float((recorded == predicted).mean()), "low": None, "high": None}
+    metrics = result.to_json() | {"accuracy": accuracy, "per_count": of_counts} | facts
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return str(folder)
 
@@ -94,7 +90,7 @@ def test_two_evaluations_are_measured_and_subtracted(compared, tmp_path, monkeyp
             "within_one": numpy.mean(abs(truth - predicted) <= 1),
             "mae": mean_absolute_error(truth, predicted),
             "rmse": root_mean_squared_error(truth, predicted),
-            "rmse_mean": root_mean_squared_error(truth, model @ COUNTS),
+            "rmse_expected": root_mean_squared_error(truth, model @ COUNTS),
         }
         for measure, value in expected.items():
             estimate = recipes[name][measure]
@@ -115,9 +111,9 @@ def test_two_evaluations_are_measured_and_subtracted(compared, tmp_path, monkeyp
     assert other["p_value"] == other["p_value_holm"] < 0.001
     assert "it is clearly better (p &lt; 0.001)" in page
     assert "it is clearly better (p < 0.001)" in " ".join(shown.split())
-    gist = json.loads(shown.splitlines()[-1])
-    assert gist["comparisons"][0]["accuracy"] == other["differences"]["accuracy"]
-    assert gist["report"] == str(tmp_path / "out" / "comparison.html")
+    summary = json.loads(shown.splitlines()[-1])
+    assert summary["comparisons"][0]["accuracy"] == other["differences"]["accuracy"]
+    assert summary["report"] == str(tmp_path / "out" / "comparison.html")
 
 
 def test_a_pair_is_sharper_than_its_two_intervals(compared, tmp_path):
@@ -212,8 +208,8 @@ def test_a_model_that_was_always_right_may_err_yet(compared, tmp_path):
 def test_an_evaluation_without_calibration_has_no_calibration_error(compared, tmp_path):
     places = [write(tmp_path / "a", said(0.4, 1)), write(tmp_path / "b", said(0.5, 2), calibration=None)]
     comparison, page, _ = compared(places)
-    assert comparison["comparisons"][0]["differences"]["calibration_error"]["value"] is None
-    assert comparison["recipes"][0]["measures"]["calibration_error"]["value"] > 0
+    assert comparison["comparisons"][0]["differences"]["ece"]["value"] is None
+    assert comparison["recipes"][0]["measures"]["ece"]["value"] > 0
     assert "n/a" in page and "nan" not in page.lower()
 
 
@@ -221,14 +217,14 @@ def test_an_evaluation_without_calibration_has_no_calibration_error(compared, tm
     ("changes", "message"),
     [
         ({"manifest_sha256": "77aa"}, r"manifest_sha256 is 9f2c in .*a and 77aa in .*b\. .*with root="),
-        ({"split": "valid"}, r"split is test in .* and valid in .*\. Evaluate again with side=test"),
+        ({"split": "valid"}, r"split is test in .* and valid in .*\. Evaluate again with split=test"),
         ({"counts": [1, 2, 4]}, r"counts is \[1, 2, 3\] in .* and \[1, 2, 4\]"),
         (
             {"ids": IDS[:-4]},
             r"of other bins than .*: 4 bins \(00236, 00237, 00238, \.\.\.\) are missing, 0 bins are more",
         ),
         ({"num_images": 7}, r"about 7 bins .*about 240 .*not of one evaluation.*checkpoint=runs/made-up"),
-        ({"test/accuracy": {"value": 0.99}}, r"accuracy of 0\.9900.*not of one evaluation"),
+        ({"accuracy": {"value": 0.99}}, r"accuracy of 0\.9900.*not of one evaluation"),
         ({"drop": ["probabilities"]}, r"lacks the columns \['probabilities'\]. Evaluate again"),
     ],
 )
@@ -250,14 +246,12 @@ def test_what_cannot_be_compared_is_named_with_its_cure(tmp_path, changes, messa
         ({"counts": "123"}, "has counts='123'"),
         ({"counts": [1, 2]}, r"has bins of 3 items, and metrics\.json is of counts=\[1, 2\]"),
         ({"counts": [1, 2, 3, 4]}, "4 probabilities that sum to 1 are needed"),
-        *[
-            ({"test/accuracy": value}, "has test/accuracy=")
-            for value in (0.5, {"value": None}, {"value": float("nan")})
-        ],
+        *[({"accuracy": value}, "has accuracy=") for value in (0.5, {"value": None}, {"value": float("nan")})],
+        ({"rmse": {"value": "<b>"}}, "has rmse holds '<b>'"),
         ({"checkpoint": {}}, "has checkpoint="),
         ({"root": None}, "has root='None'"),
         ({"calibration": 7}, "has calibration='7'"),
-        ({"calibration": {"temperature": -1}}, "has calibration="),
+        ({"calibration": {"temperature": -1}}, "calibration lacks"),
         ({"leakage": "<b>none"}, "has leakage="),
         ({"num_train_bins": "many"}, "has num_train_bins='many'"),
         ({"predictions_sha256": "0" * 64}, r"predictions\.parquet in .* is not the file that was written with"),
@@ -304,7 +298,7 @@ def test_a_figure_whose_bits_turned_is_noticed(tmp_path, figure, turned):
     write(folder, said(0.5, 1))
     metrics = json.dumps(sealed(json.loads((folder / "metrics.json").read_text())), indent=2)
     (folder / "metrics.json").write_text(metrics)
-    assert Evaluation.read(str(folder), StorageOptions()).metrics["calibration"] == {"temperature": 1.2}
+    assert Evaluation.read(str(folder), StorageOptions()).result.calibration == make_calibration(temperature=1.2)
     assert figure in metrics
     (folder / "metrics.json").write_text(metrics.replace(figure, turned))
     with pytest.raises(
@@ -317,10 +311,10 @@ def test_other_records_and_blocks_are_named(tmp_path):
     ours = Evaluation.read(write(tmp_path / "a", said(0.5, 1)), StorageOptions())
     moved = ["5-99", *ours.groups[1:]]
     with pytest.raises(EvaluationError, match=r"has other blocks than .* for 1 bins \(00000\)"):
-        ours.require_same_bins(Evaluation("b", ours.metrics, IDS, moved, ours.recorded_N, ours.probabilities_NK))
+        ours.require_same_bins(Evaluation("b", ours.result, IDS, moved, ours.labels_N, ours.probabilities_NK))
     with pytest.raises(EvaluationError, match=r"has other records than"):
         ours.require_same_bins(
-            Evaluation("b", ours.metrics, IDS, ours.groups, (ours.recorded_N + 1) % 3, ours.probabilities_NK)
+            Evaluation("b", ours.result, IDS, ours.groups, (ours.labels_N + 1) % 3, ours.probabilities_NK)
         )
 
 

@@ -76,7 +76,7 @@ def test_bins_that_were_trained_on_are_the_headline(evaluated, synthetic_root, o
 
 
 def test_the_training_bins_themselves_are_no_leak(evaluated, synthetic_root):
-    metrics, page, lines = evaluated("side=train", data=identity(synthetic_root))
+    metrics, page, lines = evaluated("split=train", data=identity(synthetic_root))
     assert metrics["leakage"] == metrics["num_images"] == json.loads(lines[-1])["leakage"]
     assert lines[
         0

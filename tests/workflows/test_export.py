@@ -12,6 +12,7 @@ import numpy
 import onnxruntime
 import pytest
 import torch
+from evaluation_results import make_result, make_subject
 from PIL import Image
 from untrained import CALIBRATION, COUNTS, HEADS, write_checkpoint
 
@@ -24,7 +25,7 @@ from stocktake.data.transforms import Resize, decode
 from stocktake.images.decoding import read_pixels
 from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import CALIBRATION_KEY
-from stocktake.onnx_export.provenance import evaluation_of
+from stocktake.onnx_export.provenance import evaluation_of, without_places
 from stocktake.overwriting import WouldReplaceError
 from stocktake.serving.model_folder import MODEL_SEAL, ModelFolderError
 from stocktake.serving.predictor import Predictor
@@ -161,10 +162,10 @@ def test_a_checkpoint_without_a_calibration_is_refused(compose, synthetic_root, 
 
 def test_a_folder_half_written_is_not_taken_for_whole(tmp_path, monkeypatch):
     (tmp_path / "model.json").write_text("{}")  # of an earlier export
-    monkeypatch.setattr("stocktake.workflows.export.model_card", lambda model: "card")
+    monkeypatch.setattr("stocktake.workflows.export.model_card", lambda *_: "card")
     monkeypatch.setattr(Folder, "write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write(Folder(str(tmp_path)), b"graph", {})
+        write(Folder(str(tmp_path)), b"graph", {}, None)
     with pytest.raises(ModelFolderError, match="no whole model"):
         Predictor.open(str(tmp_path))
 
@@ -223,10 +224,15 @@ def test_an_evaluation_that_is_half_or_of_another_checkpoint_is_left_out(synthet
     metrics.write_text(content)
     assert evaluation_of(checkpoint, None, StorageOptions()) is None
     assert "is left out" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=r"metrics=.* is (of another|empty or damaged).*evaluate\.py checkpoint="):
+    with pytest.raises(ValueError, match=r"metrics=.* (is empty|holds a list|lacks).*evaluate\.py checkpoint="):
         evaluation_of(checkpoint, str(metrics), StorageOptions())
-    metrics.write_text(json.dumps({"checkpoint_sha256": checkpoint.sha256, "checkpoint": "here", "split": "test"}))
-    assert evaluation_of(checkpoint, None, StorageOptions()) == {
-        "checkpoint_sha256": checkpoint.sha256,
-        "split": "test",
-    }
+    others = make_result(subject=make_subject(checkpoint_sha256="0" * 64))
+    metrics.write_text(json.dumps(others.to_json()))
+    assert evaluation_of(checkpoint, None, StorageOptions()) is None
+    assert "is of another checkpoint; it is left out" in capsys.readouterr().err
+    own = make_result(subject=make_subject(checkpoint_sha256=checkpoint.sha256, checkpoint="here"))
+    metrics.write_text(json.dumps(own.to_json()))
+    found = evaluation_of(checkpoint, None, StorageOptions())
+    assert found == own
+    told = without_places(found)
+    assert told["accuracy"]["value"] == 0.372 and told["split"] == "test" and not {"checkpoint", "root"} & set(told)

@@ -4,14 +4,17 @@ import json
 import pathlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
+from evaluation_results import make_result, make_subject
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 
 from stocktake.evaluation.results import EvaluationError
+from stocktake.metrics.estimate import Estimate
 from stocktake.workflows.learning_curve import learning_curve
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts/learning_curve.py"
@@ -34,16 +37,10 @@ def write_evaluation(folder: pathlib.Path, num_train_bins: int | None, share_kno
             "probabilities": probabilities.tolist(),
         }
     )
-    metrics = {
-        "checkpoint": f"{folder.name}/best.ckpt",
-        "root": "file:///bins",
-        "test/accuracy": {"value": float((probabilities.argmax(1) + 1 == counts).mean())},
-        "split": "test",
-        "counts": [1, 2, 3],
-        "manifest_sha256": "abc",
-        "num_images": NUM_IMAGES,
-        "num_train_bins": num_train_bins,
-    }
+    subject = make_subject(checkpoint=f"{folder.name}/best.ckpt", manifest_sha256="abc", num_images=NUM_IMAGES)
+    exact = Estimate(float((probabilities.argmax(1) + 1 == counts).mean()))
+    result = make_result(subject=subject, num_train_bins=num_train_bins)
+    metrics = replace(result, metrics={**result.metrics, "accuracy": exact}).to_json()
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(metrics | changes.pop("metrics", {})))
     pyarrow.parquet.write_table(changes.pop("table", lambda table: table)(table), folder / "predictions.parquet")
@@ -65,7 +62,7 @@ def run(compose, folder: pathlib.Path, evaluations: list[str], *words: str) -> d
 
 
 def test_what_is_written(compose, tmp_path, three, capsys):
-    gist = run(compose, tmp_path, three, "floors.rmse_mean=0.1")
+    gist = run(compose, tmp_path, three, "floors.rmse_expected=0.1")
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == gist
     curve = json.loads((tmp_path / "out/learning_curve.json").read_text())
     assert gist["num_train_bins"] == [993, 1994, 4021]
@@ -75,20 +72,20 @@ def test_what_is_written(compose, tmp_path, three, capsys):
     expected = numpy.array(table["probabilities"].to_pylist()) @ [1, 2, 3]
     first = {metric: measured["points"][0] for metric, measured in curve["metrics"].items()}
     assert first["accuracy"]["value"] == pytest.approx(accuracy_score(table["count"], table["predicted"]))
-    assert first["rmse_mean"]["value"] == pytest.approx(root_mean_squared_error(table["count"], expected))
+    assert first["rmse_expected"]["value"] == pytest.approx(root_mean_squared_error(table["count"], expected))
     for metric, measured in curve["metrics"].items():
         for point in measured["points"]:
             assert point["low"] < point["value"] < point["high"]
-        asked = gist[f"test/{metric} at 10000"]
+        asked = gist[f"{metric} at 10000"]
         assert asked["low"] < asked["value"] < asked["high"]
-        lasts = [form["foretold"][-1]["value"] for form in measured["forms"]]
+        lasts = [form["predicted"][-1]["value"] for form in measured["forms"]]
         zero, floor, endless = lasts if metric == "accuracy" else [-value for value in lasts]
         assert floor < zero < endless
     assert "<h1>What more training bins bring, from 993 to 4,021</h1>" in pathlib.Path(gist["report"]).read_text()
 
 
 def test_the_order_of_the_evaluations_does_not_matter(compose, tmp_path, three):
-    words = ["floors.rmse_mean=0.1"]
+    words = ["floors.rmse_expected=0.1"]
     assert run(compose, tmp_path, three, *words) == run(compose, tmp_path, three[::-1], *words)
 
 
@@ -110,13 +107,13 @@ def test_an_evaluation_that_does_not_fit_is_refused(compose, tmp_path, three, ch
     [
         (["evaluations=[]"], r"evaluations=\[\], but two or more"),
         (["predict_at=[0]"], r"predict_at=\[0\] holds \[0\]"),
-        (["floors.rmse_mean=-1"], r"floors=.*each with an error of 0 or more"),
+        (["floors.rmse_expected=-1"], r"floors=.*each with an error of 0 or more"),
         (["floors.accuracy=0.99"], r"floors\.accuracy=0\.99 is not below .* type floors\.accuracy="),
     ],
 )
 def test_words_that_do_not_fit_are_refused(compose, tmp_path, three, words, message):
     with pytest.raises(ValueError, match=message):
-        run(compose, tmp_path, three, "floors.rmse_mean=0.1", *words)
+        run(compose, tmp_path, three, "floors.rmse_expected=0.1", *words)
 
 
 def test_help_shows_the_sweep_and_waits_for_no_torch(tmp_path):

@@ -134,7 +134,7 @@ def test_a_side_without_a_bin_is_told_but_not_of_an_outside_test_set(source, tmp
     words = [quoted("source", source), "list=all"]
     prepare(compose("prepare", *words, f"root={tmp_path / 'root'}"))  # twelve ids are of one block
     assert "Note: there is no bin in " in capsys.readouterr().out
-    prepare(compose("prepare", *words, f"root={tmp_path / 'outside'}", "split=none"))
+    prepare(compose("prepare", *words, f"root={tmp_path / 'outside'}", "split_rule=none"))
     assert "Note" not in capsys.readouterr().out
 
 

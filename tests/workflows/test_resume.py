@@ -124,7 +124,7 @@ class Training:
         checkpoint = self.checkpoint(max(key for key in keys if key.startswith("step-")))
         history = read_history(self.folder)
         losses = [(row["step"], row["train/loss"]) for row in history if "train/loss" in row]
-        valid = [(row["step"], row["valid/loss"], row["valid/rmse_mean"]) for row in history if "valid/loss" in row]
+        valid = [(row["step"], row["valid/loss"], row["valid/rmse_expected"]) for row in history if "valid/loss" in row]
         return checkpoint, losses, valid
 
 

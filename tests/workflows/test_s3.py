@@ -45,10 +45,10 @@ def test_prepare_train_and_evaluate_in_s3(s3_root, compose, tmp_path, capsys):
 
     words = ["checkpoint=s3://bins/run/checkpoints/best.ckpt", f"output_dir={tmp_path / 'evaluation'}"]
     evaluate(compose("evaluate", *words, "num_workers=0", "limit=10"))
-    gist = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert gist["num_images"] == 10
-    report = Path(gist["report"]).read_text(encoding="utf-8")
-    assert f"{gist['test/accuracy']:.0%}".rstrip("%") in report and "Learning curves" in report
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["num_images"] == 10
+    report = Path(summary["report"]).read_text(encoding="utf-8")
+    assert f"{summary['accuracy']:.0%}".rstrip("%") in report and "Learning curves" in report
 
 
 def test_a_run_is_resumed_from_its_checkpoint_in_s3_on_another_machine(s3_root, compose, tmp_path, monkeypatch):

@@ -115,10 +115,10 @@ def test_the_mean_of_the_weights_is_what_is_validated_kept_and_evaluated(trained
 
     path = run / "checkpoints/best.ckpt"
     assert torch.equal(load_counter(str(path))[0].state_dict()["backbone.fc.weight"], kept["backbone.fc.weight"])
-    words = [f"checkpoint={path}", f"output_dir={run / 'evaluation'}", "side=valid", "limit=40", "num_workers=0"]
+    words = [f"checkpoint={path}", f"output_dir={run / 'evaluation'}", "split=valid", "limit=40", "num_workers=0"]
     said = evaluate(compose("evaluate", *words, "accelerator=cpu"))
     logged = json.loads((run / "metrics.json").read_text())
-    assert said["test/rmse_mean"] == pytest.approx(logged["valid/rmse_mean"], rel=1e-4)
+    assert said["rmse_expected"] == pytest.approx(logged["valid/rmse_expected"], rel=1e-4)
 
 
 class Compiled:

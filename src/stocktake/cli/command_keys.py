@@ -1,6 +1,7 @@
 """Rules of the keys of the commands in scripts/; those of a training are in training_keys.py."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from stocktake.cli.rules import (
     ACCELERATOR,
@@ -34,16 +35,18 @@ class Inputs:
     Attributes:
         rules: Of every key.
         first: The key that a bare word means, such as the picture in `predict.py bin.jpg`.
+        former: Keys of before, by what they are called now.
     """
 
     rules: dict[str, Rule]
     first: str
+    former: Mapping[str, str] = field(default_factory=dict)
 
 
 EVALUATE = {
     "checkpoint": text(CHECKPOINT),
     "root": text("data/abid", None),
-    "side": choice("test", "valid", "train", "all"),
+    "split": choice("test", "valid", "train", "all"),
     "limit": LIMIT,
     "output_dir": text("runs/demo/evaluation", None),
     "flip_tta": switch(example=False),
@@ -108,7 +111,7 @@ LEARNING_CURVE = {
     "output_dir": text("learning-curve"),
     "predict_at": list_of(whole(1), [10000], least=1),
     "floors.accuracy": number(0, 1, example=0.4),
-    "floors.rmse_mean": number(0, example=0.7),
+    "floors.rmse_expected": number(0, example=0.7),
     "published_as": text("counts 0 to 5"),
     "published": list_of(map_of(number(0, example=0.35), {}), [{"num_train_bins": 10000, "accuracy": 0.35}]),
 }
@@ -139,13 +142,13 @@ SERVE = {
 COMMANDS = {
     "train": Inputs(TRAIN, "experiment"),
     "tune": Inputs(TUNE, "experiment"),
-    "evaluate": Inputs(EVALUATE | STORAGE, "checkpoint"),
+    "evaluate": Inputs(EVALUATE | STORAGE, "checkpoint", {"side": "split"}),
     "ensemble": Inputs(ENSEMBLE | STORAGE, "checkpoints"),
     "export": Inputs(EXPORT | STORAGE, "checkpoint"),
     "predict": Inputs(PREDICT | STORAGE, "images"),
     "prepare": Inputs(PREPARE | SPLIT | STORAGE, "source"),
     "compare": Inputs(COMPARE | STORAGE, "evaluations"),
-    "learning_curve": Inputs(LEARNING_CURVE | STORAGE, "evaluations"),
+    "learning_curve": Inputs(LEARNING_CURVE | STORAGE, "evaluations", {"floors.rmse_mean": "floors.rmse_expected"}),
     "rehearse": Inputs(REHEARSE, "experiment"),
     "serve": Inputs(SERVE | STORAGE, "model"),
     "doctor": Inputs({"network": switch(example=False)}, "network"),

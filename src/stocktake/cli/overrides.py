@@ -186,6 +186,8 @@ def _composed_of_what_can_be(config_name: str, typed: Sequence[str]) -> DictConf
 
 
 def _no_such_key(key: str, value: Any, config: DictConfig, inputs: Inputs, groups: dict[str, list[str]]) -> str:
+    if now := inputs.former.get(key):
+        return f"{override(key, value)}: {key} is called {now} now. Type {override(now, value)}"
     if key in inputs.rules or key in groups:
         return f"{override(key, value)}: {key} is no part of this choice of parts. Type +{override(key, value)}"
     if key.startswith("hydra."):

@@ -21,9 +21,9 @@ from stocktake.cli.rules import (
     under,
     whole,
 )
+from stocktake.metrics.table import LOGGED
 
-SCORES = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "within_one", "mae", "rmse", "rmse_mean")
-METRICS = (*(f"valid/{name}" for name in (*SCORES, "loss", "ece")), "train/loss")
+METRICS = (*(f"valid/{name}" for name in LOGGED), "train/loss")
 SHARE, MAYBE = number(0, 1, example=0.5), switch(None, example=False)
 BATCHES = either(whole(0, example=10), number(0, 1, example=0.5), choice(None))
 SCALAR = either(text("value"), number(None, example=1), switch(), choice(""))

@@ -110,8 +110,14 @@ class BinDataModule(LightningDataModule):
         """Returns the manifest's rows of a split (`train`, `valid`, `test` or `all`), as many as are asked for."""
         return self.manifest.side(split, self.limit, self.counts, self.num_train_bins, self.seed)
 
-    def loader(self, split: str, shuffle: bool = False, augment: Augment | None = None) -> DataLoader:
-        """Returns this rank's batches of a split (`train`, `valid`, `test` or `all`)."""
+    def loader(
+        self, split: str, shuffle: bool = False, augment: Augment | None = None, resize: Resize | None = None
+    ) -> DataLoader:
+        """Returns this rank's batches of a split (`train`, `valid`, `test` or `all`).
+
+        Args:
+            resize: To another size than the network sees.
+        """
         rows = self.rows(split)
         cache = None
         if self.cache_dir is not None:
@@ -128,7 +134,12 @@ class BinDataModule(LightningDataModule):
         )
         return BatchLoader(
             ObjectImages(
-                self.root, rows, self.train_resize if shuffle else self.resize, augment, self.seed, cache=cache
+                self.root,
+                rows,
+                resize or (self.train_resize if shuffle else self.resize),
+                augment,
+                self.seed,
+                cache=cache,
             ),
             sampler=sampler,
             batch_size=None,  # the sampler's plans are whole batches

@@ -51,7 +51,7 @@ class SplitRule:
 
     def __post_init__(self):
         if self.rule not in ("grouped", "none", "random"):
-            raise SplitError(f"split.rule={self.rule!r} is none of grouped, none, random; type split=grouped.")
+            raise SplitError(f"split.rule={self.rule!r} is none of grouped, none, random; type split_rule=grouped.")
         if type(self.block) is not int or self.block < 1:
             raise SplitError(f"split.block={self.block!r} must be a whole number, at least 1; 30 suits Amazon's bins.")
         if type(self.seed) is not int:
@@ -75,7 +75,7 @@ class SplitRule:
                 return image_id
             raise SplitError(
                 f"image id {image_id!r} is not a string of digits, so it has no neighbours to group by; type "
-                "split=none to make a test set of such images, or split=random, or list them in a CSV with a group."
+                "split_rule=none to make a test set of such images, or split_rule=random, or list them in a CSV with a group."
             )
         return f"{len(image_id)}-{int(image_id) // self.block}"
 

@@ -1,43 +1,58 @@
-"""How well the counts are told: every figure of metrics.json about them, with its interval."""
+"""How well the counts are predicted: every figure of metrics.json about them, with its interval."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy
 from numpy import ndarray
 
-from stocktake.metrics.counts import SCALARS, bootstrap, group_errors, share_interval, summarise
+from stocktake.evaluation.evaluation_result import Baseline, CountScores, Estimates
+from stocktake.metrics.bootstrap import percentile_interval, share_interval
+from stocktake.metrics.counts import bootstrap_samples, group_errors, summarize
+from stocktake.metrics.estimate import Estimate
+from stocktake.metrics.table import COUNT_METRICS, METRICS, PER_COUNT_METRICS
 
-PER_COUNT = ("precision", "recall", "f1")
 MEANS = ("macro_precision", "macro_recall", "macro_f1")
 
 
-def measure(recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str], counts_K: ndarray) -> dict[str, Any]:
-    """Returns the part of metrics.json that is measured: every value with its 95 % interval.
+@dataclass(frozen=True)
+class MeasuredCounts:
+    """The part of an EvaluationResult that comes from the predicted counts."""
+
+    metrics: Estimates
+    per_count: dict[int, CountScores]
+    confusion_matrix: list[list[int]]
+
+
+def measure(
+    labels_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str] | ndarray, counts_K: ndarray
+) -> MeasuredCounts:
+    """Returns what is measured, every value with its 95 % interval.
 
     Args:
-        recorded_N: The record's count of every image, as its position among the K counts.
+        labels_N: The record's count of every image, as its position among the K counts.
         probabilities_NK: P(count) of every image.
         groups: The block of neighbouring bins that every image is in; whole blocks are resampled.
     """
-    confusion_GKK, squared_error_G = group_errors(recorded_N, probabilities_NK, groups, counts_K)
-    values = summarise(confusion_GKK.sum(0), squared_error_G.sum(), counts_K)
-    spans = interval_of_all_alike(values, confusion_GKK, bootstrap(confusion_GKK, squared_error_G, counts_K), counts_K)
+    confusion_GKK, squared_error_G = group_errors(labels_N, probabilities_NK, groups, counts_K)
+    values = summarize(confusion_GKK.sum(0), squared_error_G.sum(), counts_K)
+    samples = bootstrap_samples(confusion_GKK, squared_error_G, counts_K)
+    drawn = {name: percentile_interval(values_S) for name, values_S in samples.items()}
+    spans = interval_of_all_alike(values, confusion_GKK, drawn, counts_K)
 
-    def estimate(name: str, *position: int) -> dict[str, float | None]:
+    def estimate(name: str, *position: int) -> Estimate:
         low, high = spans[name]
-        numbers = {"value": values[name][position], "low": low[position], "high": high[position]}
-        return {key: None if numpy.isnan(number) else float(number) for key, number in numbers.items()}
+        return METRICS[name].estimate(values[name][position], low[position], high[position])
 
     confusion_KK = confusion_GKK.sum(0)
-    return {
-        **{f"test/{name}": estimate(name) for name in SCALARS},
-        "per_count": {
-            str(count): {name: estimate(name, k) for name in PER_COUNT} | {"num_images": int(confusion_KK[k].sum())}
+    return MeasuredCounts(
+        metrics={name: estimate(name) for name in COUNT_METRICS},
+        per_count={
+            int(count): CountScores(int(confusion_KK[k].sum()), {name: estimate(name, k) for name in PER_COUNT_METRICS})
             for k, count in enumerate(counts_K)
         },
-        "confusion_matrix": confusion_KK.tolist(),
-    }
+        confusion_matrix=confusion_KK.tolist(),
+    )
 
 
 def interval_of_all_alike(
@@ -49,7 +64,7 @@ def interval_of_all_alike(
     from, and its interval would end at the value itself.
 
     Args:
-        values: What `summarise` says of all groups together.
+        values: What `summarize` says of all groups together.
         confusion_GKK: Of each of G groups.
         spans: The bootstrap's interval of each.
         counts_K: The K counts.
@@ -79,11 +94,8 @@ def interval_of_all_alike(
     return widened
 
 
-def measure_majority(recorded_N: ndarray, groups: Sequence[str], counts_K: ndarray) -> dict[str, Any]:
+def measure_majority(labels_N: ndarray, groups: Sequence[str], counts_K: ndarray) -> Baseline:
     """Returns the metrics of always saying the most frequent count."""
-    most_frequent = int(numpy.bincount(recorded_N).argmax())
-    certain_NK = numpy.tile(numpy.eye(len(counts_K))[most_frequent], (len(recorded_N), 1))
-    metrics = measure(recorded_N, certain_NK, groups, counts_K)
-    return {"count": int(counts_K[most_frequent])} | {
-        name: metrics[name] for name in metrics if name.startswith("test/")
-    }
+    most_frequent = int(numpy.bincount(labels_N).argmax())
+    certain_NK = numpy.tile(numpy.eye(len(counts_K))[most_frequent], (len(labels_N), 1))
+    return Baseline(measure(labels_N, certain_NK, groups, counts_K).metrics, int(counts_K[most_frequent]))

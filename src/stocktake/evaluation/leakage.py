@@ -1,36 +1,28 @@
 """What a model has seen of the bins that it is measured on, and of their kind."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow
 
-from stocktake.data.identity import DataIdentity
-from stocktake.data.manifest import Manifest
+from stocktake.checkpoints import Checkpoint
+from stocktake.data.datamodule import BinDataModule
+from stocktake.data.manifest import Manifest, ManifestError
 from stocktake.evaluation.image_statistics import are_drawn
-from stocktake.storage import Folder, join_url
+from stocktake.evaluation.subject import Subject
+from stocktake.storage import Folder, StorageOptions, join_url
 
 
-def measure_leakage(
-    trained_on: DataIdentity | None,
-    train_data: Mapping[str, Any],
-    manifest: Manifest,
-    root: Folder,
-    rows: pyarrow.Table,
-) -> dict[str, Any]:
-    """Returns the part of metrics.json about what the model has seen.
-
-    `leakage` is the number of the rows that it was trained on, `train_manifest_sha256` that of the dataset of its
-    training, both None where its checkpoint does not say. `synthetic` is whether the bins are drawn ones, and
-    `trained_on_synthetic` whether those were that it was trained on.
+def describe_subject(checkpoint: Checkpoint, datamodule: BinDataModule, split: str, rows: pyarrow.Table) -> Subject:
+    """Returns which model is measured on which bins, and what it has seen of them.
 
     Args:
-        trained_on: What the checkpoint says of its training data.
-        train_data: The part `data` of the run's configuration.
-        manifest: Of the bins that are measured.
-        root: Their dataset root.
-        rows: Those of the manifest that are measured.
+        datamodule: Of the bins that are measured.
+        rows: Those of its manifest that are measured.
     """
+    trained_on, manifest, root = checkpoint.data, datamodule.manifest, datamodule.root
+    train_data = checkpoint.config["data"]
     synthetic = are_drawn(manifest, root)
     if trained_on is None:
         was_drawn = str(train_data.get("_target_", "")).endswith("SyntheticBinDataModule")
@@ -38,9 +30,32 @@ def measure_leakage(
         was_drawn = synthetic
     else:
         was_drawn = trained_on.source == join_url(Folder(train_data["root"]).url, "source")
-    return {
-        "leakage": None if trained_on is None else trained_on.num_seen(manifest, rows),
-        "train_manifest_sha256": None if trained_on is None else trained_on.manifest_sha256,
-        "synthetic": synthetic,
-        "trained_on_synthetic": was_drawn,
-    }
+    return Subject(
+        checkpoint=checkpoint.place,
+        checkpoint_sha256=checkpoint.sha256,
+        root=root.url,
+        split=split,
+        num_images=rows.num_rows,
+        manifest_sha256=manifest.sha256,
+        leakage=None if trained_on is None else trained_on.num_seen(manifest, rows),
+        train_manifest_sha256=None if trained_on is None else trained_on.manifest_sha256,
+        synthetic=synthetic,
+        trained_on_synthetic=was_drawn,
+    )
+
+
+def count_train_bins(checkpoint: Checkpoint, storage: StorageOptions) -> int | None:
+    """Returns on how many bins a model was trained, or None (and says why) where that is not known.
+
+    It is what the checkpoint says; old ones leave it to be counted in the root, which may have been split anew.
+    """
+    if checkpoint.data is not None:
+        return checkpoint.data.num_train_bins
+    data: Mapping[str, Any] = checkpoint.config["data"]
+    # A run from before num_train_bins was a key saw all bins.
+    chosen = {name: data.get(name) for name in ("limit", "counts", "num_train_bins")}
+    try:
+        return Manifest.read(Folder(data["root"], storage)).side("train", **chosen, seed=data["seed"]).num_rows
+    except (ManifestError, OSError) as error:
+        print(f"On how many bins it was trained is not known: {error}", file=sys.stderr)
+        return None

@@ -1,9 +1,12 @@
 """What a model says of every image of a split."""
 
+from typing import cast
+
 import torch
 from numpy import ndarray
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import RichProgressBar
+from torch import Tensor
 
 from stocktake.data.datamodule import BinDataModule
 from stocktake.hardware import require_accelerator
@@ -28,10 +31,10 @@ def predict_split(
     trainer = Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=precision,
+        precision=precision,  # pyright: ignore[reportArgumentType]: Lightning itself refuses other words
         logger=False,
         enable_model_summary=False,
         callbacks=[RichProgressBar()],
     )
-    batches = trainer.predict(model, datamodule.loader(split))
+    batches = cast(list[dict[str, Tensor]], trainer.predict(model, datamodule.loader(split)))
     return torch.cat([batch[part] for batch in batches]).cpu().double().numpy()  # MPS has no float64

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy
 from numpy import ndarray
 
 from stocktake.data.manifest import Manifest
+from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.files import GROUP, probabilities, read_metrics, read_predictions
+from stocktake.evaluation.subject import Subject
 from stocktake.s3 import StorageError
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url
@@ -28,18 +29,18 @@ class Evaluation:
 
     Attributes:
         url: The folder.
-        metrics: The content of metrics.json.
+        result: The content of metrics.json.
         image_ids: Of the N images.
         groups: The block of neighbouring bins that each is in.
-        recorded_N: The record's count, as its position among the K counts.
+        labels_N: The record's count, as its position among the K counts.
         probabilities_NK: P(count), as the model gave it.
     """
 
     url: str
-    metrics: dict[str, Any]
+    result: EvaluationResult
     image_ids: list[str]
     groups: list[str]
-    recorded_N: ndarray
+    labels_N: ndarray
     probabilities_NK: ndarray
 
     @classmethod
@@ -54,10 +55,11 @@ class Evaluation:
         again = f"Evaluate again: {command('scripts/evaluate.py', {'checkpoint': '...'})}"
         key = METRICS_KEY
         try:
-            metrics = read_metrics(folder.read(key))
-            again = f"Evaluate again: {command('scripts/evaluate.py', {'checkpoint': metrics['checkpoint']})}"
+            result = read_metrics(folder.read(key))
+            subject = result.subject
+            again = f"Evaluate again: {command('scripts/evaluate.py', {'checkpoint': subject.checkpoint})}"
             key = PREDICTIONS_KEY
-            table = read_predictions(folder.read(key), metrics)
+            table = read_predictions(folder.read(key), result)
         except FileNotFoundError:
             raise EvaluationError(f"There is no {key} in {folder.url}, so it is no whole evaluation. {again}") from None
         except StorageError:
@@ -66,20 +68,21 @@ class Evaluation:
             raise EvaluationError(f"{key} in {folder.url} {error}. {again}") from None
         image_ids = table["image_id"].to_pylist()
         known = GROUP in table.column_names
-        counts_K, recorded = numpy.array(metrics["counts"]), table["count"].to_numpy()
+        counts_K, recorded = numpy.array(result.counts), table["count"].to_numpy()
         evaluation = cls(
             folder.url,
-            metrics,
+            result,
             image_ids,
-            table[GROUP].to_pylist() if known else _groups_of_root(folder.url, metrics, image_ids, storage, again),
+            table[GROUP].to_pylist() if known else _groups_of_root(folder.url, subject, image_ids, storage, again),
             numpy.searchsorted(counts_K, recorded),
             probabilities(table),
         )
         exact = float((counts_K[evaluation.probabilities_NK.argmax(1)] == recorded).mean())
-        if len(image_ids) != metrics["num_images"] or abs(exact - metrics["test/accuracy"]["value"]) > 1e-9:
+        accuracy = result.metrics["accuracy"].value or 0.0
+        if len(image_ids) != subject.num_images or abs(exact - accuracy) > 1e-9:
             raise EvaluationError(
-                f"{METRICS_KEY} in {folder.url} is about {metrics['num_images']} bins with an accuracy of "
-                f"{metrics['test/accuracy']['value']:.4f}, {PREDICTIONS_KEY} about {len(image_ids)} with {exact:.4f}: "
+                f"{METRICS_KEY} in {folder.url} is about {subject.num_images} bins with an accuracy of "
+                f"{accuracy:.4f}, {PREDICTIONS_KEY} about {len(image_ids)} with {exact:.4f}: "
                 f"they are not of one evaluation. {again}"
             )
         return evaluation
@@ -87,32 +90,32 @@ class Evaluation:
     @property
     def hits_N(self) -> ndarray:
         """Whether the most likely count is the record's, bool."""
-        return self.probabilities_NK.argmax(1) == self.recorded_N
+        return self.probabilities_NK.argmax(1) == self.labels_N
 
     def require_same_bins(self, other: "Evaluation") -> None:
         """
         Raises:
             EvaluationError: The other is of other bins, or of the same in other blocks.
         """
-        for key, cure in (
-            ("counts", "Compare models that tell the same counts apart"),
-            ("split", f"Evaluate again with side={self.metrics['split']}"),
-            ("manifest_sha256", f"Evaluate again with root={self.metrics['root']}"),
+        own, others = self.result.subject, other.result.subject
+        for key, mine, theirs, hint in (
+            ("counts", self.result.counts, other.result.counts, "Compare models that tell the same counts apart"),
+            ("split", own.split, others.split, f"Evaluate again with split={own.split}"),
+            ("manifest_sha256", own.manifest_sha256, others.manifest_sha256, f"Evaluate again with root={own.root}"),
         ):
-            mine, others = self.metrics[key], other.metrics[key]
-            if mine != others:
-                raise EvaluationError(f"{key} is {mine} in {self.url} and {others} in {other.url}. {cure}.")
+            if mine != theirs:
+                raise EvaluationError(f"{key} is {mine} in {self.url} and {theirs} in {other.url}. {hint}.")
         lacking, added = set(self.image_ids) - set(other.image_ids), set(other.image_ids) - set(self.image_ids)
         if lacking or added:
             raise EvaluationError(
                 f"{other.url} is of other bins than {self.url}: {_name(lacking)} are missing, {_name(added)} are more. "
-                "Evaluate both again with one root, side and limit."
+                "Evaluate both again with one root, split and limit."
             )
-        for what, mine, others in (
-            ("other records", self.recorded_N.tolist(), other.recorded_N.tolist()),
+        for what, mine, theirs in (
+            ("other records", self.labels_N.tolist(), other.labels_N.tolist()),
             ("other blocks", self.groups, other.groups),
         ):
-            differing = [name for name, a, b in zip(self.image_ids, mine, others, strict=True) if a != b]
+            differing = [name for name, a, b in zip(self.image_ids, mine, theirs, strict=True) if a != b]
             if differing:
                 raise EvaluationError(
                     f"{other.url} has {what} than {self.url} for {_name(differing)}. Evaluate both again."
@@ -173,15 +176,15 @@ def _advice(folder: Folder) -> str:
 
 
 def _groups_of_root(
-    url: str, metrics: dict[str, Any], image_ids: Sequence[str], storage: StorageOptions, again: str
+    url: str, subject: Subject, image_ids: Sequence[str], storage: StorageOptions, again: str
 ) -> list[str]:
     """Returns the blocks of an evaluation written before predictions.parquet held them, from its dataset root."""
-    needed = f"{PREDICTIONS_KEY} in {url} has no column `group`, and its dataset root {metrics['root']}"
+    needed = f"{PREDICTIONS_KEY} in {url} has no column `group`, and its dataset root {subject.root}"
     try:
-        manifest = Manifest.read(Folder(metrics["root"], storage))
+        manifest = Manifest.read(Folder(subject.root, storage))
     except (ValueError, OSError) as error:
         raise EvaluationError(f"{needed} cannot be asked: {error} {again}") from error
-    if manifest.sha256 != metrics["manifest_sha256"]:
+    if manifest.sha256 != subject.manifest_sha256:
         raise EvaluationError(f"{needed} has changed since. {again}")
     rows = manifest.table.select(["image_id", "group"]).to_pylist()
     group_of = {row["image_id"]: row["group"] for row in rows}

@@ -4,62 +4,58 @@ Axes: N images, K counts in rising order.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy
 from numpy import ndarray
 
 from stocktake.evaluation.count_metrics import measure
+from stocktake.evaluation.evaluation_result import Estimates, Slice
+from stocktake.metrics.estimate import Estimate
 
 NUM_SLICES = 4
-UNKNOWN = {"value": None, "low": None, "high": None}
+UNKNOWN = {"accuracy": Estimate(None), "mae": Estimate(None, is_share=False)}
 
 
 def measure_slices(
     columns: Mapping[str, ndarray],
-    recorded_N: ndarray,
+    labels_N: ndarray,
     probabilities_NK: ndarray,
     groups: Sequence[str],
     counts_K: ndarray,
-) -> dict[str, list[dict[str, Any]]]:
-    """Returns the part of metrics.json about slices: for each column a list of its slices, from low values to high.
-
-    A slice has `from` and `to` (its least and greatest value), `num_images`, `mean_count` of the records, `accuracy`
-    and `mae` with their 95 % intervals, and `rest_accuracy`, that of the column's other images.
+) -> dict[str, list[Slice]]:
+    """Returns for each column its slices, from low values to high.
 
     Args:
         columns: What to slice by, of shape (N,) each; NaN where it is not known, and such an image is in no slice. A
             column of which nothing is known is left out.
-        recorded_N: The record's count of every image, as its position among the K counts.
+        labels_N: The record's count of every image, as its position among the K counts.
         probabilities_NK: P(count) of every image.
         groups: The block of neighbouring bins that every image is in; whole blocks are resampled.
     """
     groups_N = numpy.asarray(groups)
 
-    def measured(is_in_N: ndarray) -> dict[str, Any]:
+    def measured(is_in_N: ndarray) -> Estimates:
         if not is_in_N.any():
-            return {"test/accuracy": UNKNOWN, "test/mae": UNKNOWN}
-        return measure(recorded_N[is_in_N], probabilities_NK[is_in_N], groups_N[is_in_N], counts_K)
+            return UNKNOWN
+        return measure(labels_N[is_in_N], probabilities_NK[is_in_N], groups_N[is_in_N], counts_K).metrics
 
-    slices = {}
+    slices: dict[str, list[Slice]] = {}
     for name, values_N in columns.items():
         slice_N = cut_into_slices(values_N)
-        slices[name] = []
         for number in range(slice_N.max() + 1):
             is_in_N = slice_N == number
             metrics, rest = measured(is_in_N), measured((slice_N >= 0) & ~is_in_N)
-            slices[name].append(
-                {
-                    "from": float(values_N[is_in_N].min()),
-                    "to": float(values_N[is_in_N].max()),
-                    "num_images": int(is_in_N.sum()),
-                    "mean_count": float(counts_K[recorded_N[is_in_N]].mean()),
-                    "accuracy": metrics["test/accuracy"],
-                    "mae": metrics["test/mae"],
-                    "rest_accuracy": rest["test/accuracy"],
-                }
+            one = Slice(
+                start=float(values_N[is_in_N].min()),
+                end=float(values_N[is_in_N].max()),
+                num_images=int(is_in_N.sum()),
+                mean_count=float(counts_K[labels_N[is_in_N]].mean()),
+                accuracy=metrics["accuracy"],
+                mae=metrics["mae"],
+                rest_accuracy=rest["accuracy"],
             )
-    return {name: found for name, found in slices.items() if found}
+            slices.setdefault(name, []).append(one)
+    return slices
 
 
 def cut_into_slices(values_N: ndarray) -> ndarray:

@@ -19,7 +19,7 @@ NUM_BINS = 15  # as in Guo et al. 2017
 
 
 def apply_temperature(probabilities_NK: ndarray, temperature: float) -> ndarray:
-    """Returns P(count)^(1/T), renormalised, float64: above 1 softens, below 1 sharpens, the order of the counts stays.
+    """Returns P(count)^(1/T), renormalized, float64: above 1 softens, below 1 sharpens, the order of the counts stays.
 
     For a softmax head this is softmax(logits / T) (Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 9) of
     all counts that have a probability of at least 1e-12.
@@ -38,7 +38,7 @@ def fit_temperature(probabilities_NK: ndarray, classes_N: ndarray) -> float:
     """
     logs_NK = _logs(_checked_pair(probabilities_NK, classes_N))
     recorded = _at(logs_NK, classes_N).mean()
-    low, high = 0.05, 20.0
+    temperature, low, high = 1.0, 0.05, 20.0
     for _ in range(60):  # halved so often, the range is as narrow as a float can be
         temperature = math.sqrt(low * high)
         expected = (apply_temperature(probabilities_NK, temperature) * logs_NK).sum(1).mean()
@@ -113,9 +113,9 @@ def conformal_threshold(probabilities_NK: ndarray, classes_N: ndarray, coverage:
     for 0.9, 99 for 0.99) can promise nothing: the threshold is 0 then, and every set holds all counts.
     """
     _require(coverage=coverage)
-    recorded_N = _at(_checked_pair(probabilities_NK, classes_N), classes_N)
-    rank = conformal_rank(len(recorded_N), coverage)
-    return float(numpy.sort(recorded_N)[-rank]) if rank <= len(recorded_N) else 0.0
+    labels_N = _at(_checked_pair(probabilities_NK, classes_N), classes_N)
+    rank = conformal_rank(len(labels_N), coverage)
+    return float(numpy.sort(labels_N)[-rank]) if rank <= len(labels_N) else 0.0
 
 
 def conformal_rank(num_images: int, coverage: float) -> int:
@@ -134,14 +134,14 @@ def conformal_sets(probabilities_NK: ndarray, threshold: float) -> ndarray:
     return (probabilities_NK >= threshold) | most_likely_NK
 
 
-def mismatch_score(probabilities_NK: ndarray, recorded_N: ndarray) -> ndarray:
-    """Returns 1 - P(record), float64, by which bins are ranked for a recount; `recorded_N` as `classes_N`.
+def mismatch_score(probabilities_NK: ndarray, labels_N: ndarray) -> ndarray:
+    """Returns 1 - P(record), float64, by which bins are ranked for a recount; `labels_N` as `classes_N`.
 
     If a share r of the records is wrong, each equally likely to be any other count, Bayes' rule puts the odds of a
     wrong record at r / (1 - r) * (1 - P(record)) / ((K - 1) P(record)). Whatever r is, they rise with this score, so
     it ranks by the probability of an error. Temper first: T changes the order among images.
     """
-    return 1 - _at(_checked_pair(probabilities_NK, recorded_N, "recorded_N"), recorded_N)
+    return 1 - _at(_checked_pair(probabilities_NK, labels_N, "labels_N"), labels_N)
 
 
 @dataclass(frozen=True)

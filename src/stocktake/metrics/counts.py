@@ -1,19 +1,18 @@
-"""How well counts are told: all from a confusion matrix and the squared error of the expected count.
+"""How well counts are predicted: all from a confusion matrix and the squared error of the expected count.
 
 Axes: K counts in rising order; a matrix's rows are the records' counts, its columns the predicted ones. Any axes
 before these are carried along, so that thousands of bootstrap samples are one call.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import numpy
 from numpy import ndarray
 
-from stocktake.seeding import generator
+from stocktake.metrics.bootstrap import NUM_SAMPLES, draw_block_weights
 
 
-def summarise(confusion_KK: ndarray, squared_error: ndarray, counts_K: ndarray) -> dict[str, ndarray]:
+def summarize(confusion_KK: ndarray, squared_error: ndarray, counts_K: ndarray) -> dict[str, ndarray]:
     """Returns the metrics of a split.
 
     Args:
@@ -23,7 +22,7 @@ def summarise(confusion_KK: ndarray, squared_error: ndarray, counts_K: ndarray) 
 
     Returns:
         Of shape (...): `accuracy`, `macro_precision`, `macro_recall`, `macro_f1` (means over the counts that occur
-        in the records), `mae` and `rmse` of the most likely count, `rmse_mean` of the expected count,
+        in the records), `mae` and `rmse` of the most likely count, `rmse_expected` of the expected count,
         `within_one`. Of shape (..., K): `precision`, `recall`, `f1`; NaN where there is nothing to divide by.
     """
     confusion_KK = numpy.asarray(confusion_KK, dtype=float)
@@ -46,7 +45,7 @@ def summarise(confusion_KK: ndarray, squared_error: ndarray, counts_K: ndarray) 
             "macro_f1": macro(f1),
             "mae": (confusion_KK * distance_KK).sum((-2, -1)) / total,
             "rmse": numpy.sqrt((confusion_KK * distance_KK**2).sum((-2, -1)) / total),
-            "rmse_mean": numpy.sqrt(squared_error / total),
+            "rmse_expected": numpy.sqrt(squared_error / total),
             "within_one": (confusion_KK * (distance_KK <= 1)).sum((-2, -1)) / total,
             "precision": precision,
             "recall": recall,
@@ -54,98 +53,47 @@ def summarise(confusion_KK: ndarray, squared_error: ndarray, counts_K: ndarray) 
         }
 
 
-SCALARS = (
-    "accuracy",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "mae",
-    "rmse",
-    "rmse_mean",
-    "within_one",
-)
-
-
-def confusion_matrix(recorded_N: ndarray, predicted_N: ndarray, num_counts: int) -> ndarray:
+def confusion_matrix(labels_N: ndarray, predicted_N: ndarray, num_counts: int) -> ndarray:
     """Returns `confusion_KK`, int64, from positions among the K counts."""
-    return numpy.bincount(recorded_N * num_counts + predicted_N, minlength=num_counts**2).reshape(num_counts, -1)
+    return numpy.bincount(labels_N * num_counts + predicted_N, minlength=num_counts**2).reshape(num_counts, -1)
 
 
 def group_errors(
-    recorded_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str], counts_K: ndarray
+    labels_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str] | ndarray, counts_K: ndarray
 ) -> tuple[ndarray, ndarray]:
     """Returns `confusion_GKK` and `squared_error_G` of the G groups, in the order of their names.
 
     Args:
-        recorded_N: The record's count of every image, as its position among the K counts.
+        labels_N: The record's count of every image, as its position among the K counts.
         probabilities_NK: P(count) of every image; the most likely count is the predicted one.
         groups: The name of every image's group.
     """
     _, group_N, sizes_G = numpy.unique(numpy.asarray(groups), return_inverse=True, return_counts=True)
     rows_G = numpy.split(numpy.argsort(group_N, kind="stable"), sizes_G.cumsum()[:-1])
     predicted_N = probabilities_NK.argmax(1)
-    confusion_GKK = numpy.stack(
-        [confusion_matrix(recorded_N[rows], predicted_N[rows], len(counts_K)) for rows in rows_G]
-    )
-    squared_error_N = (probabilities_NK @ counts_K - counts_K[recorded_N]) ** 2
+    confusion_GKK = numpy.stack([confusion_matrix(labels_N[rows], predicted_N[rows], len(counts_K)) for rows in rows_G])
+    squared_error_N = (probabilities_NK @ counts_K - counts_K[labels_N]) ** 2
     return confusion_GKK, numpy.bincount(group_N, squared_error_N)
-
-
-def bootstrap(
-    confusion_GKK: ndarray, squared_error_G: ndarray, counts_K: ndarray
-) -> dict[str, tuple[ndarray, ndarray]]:
-    """Returns the 95 % interval of every metric of `summarise`, see `bootstrap_samples` and `percentile_interval`."""
-    samples = bootstrap_samples(confusion_GKK, squared_error_G, counts_K)
-    return {name: percentile_interval(values) for name, values in samples.items()}
 
 
 def bootstrap_samples(
     confusion_GKK: ndarray,
     squared_error_G: ndarray,
     counts_K: ndarray,
-    num_samples: int = 2000,
+    num_samples: int = NUM_SAMPLES,
     seed: int = 0,
 ) -> dict[str, ndarray]:
-    """Returns every metric of `summarise` on S samples, each of whole groups of images drawn with replacement.
+    """Returns every metric of `summarize` on S samples of the groups, see bootstrap.py.
 
-    Images of one group (a block of neighbouring bins) are alike, so it is the groups that are drawn. As many groups
-    and the same seed give the same draws: samples of two models on the same groups are paired, and their difference
-    is what the two would differ by on other groups. NaN where a single group leaves nothing to resample.
+    NaN where a single group leaves nothing to resample.
 
     Args:
         confusion_GKK: The confusion matrix of each of G groups.
-        squared_error_G: The squared error of each, as in `summarise`.
+        squared_error_G: The squared error of each, as in `summarize`.
     """
     num_groups = len(confusion_GKK)
-    weights_SG = generator("bootstrap", seed).multinomial(num_groups, [1 / num_groups] * num_groups, num_samples)
-    samples = summarise(numpy.tensordot(weights_SG, confusion_GKK, 1), weights_SG @ squared_error_G, counts_K)
+    weights_SG = draw_block_weights(num_groups, "bootstrap", seed, num_samples=num_samples)
+    samples = summarize(numpy.tensordot(weights_SG, confusion_GKK, 1), weights_SG @ squared_error_G, counts_K)
     if num_groups < 2:
         return {name: numpy.full_like(values, numpy.nan) for name, values in samples.items()}
     return samples
-
-
-def percentile_interval(samples: ndarray) -> tuple[ndarray, ndarray]:
-    """Returns the 2.5th and the 97.5th percentile of the samples along the first axis.
-
-    Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13. A sample that is NaN has no say.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a count that no sample predicts has no percentile
-        low, high = numpy.nanpercentile(samples, [2.5, 97.5], axis=0)
-    return low, high
-
-
-def share_interval(share: float, num_groups: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share that is the same in all of so many groups, where resampling shows nothing.
-
-    Of none, or of all: what Clopper & Pearson 1934, The use of confidence or fiducial limits illustrated in the case
-    of the binomial, say exactly. Between: Wilson 1927, Probable inference, the law of succession, and statistical
-    inference. Images of one group are alike, so a group is one trial, however many images it has.
-    """
-    if share in (0, 1):
-        margin = 1 - 0.025 ** (1 / num_groups)
-        return (0.0, margin) if share == 0 else (1 - margin, 1.0)
-    square = 1.959963984540054**2 / num_groups  # of the normal distribution's 97.5th percentile
-    centre = (share + square / 2) / (1 + square)
-    half = numpy.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
-    return float(centre - half), float(centre + half)

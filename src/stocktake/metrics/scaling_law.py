@@ -1,4 +1,4 @@
-"""How an error falls with the number of training bins: three forms of two parameters, and what each foretells.
+"""How an error falls with the number of training bins: three forms of two parameters, and what each predicts.
 
 Axes: P evaluations (points of the curve), G blocks of test bins, S bootstrap samples, X sizes that are asked about.
 """
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy
 from numpy import ndarray
 
+from stocktake.metrics.bootstrap import draw_block_weights, percentile_interval
 from stocktake.seeding import generator
 
-NUM_SAMPLES = 2000
 FEWEST_SIZES = 3  # two would be met exactly by any form, and leave nothing to judge it by
 
 
@@ -65,14 +65,13 @@ class Curve:
 
 
 def resample_errors(hits_PG: ndarray, squared_errors_PG: ndarray, num_images_G: ndarray) -> dict[str, ndarray]:
-    """Returns `accuracy` (as 1 - accuracy) and `rmse_mean` on S samples of the test blocks, each of shape (S, P).
+    """Returns `accuracy` (as 1 - accuracy) and `rmse_expected` on S samples of the test blocks, each of shape (S, P).
 
     Whole blocks are drawn with replacement, the same ones for all evaluations: they share the test bins, so much of
     what another draw would change, it would change in all of them.
     """
     num_blocks = len(num_images_G)
-    chance = generator("learning curve", "blocks", num_blocks)
-    weights_SG = chance.multinomial(num_blocks, [1 / num_blocks] * num_blocks, NUM_SAMPLES)
+    weights_SG = draw_block_weights(num_blocks, "learning curve", "blocks", num_blocks)
     return block_errors(hits_PG, squared_errors_PG, num_images_G, weights_SG)
 
 
@@ -83,7 +82,7 @@ def block_errors(
     total_S1 = (weights_SG @ num_images_G)[:, None]
     return {
         "accuracy": 1 - weights_SG @ hits_PG.T / total_S1,
-        "rmse_mean": numpy.sqrt(weights_SG @ squared_errors_PG.T / total_S1),
+        "rmse_expected": numpy.sqrt(weights_SG @ squared_errors_PG.T / total_S1),
     }
 
 
@@ -96,7 +95,7 @@ def fit_curve(
         sizes_P: Training bins of each evaluation; of at least 3 different sizes.
         errors_P: Its error, above the form's floor.
         errors_SP: The same on resampled blocks of test bins.
-        asked_X: Numbers of training bins to foretell the error for.
+        asked_X: Numbers of training bins to predict the error for.
         highest: The largest error that there can be; the smallest is 0.
 
     Returns:
@@ -135,15 +134,16 @@ def fit_curve(
     def errors(line: ndarray) -> ndarray:
         return form.bend(line).clip(0, highest)
 
-    curve_low, curve_high = errors(numpy.percentile(lines_SX, [2.5, 97.5], axis=0))
-    low, high = errors(numpy.percentile(lines_SX + deviations_S[:, None] * width_X, [2.5, 97.5], axis=0))
+    curve_low, curve_high = errors(numpy.stack(percentile_interval(lines_SX)))
+    low, high = errors(numpy.stack(percentile_interval(lines_SX + deviations_S[:, None] * width_X)))
     start = height - slope * middle  # where ln n is 0
+    c_low, c_high = percentile_interval(-slopes_S)
     curve = Curve(
         form,
         b=float(start if form.floor is None else numpy.exp(start)),
         c=float(-slope),
-        c_interval=tuple(numpy.percentile(-slopes_S, [2.5, 97.5]).tolist()),
+        c_interval=(float(c_low), float(c_high)),
         scatter=float(scatter),
     )
-    foretold = {"error": errors(height + slope * (logs_X - middle)), "curve_low": curve_low, "curve_high": curve_high}
-    return curve, foretold | {"low": low, "high": high}
+    predicted = {"error": errors(height + slope * (logs_X - middle)), "curve_low": curve_low, "curve_high": curve_high}
+    return curve, predicted | {"low": low, "high": high}

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from stocktake.metrics.counts import SCALARS, summarise
+from stocktake.metrics.counts import summarize
+from stocktake.metrics.table import COUNT_METRICS
 
 
 class CountMetrics(Metric):
-    """The scalars of `summarise`, gathered over batches and ranks."""
+    """COUNT_METRICS, gathered over batches and ranks."""
 
     full_state_update = False
+    confusion_KK: Tensor
+    squared_error: Tensor
 
     def __init__(self, counts: list[int]):
         super().__init__()
@@ -34,5 +37,5 @@ class CountMetrics(Metric):
         self.squared_error += ((expected_B - counts_K[classes_B]) ** 2).sum()
 
     def compute(self) -> dict[str, float]:
-        metrics = summarise(self.confusion_KK.cpu().numpy(), self.squared_error.cpu().numpy(), self.counts)
-        return {name: float(metrics[name]) for name in SCALARS}
+        metrics = summarize(self.confusion_KK.cpu().numpy(), self.squared_error.cpu().numpy(), self.counts)
+        return {name: float(metrics[name]) for name in COUNT_METRICS}

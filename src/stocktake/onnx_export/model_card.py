@@ -4,28 +4,21 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stocktake.report.text import describe_what_was_seen
+from stocktake.evaluation.evaluation_result import EvaluationResult
+from stocktake.evaluation.measured_calibration import FIGURES
+from stocktake.evaluation.subject import Subject, describe_what_was_seen
+from stocktake.metrics.table import COUNT_METRICS, PROBABILITY_METRICS
 
-SHOWN_METRICS = {
-    "test/accuracy": "accuracy",
-    "test/macro_f1": "F1, mean over the counts",
-    "test/mae": "mean absolute error, items",
-    "test/rmse": "RMSE of the most likely count",
-    "test/rmse_mean": "RMSE of the expected count",
-    "test/within_one": "within one item",
-}
-SHOWN_CALIBRATION = {
-    "ece_after": "calibration error of what it says",
-    "set_coverage": "share of the sets that hold the record's count",
-    "set_size": "counts in a set",
-}
+SHOWN_METRICS = ("accuracy", "macro_f1", "mae", "rmse", "rmse_expected", "within_one")
+SHOWN_CALIBRATION = ("ece_after", "set_coverage", "set_size")
 
 
-def model_card(model: Mapping[str, Any]) -> str:
+def model_card(model: Mapping[str, Any], evaluation: EvaluationResult | None) -> str:
     """Returns the card as Markdown.
 
     Args:
         model: What model.json holds.
+        evaluation: Of this very model, if there is one.
     """
     counts, calibration, check = model["counts"], model["calibration"], model["check"]
     known = ", ".join(map(str, counts))
@@ -51,7 +44,7 @@ agreement with the record.
 
 ## How good it is
 
-{_metrics(model["metrics"])}
+{_metrics(evaluation)}
 
 On {check["num_images"]} validation bins, ONNX Runtime's probabilities are within {check["max_difference"]:.1e} of
 PyTorch's; accuracy there is {check["accuracy"]:.3f}.{int8}
@@ -87,27 +80,24 @@ def _data(model: Mapping[str, Any]) -> str:
     return f"{bins} manifest with the SHA-256 `{model['manifest_sha256']}`; of its making it says:\n\n{facts}"
 
 
-def _metrics(metrics: Mapping[str, Any] | None) -> str:
-    if metrics is None:
+def _metrics(evaluation: EvaluationResult | None) -> str:
+    if evaluation is None:
         return "No evaluation lay beside the run when it was exported: nothing is known of its quality."
-    rows = [(label, metrics[key]) for key, label in SHOWN_METRICS.items()]
-    rows += [(label, metrics["calibration"][key]) for key, label in SHOWN_CALIBRATION.items()]
-    table = "\n".join(f"| {label} | {at['value']:.3f} | {at['low']:.3f} to {at['high']:.3f} |" for label, at in rows)
-    always = metrics["majority_baseline"]
-    return f"{_seen(metrics)}\n\n" + (
-        f"On the {metrics['num_images']} bins of the split `{metrics['split']}` ({metrics['num_blocks']} blocks of "
+    rows = {COUNT_METRICS[name].title: evaluation.metrics[name] for name in SHOWN_METRICS}
+    if evaluation.calibration is not None:
+        rows |= {
+            PROBABILITY_METRICS[FIGURES[key]].title: evaluation.calibration.figures[key] for key in SHOWN_CALIBRATION
+        }
+    table = "\n".join(f"| {title} | {estimate} | {estimate.interval} |" for title, estimate in rows.items())
+    subject, always = evaluation.subject, evaluation.majority_baseline
+    return f"{_seen(subject)}\n\n" + (
+        f"On the {subject.num_images} bins of the split `{subject.split}` ({evaluation.num_blocks} blocks of "
         "neighbouring ids); intervals are 95 %, from a bootstrap over blocks.\n\n"
         f"| | value | 95 % |\n|---|---|---|\n{table}\n\n"
-        f"Always saying {always['count']} has an accuracy of {always['test/accuracy']['value']:.3f}."
+        f"Always saying {always.count} has an accuracy of {always.metrics['accuracy']}."
     )
 
 
-def _seen(metrics: Mapping[str, Any]) -> str:
+def _seen(subject: Subject) -> str:
     """Returns whether the model was trained on the bins of the table, which is to be read before the table."""
-    notes = describe_what_was_seen(metrics)
-    if not notes:
-        is_known = metrics.get("leakage") is not None
-        notes = [
-            "It was trained on none of these bins." if is_known else "Whether it was trained on them is not known."
-        ]
-    return "\n\n".join(notes)
+    return "\n\n".join(describe_what_was_seen(subject)) or "It was trained on none of these bins."

@@ -1,13 +1,13 @@
 """Where an exported model comes from: networks, licences, evaluation, commit."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from stocktake.checkpoints import Checkpoint
-from stocktake.checksum import SEAL, check_seal
+from stocktake.evaluation.evaluation_result import EvaluationResult
+from stocktake.evaluation.files import read_metrics
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.shell import command
@@ -44,8 +44,8 @@ def _weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
     return "not stated: weights from a file of one's own"
 
 
-def evaluation_of(checkpoint: Checkpoint, place: str | None, storage: StorageOptions) -> dict[str, Any] | None:
-    """Returns the metrics.json of an evaluation of this very checkpoint, `None` where none lies beside the run.
+def evaluation_of(checkpoint: Checkpoint, place: str | None, storage: StorageOptions) -> EvaluationResult | None:
+    """Returns an evaluation of this very checkpoint, `None` where none lies beside the run.
 
     Raises:
         ValueError: The one that `metrics` names is of another checkpoint, or half written.
@@ -53,34 +53,39 @@ def evaluation_of(checkpoint: Checkpoint, place: str | None, storage: StorageOpt
     run_dir = run_dir_of(checkpoint.place)
     if place is None and run_dir is None:
         return None
-    file = place or join_url(run_dir, "evaluation-test", "metrics.json")
+    file = place or join_url(run_dir or "", "evaluation-test", "metrics.json")
     try:
-        metrics = json.loads(read_place(file, storage))
-        if isinstance(metrics, dict):
-            check_seal(metrics)
-        fault = None if _is_of(metrics, checkpoint) else "of another checkpoint"
+        result = read_metrics(read_place(file, storage))
     except FileNotFoundError:
         if place is None:
             return None
         raise
-    except ValueError:
-        fault = "empty or damaged, or edited"
-    if fault is None:  # without the places here, and so without its seal
-        return {name: value for name, value in metrics.items() if name not in ("checkpoint", "root", SEAL)}
+    except ValueError as error:
+        result, fault = None, str(error)
+    else:
+        fault = "is of another checkpoint"
+    if result is not None and _is_of(result, checkpoint):
+        return result
     if place is None:
-        print(f"{file} is {fault} and is left out.", file=sys.stderr)
+        print(f"{file} {fault}; it is left out.", file=sys.stderr)
         return None
     evaluate = command("scripts/evaluate.py", {"checkpoint": checkpoint.place})
-    raise ValueError(f"metrics={place} is {fault}. Evaluate this one: {evaluate}")
+    raise ValueError(f"metrics={place} {fault}. Evaluate this one: {evaluate}")
 
 
-def _is_of(metrics: Any, checkpoint: Checkpoint) -> bool:
-    if not isinstance(metrics, dict):
-        return False
-    if "checkpoint_sha256" in metrics:
-        return metrics["checkpoint_sha256"] == checkpoint.sha256
+def without_places(evaluation: EvaluationResult | None) -> dict[str, Any] | None:
+    """Returns what model.json says of an evaluation: all but where its files lie on this machine."""
+    if evaluation is None:
+        return None
+    return {name: value for name, value in evaluation.to_json().items() if name not in ("checkpoint", "root")}
+
+
+def _is_of(result: EvaluationResult, checkpoint: Checkpoint) -> bool:
+    if result.subject.checkpoint_sha256 is not None:
+        return result.subject.checkpoint_sha256 == checkpoint.sha256
     # An older one. The temperature is fitted to the weights, so no two checkpoints have the same.
-    return metrics.get("calibration", {}).get("temperature") == checkpoint.model.calibration.temperature
+    mine, its = checkpoint.model.calibration, result.calibration
+    return mine is not None and its is not None and its.temperature == mine.temperature
 
 
 def commit() -> str | None:

@@ -32,7 +32,7 @@ def tempered(predictions: Sequence[BinPrediction], temperature: float) -> list[B
     """Returns the predictions with probabilities that can be believed; the most likely count stays."""
     if not predictions:
         return []
-    probabilities_NK = apply_temperature([prediction.probabilities for prediction in predictions], temperature)
+    probabilities_NK = apply_temperature(_probabilities(predictions), temperature)
     pairs = zip(predictions, probabilities_NK.tolist(), strict=True)
     return [replace(prediction, probabilities=probabilities) for prediction, probabilities in pairs]
 
@@ -48,8 +48,8 @@ def rank_predictions(
     """
     if not predictions:
         return [], []
-    recorded_N = numpy.array([counts.index(prediction.count) for prediction in predictions])
-    scores_N = mismatch_score([prediction.probabilities for prediction in predictions], recorded_N)
+    labels_N = numpy.array([counts.index(prediction.count) for prediction in predictions])
+    scores_N = mismatch_score(_probabilities(predictions), labels_N)
     scores = {prediction.image_id: score for prediction, score in zip(predictions, scores_N.tolist(), strict=True)}
     mistakes = [prediction for prediction in predictions if prediction.predicted != prediction.count]
     hits = [prediction for prediction in predictions if prediction.predicted == prediction.count]
@@ -57,6 +57,10 @@ def rank_predictions(
         sorted(mistakes, key=lambda prediction: (-scores[prediction.image_id], prediction.image_id)),
         sorted(hits, key=lambda prediction: (scores[prediction.image_id], prediction.image_id)),
     )
+
+
+def _probabilities(predictions: Sequence[BinPrediction]) -> numpy.ndarray:
+    return numpy.array([prediction.probabilities for prediction in predictions])
 
 
 def describe_bin(

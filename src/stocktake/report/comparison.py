@@ -1,99 +1,88 @@
 """The page of a comparison: several models on the same bins, each against the first."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
-import matplotlib
+from stocktake.evaluation.comparison import Comparison, Contrast, Recipe
+from stocktake.metrics.estimate import Difference, Estimate
+from stocktake.metrics.table import METRICS, Metric
+from stocktake.report.html import Section, fill, render_page
+from stocktake.report.plots import ROLES, empty_figure, styled, to_svg
+from stocktake.report.text import LABELS, describe_leaks
 
-from stocktake.report.html import TEMPLATES, Section, render_page
-from stocktake.report.plots import ROLES, STYLE, empty_figure, to_svg
-from stocktake.report.text import LABELS, MEASURES, Difference, Estimate, Measure, describe_leaks
-
-COMPARED = {
-    **{name: MEASURES[f"test/{name}"] for name in ("accuracy", "within_one", "mae", "rmse", "rmse_mean")},
-    "calibration_error": Measure("Calibration error (ECE)", True, "lower"),
-}
 SIGNIFICANCE = 0.05
 NUM_LETTERS = 40  # of a name in a plot
 
 
-def render_comparison(comparison: Mapping[str, Any], command: str) -> str:
+def render_comparison(comparison: Comparison, command: str) -> str:
     """The page for one comparison, with everything it needs inside.
 
     Args:
-        comparison: The content of comparison.json; a number in it may be None.
         command: How it was made.
     """
-    macros = TEMPLATES.get_template("comparison.html.j2").module
-    baseline, recipes, comparisons = (comparison[key] for key in ("baseline", "recipes", "comparisons"))
-    others = [other["name"] for other in comparisons]
-    num_runs = {recipe["name"]: len(recipe["evaluations"]) for recipe in recipes}
+    macro = partial(fill, "comparison.html.j2")
+    baseline, recipes, contrasts = comparison.baseline, comparison.recipes, comparison.contrasts
+    others = [contrast.name for contrast in contrasts]
+    num_runs = {recipe.name: len(recipe.evaluations) for recipe in recipes}
+    compared = {name: METRICS[name] for name in recipes[0].measures}
     differences = {
-        measure: {other["name"]: read_difference(other, name) for other in comparisons}
-        for name, measure in COMPARED.items()
+        metric: {contrast.name: contrast.differences[name] for contrast in contrasts}
+        for name, metric in compared.items()
     }
     answers = [
-        {"name": other["name"], "accuracy": read_difference(other, "accuracy"), "p_value": describe_p_value(other)}
-        for other in comparisons
+        {"name": contrast.name, "accuracy": contrast.differences["accuracy"], "p_value": describe_p_value(contrast)}
+        for contrast in contrasts
     ]
     measured = {
-        measure: [(read_estimate(recipe, name), _spread(recipe, name)) for recipe in recipes]
-        for name, measure in COMPARED.items()
+        metric: [(recipe.measures[name], _spread(recipe, name)) for recipe in recipes]
+        for name, metric in compared.items()
     }
     plots = {
-        measure.title: draw_differences(by_name, baseline, measure)
-        for measure, by_name in differences.items()
+        metric.title: draw_differences(by_name, baseline, metric)
+        for metric, by_name in differences.items()
         if any(difference.interval for difference in by_name.values())
     }
     title = f"{' and '.join([', '.join(others[:-1]), others[-1]] if others[1:] else others)} against {baseline}"
-    leakage = {recipe["name"]: recipe.get("leakage", [None]) for recipe in recipes}
-    alarms, cautions = describe_leaks(comparison["split"], comparison["num_images"], leakage)
+    alarms, cautions = describe_leaks(comparison.split, comparison.num_images, comparison.leakage)
     cautions += filter(None, [_caution(num_runs)])
-    headline = macros.headline(title, comparison, answers, describe_comparison(comparison), alarms, cautions, LABELS)
+    headline = macro("headline", title, comparison, answers, describe_comparison(comparison), alarms, cautions, LABELS)
     sections = [
-        Section("recipes", "Each by itself", macros.recipes(list(num_runs), measured)),
-        Section("differences", "Differences", macros.differences(baseline, others, differences, plots)),
-        Section("bins", "Bins that changed sides", macros.bins(baseline, comparisons, max(num_runs.values()) > 1)),
-        Section("reproduce", "How this was made", macros.reproduce(comparison, command)),
+        Section("recipes", "Each by itself", macro("recipes", list(num_runs), measured)),
+        Section("differences", "Differences", macro("differences", baseline, others, differences, plots)),
+        Section("bins", "Bins that changed sides", macro("bins", baseline, contrasts, max(num_runs.values()) > 1)),
+        Section("reproduce", "How this was made", macro("reproduce", comparison, command)),
     ]
     return render_page(title, headline, sections)
 
 
-def read_estimate(recipe: Mapping[str, Any], name: str) -> Estimate:
-    return Estimate.read(recipe["measures"][name], COMPARED[name].is_share)
-
-
-def read_difference(other: Mapping[str, Any], name: str) -> Difference:
-    return Difference.read(other["differences"][name], COMPARED[name].is_share)
-
-
-def describe_comparison(comparison: Mapping[str, Any]) -> list[str]:
+def describe_comparison(comparison: Comparison) -> list[str]:
     """What a comparison found, in sentences for a person who reads nothing else."""
     sentences = []
-    for other in comparison["comparisons"]:
-        accuracy, rmse = read_difference(other, "accuracy"), read_difference(other, "rmse")
-        direction = "more" if accuracy.value >= 0 else "fewer"
-        found = f"{other['name']} counts {abs(100 * accuracy.value):.1f} of 100 bins {direction} exactly than "
-        found += comparison["baseline"]
+    for contrast in comparison.contrasts:
+        accuracy, rmse = contrast.differences["accuracy"], contrast.differences["rmse"]
+        ahead = accuracy.value or 0.0
+        direction = "more" if ahead >= 0 else "fewer"
+        found = f"{contrast.name} counts {abs(100 * ahead):.1f} of 100 bins {direction} exactly than "
+        found += comparison.baseline
         if accuracy.interval:
             found += f" (95\u202f% interval {accuracy.interval} points)"
         verdict = "this may be chance"
-        if other["p_value_holm"] < SIGNIFICANCE:
-            verdict = f"it is clearly {'better' if accuracy.value > 0 else 'worse'}"
-        sentences.append(f"{found}: {verdict} ({describe_p_value(other)}).")
-        if rmse.is_clear:
+        if contrast.p_value_holm < SIGNIFICANCE:
+            verdict = f"it is clearly {'better' if ahead > 0 else 'worse'}"
+        sentences.append(f"{found}: {verdict} ({describe_p_value(contrast)}).")
+        if rmse.value is not None and rmse.is_clear:
             sentences.append(f"Its RMSE is clearly {'lower' if rmse.value < 0 else 'higher'} ({rmse.interval} items).")
     return sentences
 
 
-def describe_p_value(other: Mapping[str, Any]) -> str:
-    p_value = other["p_value_holm"]
+def describe_p_value(contrast: Contrast) -> str:
+    p_value = contrast.p_value_holm
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}" if p_value < 0.1 else f"p = {p_value:.2f}"
 
 
-def draw_differences(differences: Mapping[str, Difference], baseline: str, measure: Measure) -> str:
+def draw_differences(differences: Mapping[str, Difference], baseline: str, metric: Metric) -> str:
     """Differences from the baseline as points with their interval, one line for each name, as an `<svg>` element."""
-    with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
+    with styled(grid_axis="x"):
         figure, axes = empty_figure(height_px=60 + 44 * len(differences))
         for row, (name, difference) in enumerate(differences.items()):
             if difference.value is None:
@@ -101,8 +90,8 @@ def draw_differences(differences: Mapping[str, Difference], baseline: str, measu
             axes.vlines(
                 0, -0.3 - row, 0.22 - row, color=ROLES["ink"], linewidth=1.1
             )  # short, so as not to cross a name
-            scale = 100 if measure.is_share else 1
-            if difference.interval:
+            scale = 100 if metric.is_share else 1
+            if difference.low is not None and difference.high is not None:
                 axes.hlines(-row, scale * difference.low, scale * difference.high, color=ROLES["model"], linewidth=2.0)
             axes.plot(scale * difference.value, -row, marker="o", markersize=7, color=ROLES["model"])
             shown = name if len(name) <= NUM_LETTERS else f"…{name[1 - NUM_LETTERS :]}"
@@ -111,17 +100,17 @@ def draw_differences(differences: Mapping[str, Difference], baseline: str, measu
         axes.set_ylim(0.35 - len(differences), 0.75)
         axes.set_yticks([])
         axes.margins(x=0.08)
-        axes.set_xlabel(f"{'points' if measure.is_share else 'items'}, {measure.better} is better")
+        axes.set_xlabel(f"{metric.difference_unit}, {metric.better} is better")
     words = ", ".join(f"{name} {difference} ({difference.interval})" for name, difference in differences.items())
-    return to_svg(figure, f"{measure.title}, difference from {baseline}: {words}.")
+    return to_svg(figure, f"{metric.title}, difference from {baseline}: {words}.")
 
 
-def _spread(recipe: Mapping[str, Any], name: str) -> str:
+def _spread(recipe: Recipe, name: str) -> str:
     """The least and the most of several runs, or an empty string."""
-    runs = recipe["measures"][name]["runs"]
-    if len(runs) < 2 or None in runs:
+    runs = [value for value in recipe.runs[name] if value is not None]
+    if len(runs) < 2 or len(runs) < len(recipe.runs[name]):
         return ""
-    return f"{len(runs)} runs: " + Estimate(None, min(runs), max(runs), COMPARED[name].is_share).interval
+    return f"{len(runs)} runs: " + Estimate(None, min(runs), max(runs), METRICS[name].is_share).interval
 
 
 def _caution(num_runs: Mapping[str, int]) -> str:

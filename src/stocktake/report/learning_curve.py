@@ -1,16 +1,17 @@
-"""The page that says what more training bins bring: answer, curves, what each form foretells, and how it was made."""
+"""The page that says what more training bins bring: answer, curves, what each form predicts, and how it was made."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from stocktake.report.html import TEMPLATES, Section, render_page
-from stocktake.report.plots import ROLES, SHARE_TICKS, STYLE, empty_figure, to_svg
-from stocktake.report.text import CAUTIONS, MEASURES, Estimate, Measure
+from stocktake.evaluation.subject import CAUTIONS
+from stocktake.metrics.estimate import Estimate
+from stocktake.metrics.table import METRICS, Metric
+from stocktake.report.html import Section, fill, render_page
+from stocktake.report.plots import ROLES, SHARE_TICKS, empty_figure, styled, to_svg
 
 FAR = 10  # times the largest measured number of bins; from there on the form of the curve decides
 FORMS = {
@@ -26,11 +27,11 @@ def render_learning_curve(curve: Mapping[str, Any]) -> str:
     Args:
         curve: The content of learning_curve.json.
     """
-    measures = {metric: MEASURES[f"test/{metric}"] for metric in curve["metrics"]}
+    measures = {name: METRICS[name] for name in curve["metrics"]}
     published_as = curve["published_as"] if curve["published"] else None
     sections = [
         Section("curve", "The curve", _fill("curves", plots=_plots(curve, measures), published_as=published_as)),
-        Section("forms", "What each form foretells", _fill("forms", tables=_forms(curve, measures))),
+        Section("forms", "What each form predicts", _fill("forms", tables=_forms(curve, measures))),
         Section("points", "What was measured", _fill("points", measures=measures, rows=_points(curve, measures))),
         Section("reading", "How to read it", _fill("reading", far=FAR, curve=curve)),
         Section("reproduce", "How this was made", _fill("reproduce", curve=curve)),
@@ -47,7 +48,7 @@ def render_learning_curve(curve: Mapping[str, Any]) -> str:
 
 
 def draw_error_curve(
-    measured: Mapping[str, Any], measure: Measure, published: Sequence[Mapping[str, float]], top: float
+    measured: Mapping[str, Any], measure: Metric, published: Sequence[Mapping[str, float]], top: float
 ) -> str:
     """A metric by the number of training bins, on a logarithmic axis, as an `<svg>` element.
 
@@ -58,13 +59,13 @@ def draw_error_curve(
         top: Upper end of the axis; the lower one is 0.
     """
     first, *others = measured["forms"]
-    along, far = [row["num_train_bins"] for row in first["drawn"]], first["foretold"]
+    along, far = [row["num_train_bins"] for row in first["drawn"]], first["predicted"]
     largest = max(point["num_train_bins"] for point in measured["points"])
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = empty_figure()
         for low, high, alpha in (("low", "high", 0.3), ("curve_low", "curve_high", 0.55)):
-            ends = ([row[end] for row in first["drawn"]] for end in (low, high))
-            axes.fill_between(along, *ends, color=ROLES["heat"], alpha=alpha, linewidth=0)
+            bottom, upper = ([row[end] for row in first["drawn"]] for end in (low, high))
+            axes.fill_between(along, bottom, upper, color=ROLES["heat"], alpha=alpha, linewidth=0)
         for form in others:
             axes.plot(along, [row["value"] for row in form["drawn"]], color=ROLES["muted"], linewidth=0.9)
         for is_beyond, dashes in ((False, "-"), (True, (0, (4, 2)))):
@@ -79,11 +80,11 @@ def draw_error_curve(
             axes.plot(*point, marker="D", markersize=5, markerfacecolor="none", color=ROLES["ink"], linestyle="none")
         _label(axes, measure, along, top)
     words = [f"{row['num_train_bins']:,}: {_number(row, measure)} measured" for row in measured["points"]]
-    words += [f"{row['num_train_bins']:,}: {_number(row, measure)} foretold" for row in far]
+    words += [f"{row['num_train_bins']:,}: {_number(row, measure)} predicted" for row in far]
     return to_svg(figure, f"{measure.title} by number of training bins. {', '.join(words)}.")
 
 
-def _label(axes: Axes, measure: Measure, along: Sequence[float], top: float) -> None:
+def _label(axes: Axes, measure: Metric, along: Sequence[float], top: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(along[0] / 1.25, along[-1] * 1.25)
     axes.xaxis.set_major_locator(LogLocator(10))
@@ -95,7 +96,7 @@ def _label(axes: Axes, measure: Measure, along: Sequence[float], top: float) -> 
         axes.set_yticks(*SHARE_TICKS)
 
 
-def _plots(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[str, str]:
+def _plots(curve: Mapping[str, Any], measures: Mapping[str, Metric]) -> dict[str, str]:
     plots = {}
     for metric, measure in measures.items():
         measured = curve["metrics"][metric]
@@ -106,14 +107,16 @@ def _plots(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[st
     return plots
 
 
-def _forms(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[str, list[dict[str, Any]]]:
+def _forms(curve: Mapping[str, Any], measures: Mapping[str, Metric]) -> dict[str, list[dict[str, Any]]]:
     return {
         measure.title: [
             {
                 "title": FORMS[form["form"]],
                 "formula": form["formula"],
-                "c": Estimate.read(form["c"], is_share=False),
-                "foretold": {row["num_train_bins"]: Estimate.read(row, measure.is_share) for row in form["foretold"]},
+                "c": Estimate.from_json(form["c"], is_share=False),
+                "predicted": {
+                    row["num_train_bins"]: Estimate.from_json(row, measure.is_share) for row in form["predicted"]
+                },
             }
             for form in curve["metrics"][metric]["forms"]
         ]
@@ -121,12 +124,12 @@ def _forms(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[st
     }
 
 
-def _points(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> list[dict[str, Any]]:
+def _points(curve: Mapping[str, Any], measures: Mapping[str, Metric]) -> list[dict[str, Any]]:
     return [
         evaluation
         | {
             "estimates": [
-                Estimate.read(curve["metrics"][metric]["points"][index], measure.is_share)
+                Estimate.from_json(curve["metrics"][metric]["points"][index], measure.is_share)
                 for metric, measure in measures.items()
             ]
         }
@@ -139,20 +142,20 @@ def _title(curve: Mapping[str, Any]) -> str:
     return f"What more training bins bring, from {min(sizes):,} to {max(sizes):,}"
 
 
-def _sentences(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> list[str]:
+def _sentences(curve: Mapping[str, Any], measures: Mapping[str, Metric]) -> list[str]:
     """What was found, a paragraph for each metric, for a person who reads nothing else."""
     sentences = []
     for metric, measure in measures.items():
         points, first = curve["metrics"][metric]["points"], curve["metrics"][metric]["forms"][0]
         few, many = points[0], points[-1]
-        near = [row for row in first["foretold"] if not _is_far(curve, row["num_train_bins"])]
+        near = [row for row in first["predicted"] if not _is_far(curve, row["num_train_bins"])]
         parts = [
             f"{measure.title}: {_number(few, measure)} with {few['num_train_bins']:,} training bins, "
             f"{_number(many, measure)} with {many['num_train_bins']:,}.",
             _doubling(first["c"]),
             *(
                 f"A run on {row['num_train_bins']:,} would come out at about {_number(row, measure)} "
-                f"(95\u202f% interval {Estimate.read(row, measure.is_share).interval})."
+                f"(95\u202f% interval {Estimate.from_json(row, measure.is_share).interval})."
                 for row in near
             ),
         ]
@@ -170,7 +173,7 @@ def _doubling(c: Mapping[str, float]) -> str:
     return f"{found}."
 
 
-def _cautions(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> list[str]:
+def _cautions(curve: Mapping[str, Any], measures: Mapping[str, Metric]) -> list[str]:
     sizes = [point["num_train_bins"] for point in curve["evaluations"]]
     cautions = [CAUTIONS[curve["split"]]] if curve["split"] in CAUTIONS else []
     for asked, factor in curve["extrapolation"].items():
@@ -190,16 +193,16 @@ def _cautions(curve: Mapping[str, Any], measures: Mapping[str, Measure]) -> list
 
 
 def _at(forms: Iterable[Mapping[str, Any]], asked: str) -> list[Mapping[str, float]]:
-    return [row for form in forms for row in form["foretold"] if row["num_train_bins"] == int(asked)]
+    return [row for form in forms for row in form["predicted"] if row["num_train_bins"] == int(asked)]
 
 
-def _all(rows: Sequence[Mapping[str, float]], measure: Measure) -> str:
+def _all(rows: Sequence[Mapping[str, float]], measure: Metric) -> str:
     *numbers, last = (_number(row, measure) for row in rows)
     return f"{', '.join(numbers)} or {last}"
 
 
-def _number(row: Mapping[str, float], measure: Measure) -> str:
-    return str(Estimate.read(row, measure.is_share))
+def _number(row: Mapping[str, float], measure: Metric) -> str:
+    return str(Estimate.from_json(row, measure.is_share))
 
 
 def _is_far(curve: Mapping[str, Any], asked: int | str) -> bool:
@@ -207,4 +210,4 @@ def _is_far(curve: Mapping[str, Any], asked: int | str) -> bool:
 
 
 def _fill(macro: str, **values: Any) -> Markup:
-    return getattr(TEMPLATES.get_template("training_size.html.j2").module, macro)(**values)
+    return fill("training_size.html.j2", macro, **values)

@@ -9,6 +9,7 @@ import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from html import escape
 
 import matplotlib
@@ -16,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from stocktake.report.text import Estimate
+from stocktake.metrics.estimate import Estimate
+from stocktake.metrics.table import METRICS
 
 ROLES = {
     "ink": "#000001",
@@ -52,11 +54,15 @@ MAX_LABELLED_BARS = 8  # more would touch each other at SIZE_PX
 SHARE_TICKS = ([0, 0.5, 1], ["0", "50", "100\u202f%"])
 DASHES = (0, (4, 3))
 PANELS = {  # title: the keys of a history that belong into it
-    "Loss": r"(train|valid)/loss",
-    "Exact count (accuracy)": r"(train|valid)/accuracy",
-    "RMSE, in items": r"(train|valid)/rmse",
+    **{METRICS[name].title: rf"(train|valid)/{name}" for name in ("loss", "accuracy", "rmse")},
     "Learning rate": r"lr(-.*)?",
 }
+
+
+def styled(grid_axis: str = "y") -> AbstractContextManager[None]:
+    """Everything that is drawn within looks as all plots here do."""
+    # Names of settings are a long list of literals to matplotlib's types.
+    return matplotlib.rc_context(STYLE | {"axes.grid.axis": grid_axis})  # pyright: ignore[reportArgumentType]
 
 
 def draw_bars(estimates: Mapping[str, Estimate], title: str, along: str = "count", overall: float | None = None) -> str:
@@ -68,12 +74,12 @@ def draw_bars(estimates: Mapping[str, Estimate], title: str, along: str = "count
         along: What the labels are.
         overall: The share of all bins, as a dashed line.
     """
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = empty_figure()
         for position, estimate in enumerate(estimates.values()):
             top = estimate.value or 0.0
             axes.bar(position, top, width=0.62, color=ROLES["heat"], edgecolor=ROLES["model"])
-            if estimate.interval:
+            if estimate.low is not None and estimate.high is not None:
                 axes.vlines(position, estimate.low, estimate.high, color=ROLES["ink"], linewidth=1.4)
                 top = max(top, estimate.high)
             if len(estimates) <= MAX_LABELLED_BARS:
@@ -104,7 +110,7 @@ def draw_reliability(
     """
     width = 1 / len(num_images) / max(*num_images, 1)
     words = []
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = empty_figure()
         for part, (said, right, num) in enumerate(zip(confidence, accuracy, num_images, strict=True)):
             if said is not None and right is not None:
@@ -125,7 +131,7 @@ def draw_risk_coverage(answered: Sequence[float], wrong: Sequence[float], marked
         marked: Positions of the points to mark with their number.
         title: What the curve shows, for readers who cannot see it.
     """
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = empty_figure()
         axes.plot(answered, wrong, color=ROLES["model"], linewidth=2.0, clip_on=False)
         for index in marked:
@@ -181,12 +187,12 @@ def draw_learning_curves(history: Sequence[Mapping[str, float | None]]) -> dict[
 
 
 def _curve(history: Sequence[Mapping[str, float | None]], along: str, key: str) -> list[tuple[float, float]]:
-    logged = [(row[along], row[key]) for row in history if row.get(key) is not None]
-    return [(x, y) for x, y in logged if math.isfinite(y)]
+    logged = ((row.get(along), row.get(key)) for row in history)
+    return [(x, y) for x, y in logged if x is not None and y is not None and math.isfinite(y)]
 
 
 def _draw_curves(title: str, along: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = empty_figure()
         for key, points in curves.items():
             emphasis = {"color": ROLES["muted"], "linewidth": 0.9}
@@ -199,7 +205,7 @@ def _draw_curves(title: str, along: str, curves: Mapping[str, Sequence[tuple[flo
         if title == "Learning rate":
             axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:.2g}")
             axes.set_ylim(bottom=0)
-        if title.startswith("Exact"):
+        if title == METRICS["accuracy"].title:
             axes.yaxis.set_major_formatter(lambda share, _: _percent(share))
         if max(x for points in curves.values() for x, _ in points) >= 10_000:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -211,7 +217,7 @@ def _draw_curves(title: str, along: str, curves: Mapping[str, Sequence[tuple[flo
 
 
 def empty_figure(height_px: float = SIZE_PX[1]) -> tuple[Figure, Axes]:
-    """A figure as wide as all others, and its one plot; for the inside of `matplotlib.rc_context(STYLE)`."""
+    """A figure as wide as all others, and its one plot; for the inside of `styled()`."""
     figure = Figure(figsize=(SIZE_PX[0] / 72, height_px / 72), layout="constrained")
     return figure, figure.subplots()
 
@@ -223,7 +229,7 @@ def _percent(share: float | None) -> str:
 def to_svg(figure: Figure, description: str) -> str:
     """An `<svg>` element for the inside of a page: no fixed size, font or colour, and ids of its own."""
     file = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure.savefig(file, format="svg", transparent=True, metadata=NO_METADATA)
     drawing = file.getvalue()
     drawing = drawing[drawing.index("<svg") :].strip()

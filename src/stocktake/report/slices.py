@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stocktake.report.calibration import CURE
+from stocktake.evaluation.evaluation_result import Slice
+from stocktake.metrics.estimate import Estimate
 from stocktake.report.plots import draw_bars
-from stocktake.report.text import Estimate
 
-KEYS = ("from", "to", "num_images", "mean_count", "accuracy", "mae", "rest_accuracy")
 NO_PRODUCTS = (
     "By the number of distinct products the bins could not be cut, because no record of theirs is known: "
     "run scripts/prepare.py again, with a source that has the records."
@@ -50,76 +49,48 @@ FEATURES = {
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Some of the bins, and how well they are counted; `rest` is the accuracy on the others."""
+class ShownSlice:
+    """A slice as the page writes it: with its limits in the feature's own unit."""
 
     feature: Feature
     limits: str
-    num_bins: int
-    mean_count: float
-    accuracy: Estimate
-    mae: Estimate
-    rest: Estimate
+    measured: Slice
 
     @classmethod
-    def read(cls, name: str, measured: Mapping[str, Any]) -> "Slice":
-        """From one entry of `metrics["slices"][name]`.
-
-        Raises:
-            ValueError: A key is missing.
-        """
-        if missing := [key for key in KEYS if key not in measured]:
-            raise ValueError(f"A slice of slices.{name} lacks {missing}. {CURE}")
-        feature = FEATURES[name]
-        ends = list(dict.fromkeys(feature.write(measured[end]) for end in ("from", "to")))
-        return cls(
-            feature,
-            "–".join(ends),
-            measured["num_images"],
-            measured["mean_count"],
-            Estimate.read(measured["accuracy"]),
-            Estimate.read(measured["mae"], is_share=False),
-            Estimate.read(measured["rest_accuracy"]),
-        )
+    def of(cls, feature: Feature, measured: Slice) -> "ShownSlice":
+        ends = dict.fromkeys(feature.write(end) for end in (measured.start, measured.end))
+        return cls(feature, "–".join(ends), measured)
 
     @property
     def is_clearly_worse(self) -> bool:
-        is_known = bool(self.accuracy.interval and self.rest.interval) and self.num_bins >= FEWEST_BINS
-        return is_known and self.accuracy.high < self.rest.low
+        one = self.measured
+        return one.num_images >= FEWEST_BINS and one.accuracy.is_clearly_below(one.rest_accuracy)
 
 
-def describe_slices(
-    slices: Mapping[str, Sequence[Mapping[str, Any]]], accuracy: Mapping[str, float | None], num_bins: int
-) -> dict[str, Any]:
-    """What the template shows of `metrics["slices"]`: `sentences`, `plots` and `tables`, the last two by title.
+def describe_slices(slices: Mapping[str, Sequence[Slice]], accuracy: Estimate, num_bins: int) -> dict[str, Any]:
+    """What the template shows of slices: `sentences`, `plots` and `tables`, the last two by title.
 
     Args:
-        slices: Of the form that metrics.json holds; values and ends of intervals may be None.
-        accuracy: On all bins, as metrics.json holds it.
+        slices: By what the bins were cut by.
+        accuracy: On all bins.
         num_bins: How many bins that is.
-
-    Raises:
-        ValueError: A slice lacks a key, or the bins are cut by what this page does not know.
     """
-    if unknown := [name for name in slices if name not in FEATURES]:
-        raise ValueError(f"slices has {unknown}, but this page knows {list(FEATURES)}. {CURE}")
     tables = {
-        feature.title: [Slice.read(name, measured) for measured in slices[name]]
-        for name, feature in FEATURES.items()
+        FEATURES[name].title: [ShownSlice.of(FEATURES[name], one) for one in slices[name]]
+        for name in FEATURES
         if slices.get(name)
     }
-    overall = Estimate.read(accuracy).value
     plots = {
         title: draw_bars(
-            {f"{part.limits}\n{part.num_bins:,} bins": part.accuracy for part in parts},
+            {f"{part.limits}\n{part.measured.num_images:,} bins": part.measured.accuracy for part in parts},
             title,
             parts[0].feature.scale,
-            overall,
+            accuracy.value,
         )
         for title, parts in tables.items()
     }
     sentences = [_describe_worst([part for parts in tables.values() for part in parts])]
-    num_recorded = sum(measured["num_images"] for measured in slices.get("num_products", ()))
+    num_recorded = sum(one.num_images for one in slices.get("num_products", ()))
     if not num_recorded:
         sentences.append(NO_PRODUCTS)
     elif num_recorded < num_bins:
@@ -127,13 +98,13 @@ def describe_slices(
     return {"sentences": sentences, "plots": plots, "tables": tables}
 
 
-def _describe_worst(parts: Sequence[Slice]) -> str:
+def _describe_worst(parts: Sequence[ShownSlice]) -> str:
     clearly_worse = [part for part in parts if part.is_clearly_worse]
     if not clearly_worse:
         return NONE_STANDS_OUT
-    worst = min(clearly_worse, key=lambda part: part.accuracy.value)
-    where = worst.feature.where.format(worst.limits)
+    worst = min(clearly_worse, key=lambda part: part.measured.accuracy.value or 0.0)
+    accuracy, rest = worst.measured.accuracy, worst.measured.rest_accuracy
     return (
-        f"It errs most where {where}. Of those {worst.num_bins:,} bins {worst.accuracy} are exact "
-        f"(95\u202f% interval {worst.accuracy.interval}), of the others {worst.rest} ({worst.rest.interval})."
+        f"It errs most where {worst.feature.where.format(worst.limits)}. Of those {worst.measured.num_images:,} bins "
+        f"{accuracy} are exact (95\u202f% interval {accuracy.interval}), of the others {rest} ({rest.interval})."
     )

@@ -1,34 +1,24 @@
-"""What a search for a learning rate or a batch size found, and the page that shows it."""
+"""The page of a search for a learning rate or a batch size."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
-import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from stocktake.report.html import TEMPLATES, Section, render_page
-from stocktake.report.plots import ROLES, STYLE, empty_figure, to_svg
+from stocktake.report.html import Section, fill, render_page
+from stocktake.report.plots import ROLES, empty_figure, styled, to_svg
+from stocktake.tuning.finding import LEARNING_RATE, Finding
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The value that a search suggests.
-
-    Attributes:
-        key: The configuration's key that it is for.
-        value: What to give it; None where nothing was found.
-        sentences: What was found, then how.
-        plots: `<svg>` elements by title.
-        measured: The numbers behind them, a row for each try.
-    """
-
-    key: str
-    value: float | None
-    sentences: Sequence[str]
-    plots: Mapping[str, str] = field(repr=False)
-    measured: Sequence[Mapping[str, Any]] = field(repr=False)
+def draw_finding(finding: Finding) -> dict[str, str]:
+    """An `<svg>` element by its title."""
+    rows = finding.measured
+    if finding.key == LEARNING_RATE:
+        rates, losses, smoothed = ([row[name] for row in rows] for name in ("lr", "loss", "smoothed"))
+        return {"Loss by learning rate": draw_losses(rates, losses, smoothed, finding.value)}
+    return {} if finding.value is None else {"Images a second, by batch size": draw_batch_rates(rows, finding.value)}
 
 
 def draw_losses(
@@ -43,7 +33,7 @@ def draw_losses(
         suggested: Learning rate to mark, if any.
     """
     low, first = min(smoothed), smoothed[0]
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = empty_figure()
         axes.plot(rates, losses, color=ROLES["muted"], linestyle="none", marker=".", markersize=3)
         axes.plot(rates, smoothed, color=ROLES["model"], linewidth=2.0)
@@ -65,7 +55,7 @@ def draw_losses(
     )
 
 
-def draw_batch_rates(rows: Sequence[Mapping[str, Any]], suggested: int) -> str:
+def draw_batch_rates(rows: Sequence[Mapping[str, float]], suggested: float) -> str:
     """Images per second by batch size, as an `<svg>` element.
 
     Args:
@@ -73,7 +63,7 @@ def draw_batch_rates(rows: Sequence[Mapping[str, Any]], suggested: int) -> str:
         suggested: Batch size to mark.
     """
     points = [(row["batch_size"], row["images_per_s"]) for row in rows]
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = empty_figure()
         axes.plot(*zip(*points, strict=True), color=ROLES["model"], linewidth=2.0, marker=".")
         axes.set_xscale("log", base=2)
@@ -89,7 +79,7 @@ def draw_batch_rates(rows: Sequence[Mapping[str, Any]], suggested: int) -> str:
     return to_svg(figure, f"Images a second by batch size: {words}; {suggested} is suggested.")
 
 
-def _mark(axes: matplotlib.axes.Axes, point: tuple[float, float], words: str) -> None:
+def _mark(axes: Axes, point: tuple[float, float], words: str) -> None:
     axes.axvline(point[0], color=ROLES["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
     axes.plot(*point, marker="o", markersize=6, color=ROLES["ink"])
     above = {"xy": (point[0], 1), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
@@ -104,12 +94,12 @@ def render_tuning(name: str, finding: Finding, commands: Sequence[str]) -> str:
         finding: What was found.
         commands: What to type next.
     """
-    macros = TEMPLATES.get_template("sections.html.j2").module
+    macro = partial(fill, "sections.html.j2")
     found = f"No {finding.key}" if finding.value is None else f"{finding.key}={finding.value:g}"
     title = f"{found} for {name}"
     sections = [
-        Section("measured", "What was measured", macros.measured(finding.plots, finding.measured)),
+        Section("measured", "What was measured", macro("measured", draw_finding(finding), finding.measured)),
     ]
     if commands:
-        sections.append(Section("next", "What to type next", macros.commands(commands)))
-    return render_page(title, macros.found(title, finding.sentences), sections)
+        sections.append(Section("next", "What to type next", macro("commands", commands)))
+    return render_page(title, macro("found", title, finding.sentences), sections)

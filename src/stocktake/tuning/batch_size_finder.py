@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.tuner import Tuner
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.tuner.tuning import Tuner
 from pytorch_lightning.utilities.memory import garbage_collection_cuda, is_oom_error
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import BinCounter
-from stocktake.report.tuning import Finding, draw_batch_rates
+from stocktake.tuning.finding import BATCH_SIZE, Finding
 
 NUM_WARMUP_STEPS = 2
 NUM_DOUBLINGS_WITHOUT_GAIN = 2  # so many in a row end the search
@@ -81,7 +81,7 @@ class BatchSizeSearch:
         size = datamodule.batch_size = self.choose({row["batch_size"]: row["images_per_s"] for row in rows})
         best = max(rows, key=lambda row: row["images_per_s"])
         return Finding(
-            key="data.batch_size",
+            key=BATCH_SIZE,
             value=size,
             sentences=[
                 f"Batches of {size} are the smallest within {100 * self.tolerance:g} % of the best rate, "
@@ -89,7 +89,6 @@ class BatchSizeSearch:
                 how,
                 "Another batch size wants another learning rate: find=lr with it comes next.",
             ],
-            plots={"Images a second, by batch size": draw_batch_rates(rows, size)},
             measured=rows,
         )
 
@@ -105,9 +104,10 @@ class BatchSizeSearch:
         while size * 2 <= end:
             size *= 2
         trainer = make_trainer(max_epochs=-1, check_val_every_n_epoch=sys.maxsize)
-        return Tuner(trainer).scale_batch_size(
+        found = Tuner(trainer).scale_batch_size(
             module, datamodule=datamodule, mode="power", init_val=self.smallest, max_val=size
         )
+        return found or self.smallest
 
     def measure(
         self, module: BinCounter, datamodule: BinDataModule, make_trainer: Callable[..., Trainer], end: int
@@ -166,13 +166,13 @@ class StepTimer(Callback):
         self.batch_size, self.num_steps, self.seconds = batch_size, num_steps, seconds
         self.num_seen, self.images_per_s, self.peak_memory_mib, self._start_s = 0, 0.0, 0.0, 0.0
 
-    def on_train_start(self, trainer: Trainer, module: BinCounter) -> None:
-        if module.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(module.device)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
 
-    def on_train_batch_end(self, trainer: Trainer, module: BinCounter, *_: Any) -> None:
-        if module.device.type == "cuda":
-            torch.cuda.synchronize(module.device)  # its work is queued, and the clock would see only the queueing
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # its work is queued, and the clock would see only the queueing
         self.num_seen += 1
         now_s = time.perf_counter()
         num_timed = self.num_seen - NUM_WARMUP_STEPS
@@ -181,7 +181,7 @@ class StepTimer(Callback):
         if num_timed < self.num_steps or now_s - self._start_s < self.seconds:
             return
         self.images_per_s = num_timed * self.batch_size / (now_s - self._start_s)
-        self.peak_memory_mib = _peak_memory_mib(module.device)
+        self.peak_memory_mib = _peak_memory_mib(pl_module.device)
         trainer.should_stop = True
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy
 from pytorch_lightning import Trainer
-from pytorch_lightning.tuner import Tuner
+from pytorch_lightning.tuner.tuning import Tuner
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import BinCounter
-from stocktake.report.tuning import Finding, draw_losses
+from stocktake.tuning.finding import LEARNING_RATE, Finding
 
 FEWEST_STEPS = 20
 SMOOTHING = 1 / 16  # standard deviation of the window that losses are averaged in, as a share of the steps
@@ -72,19 +72,18 @@ class LearningRateSearch:
             )
         num_finite = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
         rates, losses = rates[:num_finite], losses[:num_finite]
-        rate, said = self.judge(rates, losses)
+        rate, reason = self.judge(rates, losses)
         if rate is not None:
             module.lr = rate
         smoothed = smooth(losses)[0].tolist()
         return Finding(
-            key="model.optimizer.lr",
+            key=LEARNING_RATE,
             value=rate,
             sentences=[
-                said,
+                reason,
                 f"{len(rates)} of {self.num_steps} training steps from {rates[0]:.2g} to {rates[-1]:.2g}, at "
                 f"data.batch_size={datamodule.batch_size}; with a schedule it is the highest rate.",
             ],
-            plots={"Loss by learning rate": draw_losses(rates, losses, smoothed, rate)},
             measured=[
                 {"lr": rate, "loss": loss, "smoothed": mean}
                 for rate, loss, mean in zip(rates, losses, smoothed, strict=True)
@@ -155,7 +154,8 @@ def _losses_of_steps(module: BinCounter, rates: Sequence[float]) -> Iterator[lis
             batches.clear()
         hook(outputs, *others)
 
-    module.on_train_batch_end = on_train_batch_end
+    # Lightning's range test takes the trainer's callbacks away.
+    module.on_train_batch_end = on_train_batch_end  # pyright: ignore[reportAttributeAccessIssue]: for a while
     try:
         yield losses
     finally:

@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -13,23 +12,20 @@ from rich.progress import track
 from rich.table import Table
 
 from stocktake.config import build
-from stocktake.evaluation.comparison import Measured, measure_comparison
+from stocktake.evaluation.comparison import Comparison, measure_comparison
+from stocktake.evaluation.paired_figures import PairedFigures
 from stocktake.evaluation.results import read_evaluations, short_names
-from stocktake.report.comparison import (
-    COMPARED,
-    describe_comparison,
-    read_difference,
-    read_estimate,
-    render_comparison,
-)
-from stocktake.report.text import Estimate, describe_leaks
+from stocktake.metrics.estimate import Estimate
+from stocktake.metrics.table import METRICS
+from stocktake.report.comparison import describe_comparison, render_comparison
+from stocktake.report.text import describe_leaks
 from stocktake.storage import Folder, join_url
 
 PAGE_KEY, FIGURES_KEY = "comparison.html", "comparison.json"
 
 
 def compare(cfg: DictConfig) -> dict[str, Any]:
-    """Writes comparison.html and comparison.json; returns (and prints, as one line of JSON) the gist.
+    """Writes comparison.html and comparison.json; returns (and prints, as one line of JSON) a summary.
 
     Raises:
         ValueError: The evaluations are not of the same bins, or the names do not fit them.
@@ -41,36 +37,33 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     names = wanted or short_names([evaluation.url for evaluation in evaluations])
     bar = Console(stderr=True)
     measured = [
-        Measured.of(evaluation)
+        PairedFigures.of(evaluation)
         for evaluation in track(evaluations, "Resampling", console=bar, disable=not bar.is_terminal, transient=True)
     ]
-    first = evaluations[0]
-    comparison = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **{key: first.metrics[key] for key in ("split", "manifest_sha256", "counts", "num_images")},
-        "num_blocks": len(set(first.groups)),
-        **measure_comparison(evaluations, measured, names),
-    }
+    comparison = measure_comparison(evaluations, measured, names)
     output = Folder(cfg.output_dir, storage)
     page = render_comparison(comparison, " ".join(["python", *sys.argv])).encode()
-    output.write_together({PAGE_KEY: page, FIGURES_KEY: (json.dumps(comparison, indent=2) + "\n").encode()})
-    leakage = {recipe["name"]: recipe["leakage"] for recipe in comparison["recipes"]}
-    for notes in describe_leaks(comparison["split"], comparison["num_images"], leakage):
+    output.write_together({PAGE_KEY: page, FIGURES_KEY: (json.dumps(comparison.to_json(), indent=2) + "\n").encode()})
+    for notes in describe_leaks(comparison.split, comparison.num_images, comparison.leakage):
         print(*notes, sep="\n", end="\n" * bool(notes))
     Console().print(_table(comparison))
 
-    gist = {
-        "leakage": leakage,
-        "baseline": comparison["baseline"],
-        "num_images": comparison["num_images"],
+    summary = {
+        "leakage": comparison.leakage,
+        "baseline": comparison.baseline,
+        "num_images": comparison.num_images,
         "comparisons": [
-            {"name": other["name"], "accuracy": other["differences"]["accuracy"], "p_value_holm": other["p_value_holm"]}
-            for other in comparison["comparisons"]
+            {
+                "name": contrast.name,
+                "accuracy": contrast.differences["accuracy"].to_json(),
+                "p_value_holm": contrast.p_value_holm,
+            }
+            for contrast in comparison.contrasts
         ],
         "report": join_url(output.url, PAGE_KEY),
     }
-    print(json.dumps(gist))
-    return gist
+    print(json.dumps(summary))
+    return summary
 
 
 def _wanted_names(names: Sequence[Any] | None, num_evaluations: int) -> list[str] | None:
@@ -85,20 +78,20 @@ def _wanted_names(names: Sequence[Any] | None, num_evaluations: int) -> list[str
     return wanted
 
 
-def _table(comparison: Mapping[str, Any]) -> Table:
-    recipes, comparisons = comparison["recipes"], comparison["comparisons"]
-    bins = f"{comparison['num_images']:,} {comparison['split']} bins in {comparison['num_blocks']:,} blocks"
+def _table(comparison: Comparison) -> Table:
+    recipes = comparison.recipes
+    bins = f"{comparison.num_images:,} {comparison.split} bins in {comparison.num_blocks:,} blocks"
     table = Table(title=f"The same {bins}", title_justify="left", caption_justify="left", show_lines=True)
     table.add_column("", overflow="fold")
     for recipe in recipes:
-        num_runs = len(recipe["evaluations"])
+        num_runs = len(recipe.evaluations)
         mean = f"\nmean of {num_runs} runs" if num_runs > 1 else ""
-        table.add_column(escape(recipe["name"]) + mean, justify="right", overflow="fold")
-    for name, measure in COMPARED.items():
-        cells = [_cell(read_estimate(recipe, name)) for recipe in recipes]
-        for position, other in enumerate(comparisons, start=1):
-            cells[position] += f"\n{_cell(read_difference(other, name))}"
-        table.add_row(f"{measure.title}\n[dim]{measure.better} is better[/dim]", *cells)
+        table.add_column(escape(recipe.name) + mean, justify="right", overflow="fold")
+    for name in recipes[0].measures:
+        cells = [_cell(recipe.measures[name]) for recipe in recipes]
+        for position, contrast in enumerate(comparison.contrasts, start=1):
+            cells[position] += f"\n{_cell(contrast.differences[name])}"
+        table.add_row(f"{METRICS[name].title}\n[dim]{METRICS[name].better} is better[/dim]", *cells)
     table.caption = escape("\n".join(describe_comparison(comparison)))
     return table
 

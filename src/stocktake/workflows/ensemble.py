@@ -27,7 +27,7 @@ from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.evaluation.predict_split import predict_split
 from stocktake.evaluation.results import short_names
 from stocktake.metrics.calibration import Calibration
-from stocktake.metrics.counts import group_errors, summarise
+from stocktake.metrics.counts import group_errors, summarize
 from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import ENSEMBLE
@@ -39,7 +39,7 @@ from stocktake.training.resume import CONFIG_NAME
 # Members that differ in one of these see other pictures, may have seen the others' validation bins, or make it
 # impossible to say on how many bins the whole was trained.
 SHARED = ("root", "counts", "image_size_px", "resize", "limit", "num_train_bins")
-SHOWN = ("accuracy", "rmse", "rmse_mean")
+SHOWN = ("accuracy", "rmse", "rmse_expected")
 
 
 def combine(cfg: DictConfig) -> dict[str, Any]:
@@ -63,16 +63,16 @@ def combine(cfg: DictConfig) -> dict[str, Any]:
     datamodule = BinDataModule(**data, batch_size=cfg.batch_size, num_workers=cfg.num_workers)
     _refuse_seen(members, datamodule)
     members_NMK = predict_split(ensemble, datamodule, "valid", cfg.accelerator, cfg.precision, part="members")
-    recorded_N = numpy.searchsorted(ensemble.counts, datamodule.rows("valid")["count"].to_numpy())
-    ensemble.calibration = Calibration.fit(members_NMK.mean(axis=1), recorded_N, ensemble.counts)
+    labels_N = numpy.searchsorted(ensemble.counts, datamodule.rows("valid")["count"].to_numpy())
+    ensemble.calibration = Calibration.fit(members_NMK.mean(axis=1), labels_N, ensemble.counts)
 
     _write(output, ensemble, config, _seen_by_all(members))
     rows = _validation_rows(
-        short_names([member.place for member in members]), members_NMK, recorded_N, numpy.array(ensemble.counts)
+        short_names([member.place for member in members]), members_NMK, labels_N, numpy.array(ensemble.counts)
     )
     Console(stderr=True).print(_table(rows))
     checkpoint = join_url(output.url, BEST_KEY)
-    gist = {"checkpoint": checkpoint, "num_members": len(ensemble.members), "num_images": len(recorded_N)}
+    gist = {"checkpoint": checkpoint, "num_members": len(ensemble.members), "num_images": len(labels_N)}
     gist |= {f"valid/{name}": rows[-1][name] for name in SHOWN}
     print(f"Evaluate it: {command('scripts/evaluate.py', {'checkpoint': checkpoint})}")
     print(json.dumps(gist))
@@ -165,16 +165,16 @@ def _write(output: Folder, ensemble: Ensemble, config: dict[str, Any], seen: Dat
 
 
 def _validation_rows(
-    names: Sequence[str], members_NMK: ndarray, recorded_N: ndarray, counts_K: ndarray
+    names: Sequence[str], members_NMK: ndarray, labels_N: ndarray, counts_K: ndarray
 ) -> list[dict[str, Any]]:
-    """Returns accuracy, rmse and rmse_mean of each member, and last those of all together."""
+    """Returns accuracy, rmse and rmse_expected of each member, and last those of all together."""
     rows = []
     for name, found_NK in [
         *zip(names, members_NMK.swapaxes(0, 1), strict=True),
         ("together", members_NMK.mean(axis=1)),
     ]:
-        confusion_1KK, squared_error_1 = group_errors(recorded_N, found_NK, [""] * len(recorded_N), counts_K)
-        metrics = summarise(confusion_1KK[0], squared_error_1[0], counts_K)
+        confusion_1KK, squared_error_1 = group_errors(labels_N, found_NK, [""] * len(labels_N), counts_K)
+        metrics = summarize(confusion_1KK[0], squared_error_1[0], counts_K)
         rows.append({"name": name} | {figure: float(metrics[figure]) for figure in SHOWN})
     return rows
 

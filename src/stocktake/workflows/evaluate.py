@@ -15,7 +15,7 @@ import yaml
 from numpy import ndarray
 from omegaconf import DictConfig
 
-from stocktake.checkpoints import Checkpoint, count_train_bins
+from stocktake.checkpoints import Checkpoint
 from stocktake.checksum import sealed
 from stocktake.config import build
 from stocktake.console import silence_library_warnings
@@ -23,116 +23,110 @@ from stocktake.data.datamodule import BinDataModule
 from stocktake.data.ingest.products import read_products
 from stocktake.data.sources.abid_records import Product
 from stocktake.diagnostics.packages import versions
-from stocktake.evaluation.baselines import linear_baseline
+from stocktake.evaluation.baselines import measure_linear
 from stocktake.evaluation.calibration_metrics import measure_calibration
 from stocktake.evaluation.count_metrics import measure, measure_majority
-from stocktake.evaluation.files import PREDICTIONS_SHA256
+from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.image_statistics import measure_images
-from stocktake.evaluation.leakage import measure_leakage
+from stocktake.evaluation.leakage import count_train_bins, describe_subject
 from stocktake.evaluation.predict_split import predict_split
 from stocktake.evaluation.results import METRICS_KEY, PREDICTIONS_KEY
 from stocktake.evaluation.slices import measure_slices
+from stocktake.evaluation.subject import describe_what_was_seen
 from stocktake.evaluation.training_history import read_history
 from stocktake.hardware import describe
 from stocktake.metrics.calibration import apply_temperature, mismatch_score
+from stocktake.metrics.estimate import Estimate
+from stocktake.metrics.table import COUNT_METRICS
 from stocktake.overwriting import require_replaceable
 from stocktake.report.bins import BinPrediction
-from stocktake.report.html import render_evaluation
-from stocktake.report.text import describe_what_was_seen
+from stocktake.report.html import Run, render_evaluation
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url
 
 REPORT_KEY = "report.html"
 MADE_OF = ("checkpoint_sha256", "manifest_sha256", "num_images")  # what an evaluation is, whatever it is called
-TITLES = {
-    "accuracy": "exact",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "within_one": "within one",
-}  # in the last lines
+LAST_LINES = ("accuracy", "rmse", "mae", "within_one")
+SUMMARY = ("accuracy", "rmse", "rmse_expected")
 SLICED_BY = ("brightness", "sharpness", "strap_density", "num_products")
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
-    """Writes metrics.json, predictions.parquet and report.html; returns (and prints, as one line of JSON) the gist."""
+    """Writes metrics.json, predictions.parquet and report.html; returns (and prints, as JSON) a summary."""
     silence_library_warnings()
     storage = build(cfg.storage)
     checkpoint = Checkpoint.open(cfg.checkpoint, storage)
-    model, config = checkpoint.model, checkpoint.config
+    model = checkpoint.model
     model.flip_tta = cfg.flip_tta
-    kept = config["data"]
-    data = {name: kept[name] for name in ("image_size_px", "resize", "counts")} | {
-        "root": cfg.root or kept["root"],
-        "limit": cfg.limit,
-        "batch_size": cfg.batch_size,
-        "num_workers": cfg.num_workers,
-        "storage": storage,
-    }
-    if cfg.root is None:  # `train` is then what was trained on, for the linear baseline too
-        data |= {"num_train_bins": kept.get("num_train_bins"), "seed": kept["seed"]}
-    datamodule = BinDataModule(**data)
-    rows = datamodule.rows(cfg.side)
-    about = {
-        "checkpoint": checkpoint.place,
-        "checkpoint_sha256": checkpoint.sha256,
-        "root": datamodule.root.url,
-        "split": cfg.side,
-        "num_images": rows.num_rows,
-        "manifest_sha256": datamodule.manifest.sha256,
-        **measure_leakage(checkpoint.data, kept, datamodule.manifest, datamodule.root, rows),
-    }
-    place = cfg.output_dir or str(_output_dir(checkpoint.place, cfg.side))
+    datamodule = _datamodule(cfg, checkpoint.config["data"], storage)
+    rows = datamodule.rows(cfg.split)
+    subject = describe_subject(checkpoint, datamodule, cfg.split, rows)
+    place = cfg.output_dir or str(_output_dir(checkpoint.place, cfg.split))
     output = Folder(place, storage)
-    require_replaceable(output, METRICS_KEY, {name: about[name] for name in MADE_OF}, cfg.overwrite)
-    for note in describe_what_was_seen(about):
+    require_replaceable(output, METRICS_KEY, {name: getattr(subject, name) for name in MADE_OF}, cfg.overwrite)
+    for note in describe_what_was_seen(subject):
         print(note, flush=True)
-    probabilities_NK = predict_split(model, datamodule, cfg.side, cfg.accelerator, cfg.precision)
+    probabilities_NK = predict_split(model, datamodule, cfg.split, cfg.accelerator, cfg.precision)
     counts_K = numpy.array(model.counts)
-    recorded_N = numpy.searchsorted(counts_K, rows["count"].to_numpy())
+    labels_N = numpy.searchsorted(counts_K, rows["count"].to_numpy())
     groups = rows["group"].to_pylist()
-    metrics = {
-        **about,
-        "num_blocks": len(set(groups)),
-        "num_train_bins": _num_train_bins(checkpoint, storage),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "counts": model.counts,
-        **measure(recorded_N, probabilities_NK, groups, counts_K),
-        "majority_baseline": measure_majority(recorded_N, groups, counts_K),
-    }
-    if model.calibration is not None:
-        metrics["calibration"] = measure_calibration(model.calibration, recorded_N, probabilities_NK, groups)
-    if cfg.linear_baseline:
-        predicted, counts = linear_baseline(cfg.side, **data)
-        metrics["linear_baseline"] = {"test/accuracy": {"value": float((predicted == counts).mean())}}
 
-    temperature = 1.0 if model.calibration is None else model.calibration.temperature
-    scores_N = mismatch_score(apply_temperature(probabilities_NK, temperature), recorded_N)
+    calibration = model.calibration
+    temperature = 1.0 if calibration is None else calibration.temperature
+    scores_N = mismatch_score(apply_temperature(probabilities_NK, temperature), labels_N)
     statistics = measure_images(datamodule.root, rows)
     predictions = _predictions(rows, probabilities_NK, scores_N, counts_K, statistics)
     sliced_by = {name: predictions[name].to_numpy().astype(float) for name in SLICED_BY}  # a null becomes NaN
-    metrics["slices"] = measure_slices(sliced_by, recorded_N, probabilities_NK, groups, counts_K)
-
     table = io.BytesIO()
     pyarrow.parquet.write_table(predictions, table)
-    metrics[PREDICTIONS_SHA256] = hashlib.sha256(table.getvalue()).hexdigest()
-    report = _report(metrics, predictions, rows, datamodule.root, config, _run_dir(checkpoint.place))
+
+    measured = measure(labels_N, probabilities_NK, groups, counts_K)
+    result = EvaluationResult(
+        subject=subject,
+        counts=model.counts,
+        metrics=measured.metrics,
+        per_count=measured.per_count,
+        confusion_matrix=measured.confusion_matrix,
+        majority_baseline=measure_majority(labels_N, groups, counts_K),
+        linear_baseline=measure_linear(datamodule, cfg.split) if cfg.linear_baseline else None,
+        calibration=calibration and measure_calibration(calibration, labels_N, probabilities_NK, groups),
+        slices=measure_slices(sliced_by, labels_N, probabilities_NK, groups, counts_K),
+        num_blocks=len(set(groups)),
+        num_train_bins=count_train_bins(checkpoint, storage),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        predictions_sha256=hashlib.sha256(table.getvalue()).hexdigest(),
+    )
+    report = _report(result, predictions, rows, datamodule.root, checkpoint.config)
     content = {PREDICTIONS_KEY: table.getvalue(), REPORT_KEY: report.encode()}
-    output.write_together(content | {METRICS_KEY: (json.dumps(sealed(metrics), indent=2) + "\n").encode()})
+    metrics = (json.dumps(sealed(result.to_json()), indent=2) + "\n").encode()
+    output.write_together(content | {METRICS_KEY: metrics})
 
-    gist = {"leakage": metrics["leakage"]}
-    gist |= {f"test/{name}": metrics[f"test/{name}"]["value"] for name in ("accuracy", "rmse", "rmse_mean")}
-    gist |= {name: metrics[name]["test/accuracy"]["value"] for name in metrics if name.endswith("_baseline")}
-    gist |= {"num_images": rows.num_rows, "report": join_url(place, REPORT_KEY)}
-    print(last_lines(metrics, join_url(place, REPORT_KEY), checkpoint.place))
-    print(json.dumps(gist))
-    return gist
+    summary: dict[str, Any] = {"leakage": subject.leakage, "split": subject.split}
+    summary |= {name: result.metrics[name].value for name in SUMMARY}
+    summary |= {name: baseline.metrics["accuracy"].value for name, baseline in result.baselines.items()}
+    summary |= {"num_images": rows.num_rows, "report": join_url(place, REPORT_KEY)}
+    print(last_lines(result, join_url(place, REPORT_KEY)))
+    print(json.dumps(summary))
+    return summary
 
 
-def _num_train_bins(checkpoint: Checkpoint, storage: StorageOptions) -> int | None:
-    """Returns what the checkpoint says; the root, which old ones leave to be counted, may have been split anew."""
-    if checkpoint.data is not None:
-        return checkpoint.data.num_train_bins
-    return count_train_bins(checkpoint.config["data"], storage)
+def _datamodule(cfg: DictConfig, kept: dict[str, Any], storage: StorageOptions) -> BinDataModule:
+    """Returns the bins to evaluate on, as the model sees them.
+
+    Args:
+        kept: The part `data` of the training's configuration.
+    """
+    data = {name: kept[name] for name in ("image_size_px", "resize", "counts")}
+    if cfg.root is None:  # `train` is then what was trained on, for the linear baseline too
+        data |= {"num_train_bins": kept.get("num_train_bins"), "seed": kept["seed"]}
+    return BinDataModule(
+        root=cfg.root or kept["root"],
+        limit=cfg.limit,
+        batch_size=cfg.batch_size,
+        num_workers=cfg.num_workers,
+        storage=storage,
+        **data,
+    )
 
 
 def _predictions(
@@ -154,29 +148,23 @@ def _predictions(
 
 
 def _report(
-    metrics: dict[str, Any],
-    predictions: pyarrow.Table,
-    rows: pyarrow.Table,
-    root: Folder,
-    config: dict[str, Any],
-    run_dir: Path | None,
+    result: EvaluationResult, predictions: pyarrow.Table, rows: pyarrow.Table, root: Folder, config: dict[str, Any]
 ) -> str:
     keys = dict(zip(rows["image_id"].to_pylist(), rows["key"].to_pylist(), strict=True))
     bins = predictions.select(["image_id", "count", "predicted", "probabilities"]).to_pylist()
-    products = read_products(root, keys)
-    run = {
-        "name": config["name"],
-        "config": yaml.safe_dump(config, sort_keys=False),
-        "versions": versions(("stocktake", "torch", "pytorch-lightning", "timm")),
-        "hardware": describe(),
-        "command": " ".join(["python", *sys.argv]),
-    }
+    products, run_dir = read_products(root, keys), _run_dir(result.subject.checkpoint)
     return render_evaluation(
-        metrics,
+        result,
         [BinPrediction(**row) for row in bins],
         pictures=lambda image_id: root.read(keys[image_id]),
         history=read_history(run_dir) if run_dir else [],
-        run=run,
+        run=Run(
+            name=config["name"],
+            config=yaml.safe_dump(config, sort_keys=False),
+            versions=versions(("stocktake", "torch", "pytorch-lightning", "timm")),
+            hardware=describe(),
+            command=" ".join(["python", *sys.argv]),
+        ),
         records=None if products is None else {image_id: _listed(held) for image_id, held in products.items()},
     )
 
@@ -196,23 +184,22 @@ def _output_dir(checkpoint: str, split: str) -> Path:
     return (run_dir or Path("runs") / Path(checkpoint).stem) / f"evaluation-{split}"
 
 
-def last_lines(metrics: dict[str, Any], report: str, checkpoint: str) -> str:
+def last_lines(result: EvaluationResult, report: str) -> str:
     """Returns the figures with two digits and their 95 % intervals, what to open and what to type."""
-    figures = ", ".join(
-        f"{title} {_with_interval(metrics[f'test/{name}'])}"
-        for name, title in TITLES.items()
-        if f"test/{name}" in metrics
-    )
-    lines = [f"{metrics['num_images']:,} bins ({metrics['split']}), 95 % intervals: {figures}."]
-    if baseline := metrics.get("majority_baseline", {}).get("test/accuracy"):
-        lines.append(f"Always the most frequent count: exact {_with_interval(baseline)}.")
-    lines.append(f"Open {report}")
-    lines.append(f"Type next: {command('scripts/export.py', {'checkpoint': checkpoint})}")
+    subject, baseline = result.subject, result.majority_baseline.metrics["accuracy"]
+    figures = "; ".join(f"{COUNT_METRICS[name].title} {_with_interval(result.metrics[name])}" for name in LAST_LINES)
+    lines = [
+        f"{subject.num_images:,} bins ({subject.split}), 95 % intervals: {figures}.",
+        f"Always the most frequent count: exact {_with_interval(baseline)}.",
+        f"Open {report}",
+        f"Type next: {command('scripts/export.py', {'checkpoint': subject.checkpoint})}",
+    ]
     return "\n".join(lines)
 
 
-def _with_interval(metric: dict[str, float]) -> str:
+def _with_interval(estimate: Estimate) -> str:
     """Returns `0.39 (0.37 to 0.41)`, without the interval where there is none."""
-    low, high = metric.get("low"), metric.get("high")
-    has_interval = low is not None and high is not None and low == low and high == high
-    return f"{metric['value']:.2f}" + (f" ({low:.2f} to {high:.2f})" if has_interval else "")
+    if estimate.value is None:
+        return str(estimate)
+    has_interval = estimate.low is not None and estimate.high is not None
+    return f"{estimate.value:.2f}" + (f" ({estimate.low:.2f} to {estimate.high:.2f})" if has_interval else "")

@@ -29,13 +29,14 @@ from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
 from stocktake.diagnostics.packages import versions
+from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.image_statistics import are_drawn, measure_training_images
 from stocktake.images.decoding import read_pixels
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.onnx_export.model_card import model_card
 from stocktake.onnx_export.network_graph import network_graph
-from stocktake.onnx_export.provenance import commit, describe_networks, evaluation_of, run_dir_of
+from stocktake.onnx_export.provenance import commit, describe_networks, evaluation_of, run_dir_of, without_places
 from stocktake.onnx_export.quantization import quantised
 from stocktake.onnx_export.resize_graph import OPSET, resize_graph
 from stocktake.overwriting import require_replaceable
@@ -127,6 +128,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         check = check | checked.compare(graph) | {"float32": check}
 
     graph_bytes = graph.SerializeToString()
+    evaluation = evaluation_of(checkpoint, cfg.metrics, storage)
     networks = describe_networks(counter, config)
     is_drawn = "synthetic" in str(config["data"].get("_target_")).lower()
     model = {
@@ -149,12 +151,12 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         TRAINING_IMAGES: _training_images(checkpoint.data, root, manifest),
         "data_license": "none: drawn bins" if is_drawn else DATA_LICENSE,
         "weights_license": cfg.weights_license or networks["weights_license"],
-        "metrics": evaluation_of(checkpoint, cfg.metrics, storage),
+        "metrics": without_places(evaluation),
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(VERSIONS),
     }
-    write(output, graph_bytes, model)
+    write(output, graph_bytes, model, evaluation)
     gist = {"model": output.url, "version": model["version"], "mib": round(len(graph_bytes) / 2**20, 1)}
     gist |= {name: check[name] for name in ("num_images", "max_difference", "accuracy", "accuracy_in_pytorch")}
     print(json.dumps(gist))
@@ -192,9 +194,9 @@ def joined(preprocessing: onnx.ModelProto, network: onnx.ModelProto) -> onnx.Mod
     return whole
 
 
-def write(output: Folder, graph: bytes, model: dict[str, Any]) -> None:
+def write(output: Folder, graph: bytes, model: dict[str, Any], evaluation: EvaluationResult | None) -> None:
     """Writes the folder so that it is never taken for whole before it is: model.json goes first and comes last."""
-    files = {GRAPH_NAME: graph, CARD_NAME: model_card(model).encode()}
+    files = {GRAPH_NAME: graph, CARD_NAME: model_card(model, evaluation).encode()}
     output.write_together(files | {MODEL_NAME: (json.dumps(sealed(model, MODEL_SEAL), indent=2) + "\n").encode()})
 
 

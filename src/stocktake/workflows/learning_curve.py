@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy
 from numpy import ndarray
@@ -12,21 +12,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from stocktake.config import build
 from stocktake.evaluation.results import Evaluation, EvaluationError, read_evaluations
+from stocktake.metrics.bootstrap import percentile_interval
 from stocktake.metrics.scaling_law import Curve, block_errors, fit_curve, forms, resample_errors
 from stocktake.report.learning_curve import render_learning_curve
 from stocktake.shell import command
 from stocktake.storage import Folder, join_url
 
 PAGE_KEY = "learning_curve.html"
-METRICS = ("accuracy", "rmse_mean")
+METRICS = ("accuracy", "rmse_expected")
 NUM_DRAWN = 60  # points of a drawn curve
 
 
 def learning_curve(cfg: DictConfig) -> dict[str, Any]:
-    """Writes learning_curve.json and .html; returns (and prints, as one line of JSON) the gist."""
+    """Writes learning_curve.json and .html; returns (and prints, as one line of JSON) the summary."""
     storage = build(cfg.storage)
     evaluations = read_evaluations(cfg.evaluations, storage)
-    plain = OmegaConf.to_container(cfg, resolve=True)
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     curve = measure_curve(evaluations, plain["predict_at"], plain["floors"])
     curve |= {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -38,16 +39,16 @@ def learning_curve(cfg: DictConfig) -> dict[str, Any]:
     output = Folder(cfg.output_dir, storage)
     output.write_together({PAGE_KEY: render_learning_curve(curve).encode(), "learning_curve.json": figures})
 
-    gist: dict[str, Any] = {"num_train_bins": [point["num_train_bins"] for point in curve["evaluations"]]}
+    summary: dict[str, Any] = {"num_train_bins": [point["num_train_bins"] for point in curve["evaluations"]]}
     for metric, measured in curve["metrics"].items():
-        first = measured["forms"][0]["foretold"]
-        gist |= {
-            f"test/{metric} at {point['num_train_bins']}": {key: point[key] for key in ("value", "low", "high")}
+        first = measured["forms"][0]["predicted"]
+        summary |= {
+            f"{metric} at {point['num_train_bins']}": {key: point[key] for key in ("value", "low", "high")}
             for point in first
         }
-    gist |= {"extrapolation": curve["extrapolation"], "report": join_url(cfg.output_dir, PAGE_KEY)}
-    print(json.dumps(gist))
-    return gist
+    summary |= {"extrapolation": curve["extrapolation"], "report": join_url(cfg.output_dir, PAGE_KEY)}
+    print(json.dumps(summary))
+    return summary
 
 
 def measure_curve(
@@ -56,20 +57,20 @@ def measure_curve(
     """Returns the content of learning_curve.json, without what is known only to the command.
 
     Args:
-        predict_at: Numbers of training bins to foretell the metrics for.
-        floors: For `accuracy` (as the share that is not exact) and `rmse_mean`, the error below which the second form
-            never falls.
+        predict_at: Numbers of training bins to predict the metrics for.
+        floors: For `accuracy` (as the share that is not exact) and `rmse_expected`, the error below which the second
+            form never falls.
 
     Raises:
         ValueError: The evaluations are of too few sizes, lack their number of training bins, or leave no error to draw
             a curve through; or a key is out of range.
     """
     _check(evaluations, predict_at, floors)
-    evaluations = sorted(evaluations, key=lambda evaluation: evaluation.metrics["num_train_bins"])
-    sizes_P = numpy.array([evaluation.metrics["num_train_bins"] for evaluation in evaluations])
+    evaluations = sorted(evaluations, key=lambda evaluation: evaluation.result.num_train_bins or 0)
+    sizes_P = numpy.array([evaluation.result.num_train_bins for evaluation in evaluations])
     blocks, group_N = numpy.unique(evaluations[0].groups, return_inverse=True)
     num_images_G = numpy.bincount(group_N)
-    counts = evaluations[0].metrics["counts"]
+    counts = list(evaluations[0].result.counts)
     hits_PG = numpy.stack([numpy.bincount(group_N, evaluation.hits_N) for evaluation in evaluations])
     squared_PG = numpy.stack([numpy.bincount(group_N, _squared_errors(evaluation)) for evaluation in evaluations])
     errors_1P = block_errors(hits_PG, squared_PG, num_images_G, numpy.ones((1, len(blocks))))
@@ -85,23 +86,23 @@ def measure_curve(
             fit_curve(form, sizes_P, errors_1P[metric][0], errors_SP[metric], asked_X, highest)
             for form in forms(floors[metric])
         ]
-        spans = numpy.percentile(errors_SP[metric], [2.5, 97.5], axis=0).T
+        spans = numpy.stack(percentile_interval(errors_SP[metric]), axis=1)
         metrics[metric] = {
             "points": [
                 {"num_train_bins": int(size), **_estimate(metric, value, *span)}
                 for size, value, span in zip(sizes_P, errors_1P[metric][0], spans, strict=True)
             ],
-            "forms": [_describe(metric, curve, foretold, asked_X, len(predict_at)) for curve, foretold in fits],
+            "forms": [_describe(metric, curve, predicted, asked_X, len(predict_at)) for curve, predicted in fits],
         }
-    first = evaluations[0].metrics
+    first = evaluations[0].result.subject
     return {
-        "split": first["split"],
+        "split": first.split,
         "num_images": len(evaluations[0].image_ids),
         "num_blocks": len(blocks),
-        "manifest_sha256": first["manifest_sha256"],
+        "manifest_sha256": first.manifest_sha256,
         "counts": counts,
         "evaluations": [
-            {"evaluation": e.url, "checkpoint": e.metrics.get("checkpoint"), "num_train_bins": int(size)}
+            {"evaluation": e.url, "checkpoint": e.result.subject.checkpoint, "num_train_bins": int(size)}
             for e, size in zip(evaluations, sizes_P, strict=True)
         ],
         "extrapolation": {str(n): round(n / int(sizes_P.max()), 2) for n in predict_at},
@@ -109,12 +110,16 @@ def measure_curve(
     }
 
 
-def _describe(metric: str, curve: Curve, foretold: Mapping[str, ndarray], asked_X: ndarray, num: int) -> dict[str, Any]:
+def _describe(
+    metric: str, curve: Curve, predicted: Mapping[str, ndarray], asked_X: ndarray, num: int
+) -> dict[str, Any]:
     rows = [
         {
             "num_train_bins": round(float(size), 1),
-            **_estimate(metric, *(foretold[name][x] for name in ("error", "low", "high"))),
-            **_estimate(metric, *(foretold[name][x] for name in ("error", "curve_low", "curve_high")), prefix="curve_"),
+            **_estimate(metric, *(predicted[name][x] for name in ("error", "low", "high"))),
+            **_estimate(
+                metric, *(predicted[name][x] for name in ("error", "curve_low", "curve_high")), prefix="curve_"
+            ),
         }
         for x, size in enumerate(asked_X)
     ]
@@ -125,7 +130,7 @@ def _describe(metric: str, curve: Curve, foretold: Mapping[str, ndarray], asked_
         "b": curve.b,
         "c": {"value": curve.c, "low": curve.c_interval[0], "high": curve.c_interval[1]},
         "scatter": curve.scatter,
-        "foretold": [row | {"num_train_bins": int(row["num_train_bins"])} for row in rows[:num]],
+        "predicted": [row | {"num_train_bins": int(row["num_train_bins"])} for row in rows[:num]],
         "drawn": rows[num:],
     }
 
@@ -140,8 +145,8 @@ def _estimate(metric: str, error: float, low: float, high: float, prefix: str = 
 
 def _squared_errors(evaluation: Evaluation) -> ndarray:
     """Returns (expected count - record's count)^2 of every image."""
-    counts_K = numpy.array(evaluation.metrics["counts"])
-    return (evaluation.probabilities_NK @ counts_K - counts_K[evaluation.recorded_N]) ** 2
+    counts_K = numpy.array(evaluation.result.counts)
+    return (evaluation.probabilities_NK @ counts_K - counts_K[evaluation.labels_N]) ** 2
 
 
 def _check(evaluations: Sequence[Evaluation], predict_at: Sequence[int], floors: Mapping[str, float]) -> None:
@@ -150,8 +155,8 @@ def _check(evaluations: Sequence[Evaluation], predict_at: Sequence[int], floors:
     if set(floors) != set(METRICS) or min(floors.values()) < 0:
         raise ValueError(f"floors={dict(floors)} must name {', '.join(METRICS)}, each with an error of 0 or more.")
     for evaluation in evaluations:
-        if evaluation.metrics.get("num_train_bins") is None:
-            place = evaluation.metrics["checkpoint"]
+        if evaluation.result.num_train_bins is None:
+            place = evaluation.result.subject.checkpoint
             raise EvaluationError(
                 f"metrics.json in {evaluation.url} does not say num_train_bins. Evaluate again, where the dataset root "
                 f"of the training can be read: {command('scripts/evaluate.py', {'checkpoint': place})}"

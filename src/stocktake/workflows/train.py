@@ -28,6 +28,7 @@ from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.data.manifest import Manifest, ManifestError
 from stocktake.hardware import require_accelerator, require_usable_gpus, suitable_channels_last, suitable_precision
+from stocktake.metrics.table import metric_of
 from stocktake.model.counter import BinCounter
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3
@@ -47,7 +48,6 @@ from stocktake.training.wandb_run import finished_wandb, prepare_wandb, tell_whe
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
 INTERRUPTED_NAME = "interrupted"  # a file that tells a launcher an interruption from a failure
-ERRORS = ("loss", "mae", "rmse", "rmse_mean", "ece")  # metrics whose best value is the smallest
 
 
 def train(cfg: DictConfig) -> float:
@@ -172,7 +172,7 @@ def settle(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> None:
         cfg.trainer.precision = _settled(cfg, "trainer.precision", suitable_precision, before)
         cfg.model.channels_last = _settled(cfg, "model.channels_last", suitable_channels_last, before)
         if (best := cfg.callbacks.get("best")) and best.mode == "auto":
-            best.mode = "min" if cfg.optimized_metric.split("/")[-1] in ERRORS else "max"
+            best.mode = metric_of(cfg.optimized_metric).mode
 
 
 def _settled(cfg: DictConfig, key: str, suitable: Callable[[Any], Any], before: Mapping[str, Any] | None) -> Any:

@@ -11,21 +11,22 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning import LightningDataModule, Trainer, seed_everything
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from stocktake.checkpoints import start_from
 from stocktake.config import build
 from stocktake.console import silence_library_warnings
 from stocktake.model.counter import BinCounter
-from stocktake.report.tuning import Finding, render_tuning
+from stocktake.report.tuning import render_tuning
 from stocktake.storage import Folder
+from stocktake.tuning.finding import BATCH_SIZE, Finding
 from stocktake.workflows.train import settle
 
 PAGE_NAME, NUMBERS_NAME = "tune.html", "tune.json"
 
 
 def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
-    """Writes tune.html and tune.json into the run's folder; prints what to type next, and the gist as a line of JSON.
+    """Writes tune.html and tune.json into the run's folder; prints what to type next, and a summary as a line of JSON.
 
     It suggests and changes nothing: a value that a run found for itself would not stand in its configuration, and the
     run could be neither resumed nor repeated by its words.
@@ -52,7 +53,7 @@ def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
         start_from(module, finished, build(cfg.storage))
     with tempfile.TemporaryDirectory() as folder:  # Lightning keeps the weights in a file while it searches
         finding = search.run(module, datamodule, partial(_make_trainer, cfg.trainer, folder))
-    _tell(Path(cfg.run_dir), cfg.name, finding, _commands(finding, words))
+    _write(Path(cfg.run_dir), cfg.name, finding, _commands(finding, words))
     return finding.value
 
 
@@ -77,19 +78,19 @@ def _commands(finding: Finding, words: Sequence[str]) -> list[str]:
     replaced = ("-", "find=", "find.", f"{finding.key}=", "trainer.devices=", "hydra")
     kept = [word for word in words if not word.startswith(replaced)]
     commands = [shlex.join(["python", "train.py", *kept, found])]
-    if finding.key == "data.batch_size":
+    if finding.key == BATCH_SIZE:
         commands.insert(0, shlex.join(["python", "scripts/tune.py", *kept, found, "find=lr"]))
     return commands
 
 
 @rank_zero_only
-def _tell(run_dir: Path, name: str, finding: Finding, commands: Sequence[str]) -> None:
-    gist = {"found": {finding.key: finding.value}, "next": commands, "report": str(run_dir / PAGE_NAME)}
-    numbers = json.dumps(gist | {"measured": list(finding.measured)}, indent=2) + "\n"
+def _write(run_dir: Path, name: str, finding: Finding, commands: Sequence[str]) -> None:
+    summary = {"found": {finding.key: finding.value}, "next": commands, "report": str(run_dir / PAGE_NAME)}
+    numbers = json.dumps(summary | {"measured": list(finding.measured)}, indent=2) + "\n"
     page = render_tuning(name, finding, commands)
     Folder(str(run_dir)).write_together({PAGE_NAME: page.encode(), NUMBERS_NAME: numbers.encode()})
     if finding.value is None:
         raise ValueError(f"{finding.sentences[0]} The curve is in {run_dir / PAGE_NAME}.")
     print("\n".join(finding.sentences))
     print("Type next:", *commands, sep="\n    ")
-    print(json.dumps(gist))
+    print(json.dumps(summary))

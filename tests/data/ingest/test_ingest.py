@@ -387,7 +387,9 @@ class Unread(Folder):
 def test_names_that_cannot_be_grouped_are_refused_before_anything_is_fetched(source, root, photos):
     grouped = ingest(source, root, [*photos, ("00001", None)])
     grouped.source = AbidSource(Unread(str(source)))
-    with pytest.raises(SplitError, match=r"'IMG 0' is not a string of digits.*type split=none .*or split=random"):
+    with pytest.raises(
+        SplitError, match=r"'IMG 0' is not a string of digits.*type split_rule=none .*or split_rule=random"
+    ):
         grouped.run()
     assert list(root.iterdir()) == []
 
