@@ -61,8 +61,8 @@ def test_any_value_survives(value):
 
 
 def test_plain_words_stay_plain():
-    line = command("scripts/evaluate.py", {"checkpoint": "runs/demo/1/checkpoints/best.ckpt", "side": "test"})
-    assert line == "python scripts/evaluate.py checkpoint=runs/demo/1/checkpoints/best.ckpt side=test"
+    line = command("scripts/evaluate.py", {"checkpoint": "runs/demo/1/checkpoints/best.ckpt", "split": "test"})
+    assert line == "python scripts/evaluate.py checkpoint=runs/demo/1/checkpoints/best.ckpt split=test"
     assert override("root", "s3://bins/abid") == "root=s3://bins/abid"
 
 

@@ -19,7 +19,7 @@ def override(key: str, value: Any) -> str:
     """Returns `key=value` as one word of the shell whose value Hydra reads back unchanged.
 
     Every message that tells a command goes through it, since folders hold spaces, brackets, commas and quotes:
-    `override("root", "my bins [1]")` is `'root="my bins [1]"'`, `override("side", "test")` is `side=test`.
+    `override("root", "my bins [1]")` is `'root="my bins [1]"'`, `override("split", "test")` is `split=test`.
     Lists, dicts, numbers, booleans and None come in Hydra's own notation: `override("limit", None)` is `limit=null`.
     """
     return shlex.quote(f"{key}={hydra_value(value)}")

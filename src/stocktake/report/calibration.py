@@ -56,16 +56,17 @@ def describe_certainty(calibration: MeasuredCalibration, num_counts: int) -> dic
 
 
 def _describe_honesty(calibration: MeasuredCalibration) -> list[str]:
-    said, right = calibration.before.mean("confidence"), calibration.before.mean("accuracy")
-    said_after = calibration.after.mean("confidence")
-    if said is None or right is None or said_after is None:
+    confidence, accuracy = calibration.before.mean("confidence"), calibration.before.mean("accuracy")
+    confidence_after = calibration.after.mean("confidence")
+    if confidence is None or accuracy is None or confidence_after is None:
         return ["How sure it is could not be compared with how often it is right."]
     temperature = round(calibration.temperature, 2)
     change = "Softened" if temperature > 1 else "Sharpened" if temperature < 1 else "Left as it is"
     sentences = [
-        f"As trained, it says on average that it is {_percent(said)} sure, and is right on {_percent(right)} of bins.",
+        f"As trained, it says on average that it is {_percent(confidence)} sure, and is right on {_percent(accuracy)} of "
+        "bins.",
         f"{change} by a temperature of {temperature:.2f} (fitted on {calibration.num_images:,} validation images), "
-        f"it says {_percent(said_after)}.",
+        f"it says {_percent(confidence_after)}.",
     ]
     before, after = calibration.figures["ece_before"], calibration.figures["ece_after"]
     if before.value is not None and after.value is not None:

@@ -112,11 +112,11 @@ def draw_reliability(
     words = []
     with styled():
         figure, axes = empty_figure()
-        for part, (said, right, num) in enumerate(zip(confidence, accuracy, num_images, strict=True)):
-            if said is not None and right is not None:
+        for part, (sure, right, num) in enumerate(zip(confidence, accuracy, num_images, strict=True)):
+            if sure is not None and right is not None:
                 middle = (part + 0.5) / len(num_images)
                 axes.bar(middle, right, width=width * num, color=ROLES["heat"], edgecolor=ROLES["model"], linewidth=0.7)
-                words.append(f"says {_percent(said)}: right on {_percent(right)} of {num}")
+                words.append(f"says {_percent(sure)}: right on {_percent(right)} of {num}")
         axes.plot([0, 1], [0, 1], color=ROLES["ink"], linewidth=1.1, linestyle=DASHES)
         _label_shares(axes, "how sure it says it is", "how often it is right")
     return to_svg(figure, f"{title}. {', '.join(words) or 'No bins'}.")
