@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 from stocktake.checkpoints import Checkpoint
 from stocktake.evaluation.evaluation_result import EvaluationResult
@@ -27,7 +27,7 @@ def describe_networks(counter: BinCounter | Ensemble, config: dict[str, Any]) ->
 def _members(counter: BinCounter | Ensemble, config: dict[str, Any]) -> Iterator[tuple[BinCounter, dict[str, Any]]]:
     """Yields each network with the configuration of the run that trained it."""
     if isinstance(counter, Ensemble):
-        yield from zip(counter.members, config["members"], strict=True)
+        yield from zip(cast(Iterable[BinCounter], counter.members), config["members"], strict=True)
     else:
         yield counter, config
 
@@ -40,7 +40,8 @@ def _weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
     if began_with in (None, "none"):
         return "none: trained from scratch"
     if began_with == "imagenet":
-        return counter.backbone.pretrained_cfg.get("license") or "not stated by timm"
+        pretrained_cfg = cast(dict[str, Any], counter.backbone.pretrained_cfg)
+        return pretrained_cfg.get("license") or "not stated by timm"
     return "not stated: weights from a file of one's own"
 
 

@@ -63,8 +63,8 @@ def _describe_honesty(calibration: MeasuredCalibration) -> list[str]:
     temperature = round(calibration.temperature, 2)
     change = "Softened" if temperature > 1 else "Sharpened" if temperature < 1 else "Left as it is"
     sentences = [
-        f"As trained, it says on average that it is {_percent(confidence)} sure, and is right on {_percent(accuracy)} of "
-        "bins.",
+        f"As trained, it says on average that it is {_percent(confidence)} sure, and is right on "
+        f"{_percent(accuracy)} of bins.",
         f"{change} by a temperature of {temperature:.2f} (fitted on {calibration.num_images:,} validation images), "
         f"it says {_percent(confidence_after)}.",
     ]
