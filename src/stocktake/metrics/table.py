@@ -71,7 +71,7 @@ METRICS = {
     "loss": Metric("Loss", "lower", ""),
 }
 LOGGED = (*COUNT_METRICS, "loss", "ece")  # what a validation in training measures
-FORMER_NAMES = {"rmse_expected": "rmse_expected"}  # in files from before
+FORMER_NAMES = {"rmse_mean": "rmse_expected"}  # in files from before
 
 
 def metric_of(key: str) -> Metric:
