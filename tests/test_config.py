@@ -47,9 +47,9 @@ def test_every_entry_configuration_composes(compose, name):
     assert binding_errors(plain(compose(name))) == []
 
 
-@pytest.mark.parametrize("name", choices("split"))
+@pytest.mark.parametrize("name", choices("split_rule"))
 def test_every_split_binds(compose, name):
-    assert binding_errors(plain(compose("prepare", f"split={name}"))) == []
+    assert binding_errors(plain(compose("prepare", f"split_rule={name}"))) == []
 
 
 def written_commands() -> list[tuple[str, ...]]:

@@ -32,7 +32,7 @@ TRAININGS = [
 COMPOSITIONS = [
     *(("train", words) for words in TRAININGS),
     *(("tune", [f"find={name}"]) for name in choices("find")),
-    *(("prepare", [f"split={name}"]) for name in choices("split")),
+    *(("prepare", [f"split_rule={name}"]) for name in choices("split_rule")),
     *((name, []) for name in COMMANDS),
 ]
 

@@ -75,7 +75,8 @@ class SplitRule:
                 return image_id
             raise SplitError(
                 f"image id {image_id!r} is not a string of digits, so it has no neighbours to group by; type "
-                "split_rule=none to make a test set of such images, or split_rule=random, or list them in a CSV with a group."
+                "split_rule=none to make a test set of such images, or split_rule=random, or list them in a CSV with a "
+                "group."
             )
         return f"{len(image_id)}-{int(image_id) // self.block}"
 
