@@ -25,6 +25,7 @@ COUNTS = numpy.array([1, 2, 3])
 NUM_BLOCKS, BLOCK = 40, 6
 IDS = [f"{number:05}" for number in range(NUM_BLOCKS * BLOCK)]
 GROUPS = [f"5-{number // BLOCK}" for number in range(len(IDS))]
+SCORES = make_result().to_json()["per_count"]["1"]
 RECORDED = numpy.random.default_rng(7).integers(3, size=len(IDS))
 
 
@@ -52,7 +53,7 @@ def write(folder: pathlib.Path, probabilities_NK: numpy.ndarray, ids=IDS, drop=(
     pyarrow.parquet.write_table(table, folder / "predictions.parquet")
     subject = make_subject(num_images=len(ids), root=str(folder.parent / "root"), manifest_sha256="9f2c", leakage=None)
     result = make_result(subject=subject, counts=counts.tolist(), calibration=make_calibration(temperature=1.2))
-    of_counts = {str(count): make_result().to_json()["per_count"]["1"] for count in counts}
+    of_counts = {str(count): SCORES for count in counts}
     accuracy = {"value": float((recorded == predicted).mean()), "low": None, "high": None}
     metrics = result.to_json() | {"accuracy": accuracy, "per_count": of_counts} | facts
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -244,8 +245,15 @@ def test_what_cannot_be_compared_is_named_with_its_cure(tmp_path, changes, messa
         ],
         (b"[]", "holds a list"),
         ({"counts": "123"}, "has counts='123'"),
-        ({"counts": [1, 2]}, r"has bins of 3 items, and metrics\.json is of counts=\[1, 2\]"),
-        ({"counts": [1, 2, 3, 4]}, "4 probabilities that sum to 1 are needed"),
+        (
+            {"counts": [1, 2], "confusion_matrix": [[1, 0], [0, 1]]},
+            r"has bins of 3 items, and metrics\.json is of counts=\[1, 2\]",
+        ),
+        ({"counts": [1, 2, 3, 4]}, r"confusion_matrix with rows of \[3, 3, 3\] numbers, and counts=\[1, 2, 3, 4\]"),
+        (
+            {"counts": [1, 2, 3, 4], "confusion_matrix": [[0] * 4] * 4, "per_count": dict.fromkeys("1234", SCORES)},
+            "4 probabilities that sum to 1 are needed",
+        ),
         *[({"accuracy": value}, "has accuracy=") for value in (0.5, {"value": None}, {"value": float("nan")})],
         ({"rmse": {"value": "<b>"}}, "has rmse holds '<b>'"),
         ({"checkpoint": {}}, "has checkpoint="),
