@@ -121,7 +121,7 @@ def storage_problems(cfg: DictConfig, packed: Sequence[str]) -> Iterator[Problem
                 f"{key}={url} is of a channel that there is not. Type "
                 f"+compute.channels.{channel[1]}=s3://<bucket>/<folder>"
             )
-        elif not channel and not url.startswith("s3://") and not _travels(url, packed):
+        elif not channel and ("://" not in url or url.startswith("file://")) and not _travels(url, packed):
             yield Problem(
                 f"{key}={url} is a {kind} of this machine, which a job cannot read. Upload it "
                 f"({upload.format(url=shlex.quote(url))}) and type {key}={typed}",
@@ -166,6 +166,11 @@ def _isolation_problems(stored: Mapping[str, str], cfg: DictConfig) -> Iterator[
             yield Problem(
                 f"{key}={url} cannot be read with compute.network_isolation=true. Let SageMaker bring it: type "
                 f"+compute.channels.{channel}={folder} {key}={inside}"
+            )
+        elif "://" in url and not url.startswith("file://"):
+            yield Problem(
+                f"{key}={url} cannot be read with compute.network_isolation=true, and SageMaker brings only what lies "
+                f"in S3. Copy it there and type {key}=s3://<bucket>/<folder>"
             )
     if OmegaConf.select(cfg, "model.weights", throw_on_missing=False) == "imagenet":
         yield Problem(
