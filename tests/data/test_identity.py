@@ -17,24 +17,24 @@ def manifest(synthetic_root) -> Manifest:
 
 @pytest.fixture(scope="module")
 def identity(manifest) -> DataIdentity:
-    return DataIdentity.of(manifest, manifest.side("train"))
+    return DataIdentity.of(manifest, manifest.rows("train"))
 
 
 def test_every_training_bin_was_seen_and_no_other(manifest, identity):
-    assert identity.num_seen(manifest, manifest.side("train")) == manifest.side("train").num_rows
-    assert identity.num_seen(manifest, manifest.side("test")) == 0
-    assert identity.num_seen(manifest, manifest.side("all")) == manifest.side("train").num_rows
+    assert identity.num_seen(manifest, manifest.rows("train")) == manifest.rows("train").num_rows
+    assert identity.num_seen(manifest, manifest.rows("test")) == 0
+    assert identity.num_seen(manifest, manifest.rows("all")) == manifest.rows("train").num_rows
 
 
 def test_an_image_is_known_again_under_another_id_and_from_another_source(manifest, identity):
-    rows = manifest.side("train").slice(0, 3)
+    rows = manifest.rows("train").slice(0, 3)
     renamed = rows.set_column(0, "image_id", [["a", "b", "c"]])
     elsewhere = Manifest(renamed, manifest.origin | {"source": "s3://elsewhere"})
     assert identity.num_seen(elsewhere, renamed) == 3
 
 
 def test_an_id_is_known_again_in_another_size_but_only_of_the_same_source(manifest, identity):
-    rows = manifest.side("train").slice(0, 3)
+    rows = manifest.rows("train").slice(0, 3)
     index = rows.column_names.index("sha256")
     resized = rows.set_column(index, "sha256", [["0" * 64] * 3])
     assert identity.num_seen(manifest, resized) == 3
@@ -48,11 +48,11 @@ def test_it_survives_a_checkpoint_under_weights_only(manifest, identity):
     content.seek(0)
     again = DataIdentity.from_state(torch.load(content, weights_only=True))
     assert again.manifest_sha256 == manifest.sha256
-    assert again.num_seen(manifest, manifest.side("all")) == identity.num_seen(manifest, manifest.side("all"))
+    assert again.num_seen(manifest, manifest.rows("all")) == identity.num_seen(manifest, manifest.rows("all"))
 
 
 def test_a_run_that_goes_on_from_another_has_seen_the_bins_of_both(manifest):
-    train = manifest.side("train")
+    train = manifest.rows("train")
     first, second = (DataIdentity.of(manifest, train.slice(start, 20)) for start in (0, 10))
     both = second.including(first)
     assert both.num_train_bins == 30

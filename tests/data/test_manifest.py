@@ -65,28 +65,28 @@ def test_another_file_is_not_taken_for_one(root):
 
 def test_a_side_and_all_three():
     manifest = manifest_of(row("1"), row("2", split="valid"), row("3", split="guard"), row("4", split="test"), row("5"))
-    assert manifest.side("train")["image_id"].to_pylist() == ["1", "5"]
-    assert manifest.side("all")["image_id"].to_pylist() == ["1", "2", "4", "5"]
+    assert manifest.rows("train")["image_id"].to_pylist() == ["1", "5"]
+    assert manifest.rows("all")["image_id"].to_pylist() == ["1", "2", "4", "5"]
 
 
 def test_an_empty_side_tells_the_others():
     with pytest.raises(ManifestError, match=r"split='test' holds no image; .*'train': 2"):
-        manifest_of(row("1"), row("2")).side("test")
+        manifest_of(row("1"), row("2")).rows("test")
 
 
 def test_a_count_outside_the_classes_is_named():
     manifest = manifest_of(row("1", 1), row("2", 7), row("3", 9, "valid"))
     with pytest.raises(ManifestError, match=r"\[7\] items.*data\.counts=\[1, 2\].*data\.counts=\[1, 2, 7\]"):
-        manifest.side("train", counts=[1, 2])
-    assert manifest.side("train", counts=[1, 2, 7]).num_rows == 2
+        manifest.rows("train", counts=[1, 2])
+    assert manifest.rows("train", counts=[1, 2, 7]).num_rows == 2
 
 
 def test_a_limit_draws_from_all_over_and_grows_by_adding():
     manifest = manifest_of(*(row(f"{i:05d}", 1 + i // 250) for i in range(1_000)))
-    sets = [set(manifest.side("train", limit)["image_id"].to_pylist()) for limit in (50, 200, 5_000)]
+    sets = [set(manifest.rows("train", limit)["image_id"].to_pylist()) for limit in (50, 200, 5_000)]
     assert [len(ids) for ids in sets] == [50, 200, 1_000]
     assert sets[0] < sets[1] < sets[2]
-    limited = manifest.side("train", 200)
+    limited = manifest.rows("train", 200)
     assert limited["image_id"].to_pylist() == sorted(limited["image_id"].to_pylist())
     per_count = [limited["count"].to_pylist().count(count) for count in (1, 2, 3, 4)]
     assert min(per_count) > 30
@@ -178,7 +178,7 @@ def test_a_limit_is_a_whole_number_from_1(number):
     """limit=-1 left out the last image in silence."""
     manifest = manifest_of(row("1"), row("2"))
     with pytest.raises(ManifestError, match=f"limit={number!r} must be a whole number, at least 1"):
-        manifest.side("train", number)
+        manifest.rows("train", number)
 
 
 def test_what_a_root_without_one_tells_to_type_is_quoted(tmp_path):

@@ -18,7 +18,7 @@ from stocktake.storage import Folder
 def test_rows_are_measured_in_their_order(synthetic_root, monkeypatch, capsys):
     monkeypatch.setattr(image_statistics, "CHUNK", 7)
     root = Folder(str(synthetic_root))
-    rows = Manifest.read(root).side("all", limit=20)
+    rows = Manifest.read(root).rows("all", limit=20)
     measured = measure_images(root, rows)
     assert measured.num_rows == 20
     assert measured["width_px"].to_pylist() == rows["width"].to_pylist()
@@ -31,7 +31,7 @@ def test_rows_are_measured_in_their_order(synthetic_root, monkeypatch, capsys):
 
 
 def test_a_file_that_is_no_picture_any_more_is_told(tmp_path, synthetic_root):
-    rows = Manifest.read(Folder(str(synthetic_root))).side("all", limit=1)
+    rows = Manifest.read(Folder(str(synthetic_root))).rows("all", limit=1)
     path = tmp_path / rows["key"][0].as_py()
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no picture")
@@ -42,7 +42,7 @@ def test_a_file_that_is_no_picture_any_more_is_told(tmp_path, synthetic_root):
 def test_training_pictures_are_measured_all_over_the_split(synthetic_root, monkeypatch):
     monkeypatch.setattr(image_statistics, "NUM_SAMPLED", 10)
     root = Folder(str(synthetic_root))
-    rows = Manifest.read(root).side("train")
+    rows = Manifest.read(root).rows("train")
     training = measure_training_images(root, rows, are_drawn=True)
     assert (training.num_images, training.are_drawn) == (10, True)
     first_and_last = measure_images(root, rows.take([0, rows.num_rows - 1]))["brightness"].to_pylist()

@@ -107,8 +107,8 @@ def test_a_training_does_not_start_from_an_ensemble(compose, pair, tmp_path):
 def identities(synthetic_root):
     """What the dataset's training bins are, and what they would be if another split had mixed the sides."""
     manifest = Manifest.read(Folder(str(synthetic_root)))
-    own = DataIdentity.of(manifest, manifest.side("train", None, COUNTS))
-    mixed = DataIdentity.of(manifest, manifest.side("all", 30, COUNTS))
+    own = DataIdentity.of(manifest, manifest.rows("train", None, COUNTS))
+    mixed = DataIdentity.of(manifest, manifest.rows("all", 30, COUNTS))
     return own, replace(mixed, manifest_sha256="0" * 64)
 
 

@@ -27,7 +27,7 @@ def other_root(synthetic_source, tmp_path_factory):
 
 def identity(root) -> DataIdentity:
     manifest = Manifest.read(Folder(str(root)))
-    return DataIdentity.of(manifest, manifest.side("train"))
+    return DataIdentity.of(manifest, manifest.rows("train"))
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_bins_are_ranked_for_a_recount_by_the_calibrated_score(evaluated, tmp_pa
 
 
 def test_bins_that_were_trained_on_are_the_headline(evaluated, synthetic_root, other_root):
-    seen = set(Manifest.read(Folder(str(synthetic_root))).side("train")["image_id"].to_pylist())
-    tested = Manifest.read(Folder(str(other_root))).side("test")["image_id"].to_pylist()
+    seen = set(Manifest.read(Folder(str(synthetic_root))).rows("train")["image_id"].to_pylist())
+    tested = Manifest.read(Folder(str(other_root))).rows("test")["image_id"].to_pylist()
     num_seen = len(seen.intersection(tested))
     assert 0 < num_seen < len(tested)
     metrics, page, lines = evaluated(f"root={other_root}", data=identity(synthetic_root))
@@ -97,7 +97,7 @@ def test_how_many_bins_it_was_trained_on_is_what_the_checkpoint_says_and_not_wha
     evaluated, synthetic_root
 ):
     manifest = Manifest.read(Folder(str(synthetic_root)))
-    rows = manifest.side("train")
+    rows = manifest.rows("train")
     assert rows.num_rows > 7
     metrics, _, _ = evaluated("limit=20", data=DataIdentity.of(manifest, rows.slice(0, 7)))
     assert metrics["num_train_bins"] == 7

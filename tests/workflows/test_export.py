@@ -182,7 +182,7 @@ def test_real_bins_and_real_weights_agree(compose, synthetic_root, abid_root, we
 
 def test_model_json_names_the_data_that_was_trained_on(compose, synthetic_root, tmp_path, capsys):
     manifest = Manifest.read(Folder(str(synthetic_root)))
-    trained = DataIdentity.of(manifest, manifest.side("train", None, COUNTS))
+    trained = DataIdentity.of(manifest, manifest.rows("train", None, COUNTS))
     same = write_checkpoint(tmp_path / "same", synthetic_root, data=trained)
     export(compose("export", f"checkpoint={same.parents[1]}", "num_checked=4"))
     model = json.loads((tmp_path / "same/model/model.json").read_text())
@@ -190,7 +190,7 @@ def test_model_json_names_the_data_that_was_trained_on(compose, synthetic_root, 
     assert (model["data"], model["check"]["num_trained_on"]) == (manifest.origin, 0)
     assert "is not the dataset" not in capsys.readouterr().err
 
-    seen = DataIdentity.of(manifest, manifest.side("valid", 3, COUNTS))
+    seen = DataIdentity.of(manifest, manifest.rows("valid", 3, COUNTS))
     other = write_checkpoint(tmp_path / "other", synthetic_root, data=replace(seen, manifest_sha256="0" * 64))
     export(compose("export", f"checkpoint={other}", "num_checked=4"))
     assert re.search(r"is not the dataset that the model was trained on.* 3 of the 4 images", capsys.readouterr().err)

@@ -34,7 +34,7 @@ def test_from_images_of_ones_own_to_an_exported_model(source, tmp_path, compose,
     manifest = prepare(compose("prepare", f"source={source}", f"root={root}"))
     assert manifest is not None and manifest.table.num_rows == NUM_BINS
     assert all(manifest.origin["num_images"][split] > 0 for split in ("train", "valid", "test"))
-    assert {key[-4:] for key in Manifest.read(Folder(str(root))).side("all")["key"].to_pylist()} == {".jpg", ".png"}
+    assert {key[-4:] for key in Manifest.read(Folder(str(root))).rows("all")["key"].to_pylist()} == {".jpg", ".png"}
 
     words = [*TINY, f"data.root={root}", "data.batch_size=8", "+trainer.max_steps=1", "trainer.max_epochs=1"]
     train(compose("train", "experiment=resnet50", *words, output_dir=str(run)))

@@ -56,12 +56,12 @@ def test_fine_tuning_on_bins_that_were_split_anew_tells_the_leak_and_keeps_it(
     with caplog.at_level("INFO"):
         run("second", split_anew, "experiment=resnet50_finetune", *words, f"checkpoint={first}")
     before, after = Manifest.read(Folder(str(synthetic_root))), Manifest.read(Folder(split_anew))
-    seen_ids = set(before.side("train")["image_id"].to_pylist())
-    num_leaked = len(seen_ids & set(after.side("test")["image_id"].to_pylist()))
+    seen_ids = set(before.rows("train")["image_id"].to_pylist())
+    num_leaked = len(seen_ids & set(after.rows("test")["image_id"].to_pylist()))
     assert num_leaked > 0
-    assert f"trained on {num_leaked} of the {after.side('test').num_rows} test bins" in caplog.text
+    assert f"trained on {num_leaked} of the {after.rows('test').num_rows} test bins" in caplog.text
     state = torch.load(tmp_path / "second/checkpoints/best.ckpt", weights_only=True)[DATA_KEY]
     kept = DataIdentity.from_state(state)
     assert kept.manifest_sha256 == after.sha256
-    assert kept.num_train_bins == len(seen_ids | set(after.side("train")["image_id"].to_pylist()))
-    assert kept.num_seen(after, after.side("test")) == num_leaked
+    assert kept.num_train_bins == len(seen_ids | set(after.rows("train")["image_id"].to_pylist()))
+    assert kept.num_seen(after, after.rows("test")) == num_leaked

@@ -108,7 +108,7 @@ def test_a_server_that_only_answers_503_is_given_up_with_the_bucket_and_the_cure
 
 def test_an_overwritten_object_is_named(s3_root):
     module = BinDataModule(s3_root, batch_size=8, image_size_px=32, num_workers=0)
-    key = module.manifest.side("train")["key"][0].as_py()
+    key = module.manifest.rows("train")["key"][0].as_py()
     Folder(s3_root).write(key, b"another picture")
     with pytest.raises(ChangedObject, match=key):
         list(module.loader("train"))

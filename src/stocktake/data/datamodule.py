@@ -8,6 +8,7 @@ import pyarrow
 import torch
 from filelock import FileLock
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.loops.progress import _ProcessedTracker
 from torch.utils.data import DataLoader
 
 from stocktake.data.ingest.ingest import Ingest
@@ -89,15 +90,17 @@ class BinDataModule(LightningDataModule):
         return self._manifest
 
     def setup(self, stage: str) -> None:
-        _ = self.manifest  # a missing or broken root is told before the model is built on the device
+        _ = self.manifest  # a missing or broken root is named before the model is built on the device
 
     def train_dataloader(self) -> DataLoader:
         loader = self.loader("train", shuffle=True, augment=self.augment)
-        self._train_sampler = loader.sampler
+        sampler = loader.sampler
+        assert isinstance(sampler, ResumableSampler)  # of `loader`
+        self._train_sampler = sampler
         if self.trainer and self.trainer.current_epoch > self._epoch:  # asked for anew, epochs after the run went on
-            self._train_sampler.start_at(self.trainer.current_epoch, 0)
+            sampler.start_at(self.trainer.current_epoch, 0)
         else:
-            self._train_sampler.start_at(self._epoch, self._batches_done)
+            sampler.start_at(self._epoch, self._batches_done)
         return loader
 
     def val_dataloader(self) -> DataLoader:
@@ -108,7 +111,7 @@ class BinDataModule(LightningDataModule):
 
     def rows(self, split: str) -> pyarrow.Table:
         """Returns the manifest's rows of a split (`train`, `valid`, `test` or `all`), as many as are asked for."""
-        return self.manifest.side(split, self.limit, self.counts, self.num_train_bins, self.seed)
+        return self.manifest.rows(split, self.limit, self.counts, self.num_train_bins, self.seed)
 
     def loader(
         self, split: str, shuffle: bool = False, augment: Augment | None = None, resize: Resize | None = None
@@ -152,21 +155,24 @@ class BinDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """Where the order of the images stands: the whole of what exact resuming needs of the data."""
+        assert self.trainer is not None  # Lightning asks within a training
         fit_loop = self.trainer.fit_loop
-        epoch, done = self.trainer.current_epoch, fit_loop.epoch_loop.batch_progress.current.processed
+        current = fit_loop.epoch_loop.batch_progress.current
+        assert isinstance(current, _ProcessedTracker)
+        epoch, done = self.trainer.current_epoch, current.processed
         if done == fit_loop.max_batches:
             epoch, done = epoch + 1, 0
         return {"epoch": epoch, "batches_done": done, "batch_size": self.batch_size}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
         # Before the first batch nothing depends on it, and there Lightning's batch size finder changes it.
-        has_begun = (state["epoch"], state["batches_done"]) != (0, 0)
-        if has_begun and state["batch_size"] != self.batch_size:
+        epoch, batches_done, batch_size = (state_dict[name] for name in ("epoch", "batches_done", "batch_size"))
+        if (epoch, batches_done) != (0, 0) and batch_size != self.batch_size:
             raise ValueError(
-                f"The checkpoint was made with data.batch_size={state['batch_size']}, now it is {self.batch_size}; "
+                f"The checkpoint was made with data.batch_size={batch_size}, now it is {self.batch_size}; "
                 "the order of the images would not be the same. Type the old value, or start a new run."
             )
-        self._epoch, self._batches_done = state["epoch"], state["batches_done"]
+        self._epoch, self._batches_done = epoch, batches_done
         if self._train_sampler is not None:  # a scheduler may have asked for the loader before
             self._train_sampler.start_at(self._epoch, self._batches_done)
 

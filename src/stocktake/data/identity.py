@@ -1,4 +1,4 @@
-"""Which data a model was trained on: kept in its checkpoints, so that it can be told later what the model has seen.
+"""Which data a model was trained on: kept in its checkpoints, so that it is known later what the model has seen.
 
 Axes: N training bins.
 """

@@ -47,7 +47,7 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The table and what the file's metadata says of its making (seed, source, split rule, counts of each side)."""
+    """The table and what the file's metadata says of its making (seed, source, split rule, images in each split)."""
 
     table: pyarrow.Table
     origin: dict[str, Any]
@@ -91,7 +91,7 @@ class Manifest:
         write_table(table.replace_schema_metadata(metadata), buffer, row_group_size=ROWS_PER_GROUP, compression="zstd")
         root.write(MANIFEST_KEY, buffer.getvalue().to_pybytes())
 
-    def side(
+    def rows(
         self,
         split: str,
         limit: int | None = None,
@@ -117,7 +117,7 @@ class Manifest:
         column = self.table["split"]
         rows = self.table.filter(compute.is_in(column, pyarrow.array(wanted)))
         if rows.num_rows == 0:
-            sizes = {side: compute.sum(compute.equal(column, side)).as_py() for side in (*SPLITS, GUARD)}
+            sizes = {name: compute.sum(compute.equal(column, name)).as_py() for name in (*SPLITS, GUARD)}
             raise ManifestError(
                 f"split={split!r} holds no image; the manifest has {sizes}. Type one that is not empty."
             )

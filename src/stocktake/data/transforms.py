@@ -1,4 +1,4 @@
-"""From the bytes of a picture to pixels: decode, resize, augment; one image at a time.
+"""From the bytes of an image to pixels: decode, resize, augment; one image at a time.
 
 Axes: C 3 channels (red, green, blue), H height, W width, S side of the square that the network sees.
 Every image is uint8 from the file to the network's first step, which normalises it.
@@ -33,25 +33,25 @@ DECODE_JPEG = jpeg_decoder()
 
 
 def decode(content: bytes | bytearray) -> Tensor:
-    """Returns the picture upright, uint8, `image_CHW`, from JPEG, PNG, GIF or WebP bytes.
+    """Returns the image upright, uint8, `image_CHW`, from JPEG, PNG, GIF or WebP bytes.
 
     A plain JPEG, as which bins come, is decoded without Pillow, to the same pixels and in two thirds of the time. torch
     wants memory that it may write to: `bytes` are copied, a bytearray is not, and stays as it is.
 
     Raises:
-        UndecodableImage: The bytes are not such a picture, only a part of one, or over a limit.
+        UndecodableImage: The bytes are not such an image, only a part of one, or over a limit.
     """
     if DECODE_JPEG is not None and is_plain_jpeg(content):
         writable = content if isinstance(content, bytearray) else bytearray(content)
         try:
             return DECODE_JPEG(torch.frombuffer(writable, dtype=torch.uint8))
         except RuntimeError:
-            pass  # damaged: what is said of it below is said everywhere
+            pass  # damaged: the error below is the same everywhere
     return torch.from_numpy(read_pixels(content).copy()).permute(2, 0, 1)
 
 
 class Resize:
-    """Brings a picture to S x S pixels, antialiased.
+    """Brings an image to S x S pixels, antialiased.
 
     `squash` stretches both sides; `letterbox` keeps the aspect ratio and fills the rest with grey. With several sizes,
     the epoch picks one, and the last holds from then on (progressive resizing).
@@ -82,7 +82,7 @@ class Resize:
 
 
 def _resized(image_CHW: Tensor, size: list[int]) -> Tensor:
-    """Returns the picture at this height and width, by torch's own arithmetic in whole numbers.
+    """Returns the image at this height and width, by torch's own arithmetic in whole numbers.
 
     torchvision (0.30) takes the way over floats where a processor has no AVX2, as ARM's have none: one pixel in six
     then differs by a level from what the model is trained on elsewhere, and from the exported graph.
@@ -95,7 +95,7 @@ def _resized(image_CHW: Tensor, size: list[int]) -> Tensor:
 
 
 class Augment:
-    """Varies a picture without taking an item out of it: flips, light, a small turn and shift.
+    """Varies an image without taking an item out of it: flips, light, a small turn and shift.
 
     Crops that zoom in, CutMix and Mixup cut items out, so that the label turns wrong: they are not here.
     """
@@ -134,7 +134,7 @@ class Augment:
         self.steps = v2.Compose(steps)
 
     def __call__(self, image_CHW: Tensor, *purpose: str | int) -> Tensor:
-        """Returns the picture as `purpose` (seed, epoch, image id) draws it; same shape and dtype."""
+        """Returns the image as `purpose` (seed, epoch, image id) draws it; same shape and dtype."""
         # torchvision draws from torch's global generator; what others drew from it must not change.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed("augment", *purpose))  # of the CPU alone

@@ -65,7 +65,7 @@ class BatchSizeSearch:
         if trainer.world_size > 1:
             raise ValueError(f"find=batch_size wants one process, not {trainer.world_size}; type trainer.devices=1.")
         datamodule.prepare_data()  # draws synthetic bins where there are none yet
-        num_images = datamodule.manifest.side("train", datamodule.limit, datamodule.counts).num_rows
+        num_images = datamodule.manifest.rows("train", datamodule.limit, datamodule.counts).num_rows
         end = min(self.largest, num_images)
         if end < self.smallest:
             raise ValueError(f"{num_images} training images are fewer than find.smallest={self.smallest}.")

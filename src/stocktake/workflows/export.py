@@ -107,7 +107,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     resize = Resize(config["data"]["image_size_px"], config["data"]["resize"])
     root = Folder(cfg.root or config["data"]["root"], storage)
     manifest = Manifest.read(root)
-    rows = manifest.side("valid", cfg.num_checked, counter.counts)
+    rows = manifest.rows("valid", cfg.num_checked, counter.counts)
     num_seen = _tell_other_data(checkpoint, root, manifest, rows)
     contents = [root.read(key) for key in _tracked(rows["key"].to_pylist(), "Reading")]
     recorded_N = numpy.searchsorted(counter.counts, rows["count"].to_numpy())
@@ -234,7 +234,7 @@ def _training_images(data: DataIdentity | None, root: Folder, manifest: Manifest
     """Returns what the pictures of the training are like; `None` where they are not the ones in this root."""
     if data is not None and data.manifest_sha256 != manifest.sha256:
         return None
-    return measure_training_images(root, manifest.side("train"), are_drawn(manifest, root)).to_dict()
+    return measure_training_images(root, manifest.rows("train"), are_drawn(manifest, root)).to_dict()
 
 
 def _output_dir(checkpoint: str) -> str:

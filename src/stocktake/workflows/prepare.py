@@ -86,8 +86,8 @@ def _alone_in(root: Folder) -> AbstractContextManager[None]:
     """Keeps a local root for this process: of two, each would remove images that the other's manifest names."""
     if not is_local(root.url):
         return nullcontext()
-    cure = "Wait for its end, or type root=<another folder>."
-    return kept_from_others(local_path(root.url), "collecting into", f"and remove each other's images. {cure}")
+    hint = "Wait for its end, or type root=<another folder>."
+    return kept_from_others(local_path(root.url), "collecting into", f"and remove each other's images. {hint}")
 
 
 def _say(console: Console, line: str) -> None:

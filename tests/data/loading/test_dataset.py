@@ -38,7 +38,7 @@ def root(synthetic_root):
 
 @pytest.fixture
 def rows(root):
-    return Manifest.read(Folder(root.url)).side("train")
+    return Manifest.read(Folder(root.url)).rows("train")
 
 
 def test_a_batch_is_the_pictures_of_its_rows(root, rows, synthetic_root):
@@ -117,7 +117,7 @@ def test_augmentation_depends_on_seed_epoch_and_image_alone(root, rows):
 def spoiled_root(synthetic_root, tmp_path, spoil) -> tuple[Folder, object, str]:
     folder = Folder(str(tmp_path / "root"))
     shutil.copytree(synthetic_root, tmp_path / "root")
-    rows = Manifest.read(folder).side("train")
+    rows = Manifest.read(folder).rows("train")
     key = rows["key"][1].as_py()
     spoil(tmp_path / "root" / key)
     return folder, rows, key

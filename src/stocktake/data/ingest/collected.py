@@ -38,7 +38,7 @@ class Bin:
 def manifest_of(
     bins: Mapping[str, Bin], splits: Mapping[str, str], rule: SplitRule, origin: dict[str, Any]
 ) -> Manifest:
-    """Returns the manifest of bins by their ids, whose splits `rule` chose; `origin` is what else is told of them."""
+    """Returns the manifest of bins by their ids, whose splits `rule` chose; `origin` is what else it is to say."""
     kept = {image_id: split for image_id, split in splits.items() if image_id in bins}
     sizes = Counter(kept.values())
     # Bins that are independent of their neighbors, or that the source has grouped, have no pairs that could cross.

@@ -119,7 +119,7 @@ class Ingest:
         return manifest
 
     def _choose(self) -> list[ListedBin]:
-        """Returns the listed bins that are neither known to be bad nor listed twice in different words."""
+        """Returns the listed bins that are neither known to be bad nor listed twice with different values."""
         chosen = []
         for image_id, claims in by_id(self.listing):
             self.split.group_of(image_id, claims[0].group)  # an id that cannot be grouped is refused before any request

@@ -90,6 +90,7 @@ class ObjectImages(Dataset):
         content = self.cache.read(sha256) if self.cache is not None else None
         if content is not None:
             return content
+        content = bytearray()
         for _ in range(NUM_TRIES):
             content = self.root.read_writable(self.keys[row])
             if _is_intact(content, sha256):

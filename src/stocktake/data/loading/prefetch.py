@@ -24,7 +24,8 @@ class FetchAhead:
         self._start()
 
     def _start(self) -> None:
-        self._pid, self._threads, self._num_running = os.getpid(), None, 0
+        self._pid, self._num_running = os.getpid(), 0
+        self._threads: ThreadPoolExecutor | None = None
         self._under_way: set[int] = set()
         self._arrived: dict[int, bytearray | Exception] = {}
         self._wanted: SimpleQueue[int] = SimpleQueue()
@@ -41,8 +42,6 @@ class FetchAhead:
         """Starts to fetch those rows that are not under way yet."""
         if self._pid != os.getpid():
             self._start()
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self.num_threads, "fetch")
         new = [row for row in rows if row not in self._under_way]
         self._under_way.update(new)
         for row in new:
@@ -55,6 +54,8 @@ class FetchAhead:
 
     def _start_task(self) -> None:
         self._num_running += 1
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self.num_threads, "fetch")
         self._threads.submit(self._work)
 
     def take(self, row: int) -> bytearray:

@@ -85,7 +85,7 @@ def _end(exit_code: int) -> str:
     """Returns how a process ended, and what is usually the cause."""
     if exit_code > 0:
         return f"exit code {exit_code}"
-    causes = {
+    causes: dict[int, str] = {
         signal.SIGKILL: ", as the system does when memory runs out",
         signal.SIGBUS: ", as happens when shared memory, /dev/shm, is full",
     }
@@ -93,5 +93,6 @@ def _end(exit_code: int) -> str:
 
 
 def _end_with_the_trainer() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if (trainer := multiprocessing.parent_process()) is not None:
+        trainer.join()
+        os._exit(1)

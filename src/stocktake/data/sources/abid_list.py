@@ -50,14 +50,14 @@ def read_listing(source: Folder, choice: str | None = None) -> list[tuple[str, i
     return _parse_file_list(content, f"{source.url}/{LIST_KEY}")
 
 
-def task_listing() -> list[tuple[str, int]]:
+def task_listing() -> list[tuple[str, int | None]]:
     """Returns the 10,441 bins of the inventory-monitoring task, as shipped with this package."""
     lines = resources.files("stocktake.data.sources").joinpath("abid_list.txt").read_text().splitlines()
     rows = (line.split() for line in lines if not line.startswith("#"))
     return sorted((image_id, int(count)) for count, *ids in rows for image_id in ids)
 
 
-def _every_image(source: Folder) -> list[tuple[str, None]]:
+def _every_image(source: Folder) -> list[tuple[str, int | None]]:
     keys = [PurePosixPath(key) for key, _ in source.sizes("bin-images")]
     taken = {key for key in keys if key.suffix == ".jpg" and key.parent.name == "bin-images" and is_id(key.stem)}
     if passed_over := [key for key in keys if key not in taken]:
@@ -78,7 +78,7 @@ def _kind(key: PurePosixPath) -> str:
     return "in folders below it" if is_id(key.stem) else "with unprintable or too long names"
 
 
-def _parse_file_list(content: bytes, name: str) -> list[tuple[str, int]]:
+def _parse_file_list(content: bytes, name: str) -> list[tuple[str, int | None]]:
     try:
         by_count = json.loads(content, object_pairs_hook=_without_repetition)
         rows = [(_image_id(path), _label(count)) for count, paths in by_count.items() for path in _checked_list(paths)]

@@ -63,9 +63,9 @@ class ClassFolders:
             )
         if passed_over:
             kinds = Counter(filter(None, map(_problem, keys)))
-            told = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
+            others = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
             warnings.warn(
-                f"{self.folder.url} also holds {told}, such as {passed_over[0]}: passed over, because only "
+                f"{self.folder.url} also holds {others}, such as {passed_over[0]}: passed over, because only "
                 "<count>/<file> of .jpg or .png is taken for an image.",
                 stacklevel=2,
             )

@@ -43,7 +43,7 @@ class ListedBin:
 
 
 class Source(Protocol):
-    """A place that bins are collected from.
+    """Where bins are collected from.
 
     Attributes:
         url: Stands in the manifest; with the id it is what an image is known by.

@@ -1,7 +1,7 @@
 """Draws warehouse bins with a known count, in the layout of the source bucket.
 
 Items stand on the floor of a fabric bin, from the back to the front, each placed so that it stays visible, and are
-photographed through the elastic net. Lengths are fractions of the picture's width, so a bin holds the same
+photographed through the elastic net. Lengths are fractions of the image's width, so a bin holds the same
 products at every size and mostly in the same places (rounding can turn an item's first place into a retry).
 """
 
@@ -28,7 +28,7 @@ LABEL_COLOURS = ("navy", "red", "black", "pink", "orange", "blue")
 
 
 def draw_bin(image_id: str, count: int, seed: int, size_px: tuple[int, int]) -> tuple[Image.Image, dict]:
-    """Draws one bin: the RGB picture, (width, height) pixels, and its record in the bucket's schema.
+    """Draws one bin: the RGB image, (width, height) pixels, and its record in the bucket's schema.
 
     A pure function of its arguments.
 
@@ -173,6 +173,7 @@ def _place_items(
     width, height = canvas.size
     owner = np.full((height, width), -1)  # which item is seen at a pixel
     areas: list[int] = []
+    fractions = np.zeros(0)
     for i, (product, base) in enumerate(zip(products, np.sort(rng.uniform(0.72, 0.93, len(products))), strict=True)):
         scale = 1.0
         while True:
@@ -190,9 +191,9 @@ def _place_items(
                 break
             scale *= 0.97
         owner = tried
-        areas.append(np.count_nonzero(shape))
+        areas.append(int(np.count_nonzero(shape)))
         _paste_with_shadow(canvas, piece, left, top)
-    return fractions.tolist() if areas else []
+    return fractions.tolist()
 
 
 def _paste_with_shadow(canvas: Image.Image, piece: Image.Image, left: int, top: int) -> None:

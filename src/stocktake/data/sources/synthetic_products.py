@@ -25,7 +25,7 @@ COLOURS: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Product:
-    """Something a warehouse sells; lengths are fractions of the picture's width."""
+    """Something a warehouse sells; lengths are fractions of the image's width."""
 
     kind: str
     colour: str
@@ -51,7 +51,7 @@ def invent_products(count: int, rng: np.random.Generator) -> list[Product]:
 
 
 def draw_product(product: Product, angle_degrees: float, frame_width_px: float) -> Image.Image:
-    """Draws one piece, turned, on a transparent ground (RGBA), for a picture `frame_width_px` wide."""
+    """Draws one piece, turned, on a transparent ground (RGBA), for an image `frame_width_px` wide."""
     width, height = (max(8, round(length * frame_width_px)) for length in (product.width, product.height))
     kind, colour, accent = KINDS[product.kind], COLOURS[product.colour], COLOURS[product.accent]
     piece = Image.new("RGBA", (width, height))
@@ -67,7 +67,8 @@ def draw_product(product: Product, angle_degrees: float, frame_width_px: float) 
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
-    return tuple(min(255, int(channel * factor)) for channel in colour)
+    red, green, blue = (min(255, int(channel * factor)) for channel in colour)
+    return red, green, blue
 
 
 def _draw_print(draw, left, top, right, bottom, accent, rng):
