@@ -55,7 +55,7 @@ def count_train_bins(checkpoint: Checkpoint, storage: StorageOptions) -> int | N
     # A run from before num_train_bins was a key saw all bins.
     chosen = {name: data.get(name) for name in ("limit", "counts", "num_train_bins")}
     try:
-        return Manifest.read(Folder(data["root"], storage)).side("train", **chosen, seed=data["seed"]).num_rows
+        return Manifest.read(Folder(data["root"], storage)).rows("train", **chosen, seed=data["seed"]).num_rows
     except (ManifestError, OSError) as error:
         print(f"On how many bins it was trained is not known: {error}", file=sys.stderr)
         return None
