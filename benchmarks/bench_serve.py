@@ -30,8 +30,9 @@ import harness
 from background_traffic import pipes
 from server_process import free_port, running
 
+from stocktake.hardware import num_cores
 from stocktake.images.decoding import read_pixels
-from stocktake.serving.model_folder import FORMAT_VERSION, GRAPH_NAME, MODEL_NAME, num_cores
+from stocktake.serving.model_folder import FORMAT_VERSION, GRAPH_NAME, MODEL_NAME
 from stocktake.serving.predictor import Answer, Predictor
 
 HERE = Path(__file__).resolve().parent
@@ -64,17 +65,17 @@ def export_random_model(folder: str) -> dict:
     from stocktake.metrics.calibration import Calibration
     from stocktake.model.counter import BinCounter
     from stocktake.model.heads import SoftmaxHead
+    from stocktake.onnx_export.graph import joined
     from stocktake.onnx_export.network_graph import network_graph
     from stocktake.onnx_export.resize_graph import OPSET, resize_graph
-    from stocktake.workflows.export import joined
 
     torch.manual_seed(0)
     counter = BinCounter(BACKBONE, COUNTS, SoftmaxHead(), weights="none").eval()
     # Random weights say nearly the same of every picture: a low temperature tells them apart.
     calibration = Calibration(temperature=0.05, coverage=0.9, threshold=0.1, counts=COUNTS, num_images=1)
-    counter.calibration = calibration
     resize = Resize(IMAGE_SIZE_PX)
-    graph = joined(resize_graph(resize), network_graph(counter, IMAGE_SIZE_PX, OPSET)).SerializeToString()
+    network = network_graph(counter, calibration.temperature, IMAGE_SIZE_PX, OPSET)
+    graph = joined(resize_graph(resize), network).SerializeToString()
     facts = {
         "format_version": FORMAT_VERSION,
         "version": "random",

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stocktake.config import build, build_all
 from stocktake.console import silence_library_warnings
-from stocktake.workflows.train import settle
+from stocktake.training.preparation import resolve_auto
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 WARM_UP_STEPS = 3
@@ -70,7 +70,7 @@ def configured(words: list[str], folder: Path) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         own = [f"run_dir={folder}", "logger=csv", "callbacks=spot", "callbacks.progress=null"]
         cfg = compose("train", [*words, *own])
-    settle(cfg)
+    resolve_auto(cfg)
     return cfg
 
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from stocktake.hardware import num_cores
+
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))  # the S3 server is the tests' own
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - Linux keeps what lies there in memory; the folders inside are private
@@ -152,7 +154,7 @@ def circumstances(packages: Sequence[str]) -> dict[str, str]:
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     installed = [name for name in packages if importlib.util.find_spec(name.replace("-", "_"))]
     return {
-        "hardware": f"{cpu}, {len(os.sched_getaffinity(0))} cores, {memory_gib:.0f} GiB, {platform.system()}",
+        "hardware": f"{cpu}, {num_cores()} cores, {memory_gib:.0f} GiB, {platform.system()}",
         "versions": f"Python {platform.python_version()}, "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in installed),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

@@ -19,8 +19,8 @@ except ModuleNotFoundError as error:
 def main(cfg: Config) -> None:
     from stocktake.workflows.predict import predict
 
-    answers = predict(cfg)
-    if any(answer.error for answer in answers):
+    predictions = predict(cfg)
+    if any(prediction.error for prediction in predictions):
         sys.exit(1)
 
 

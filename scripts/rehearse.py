@@ -15,7 +15,7 @@ from stocktake.rehearsal.command import Settings, rehearse, split_overrides
 
 
 def differences(faulty: Path, whole: Path) -> list[str]:
-    from stocktake.model.checkpoint_differences import differences  # only now torch
+    from stocktake.model.torch_files import differences  # only now torch
 
     return differences(faulty, whole)
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from local_s3 import local_s3
 
-from stocktake.inference.image_reader import Places
+from stocktake.inference.image_reader import ImageReader
 from stocktake.s3 import Credentials, let_fsspec_use_obstore, split_bucket
 from stocktake.storage import Folder, StorageError, StorageOptions
 
@@ -75,9 +75,9 @@ def test_what_boto3_wrote_under_a_name_is_what_is_read(server, environment, name
     assert list(folder.sizes()) == [("x.jpg", len(name.encode()))]
     folder.write("y.jpg", b"written")
     assert client.get_object(Bucket="bucket", Key=f"sets/{name}/y.jpg")["Body"].read() == b"written"
-    places = Places(StorageOptions(), max_bytes=100, timeout_s=5)
-    assert places.expand(f"s3://bucket/sets/{name}") == [f"s3://bucket/sets/{name}/{key}.jpg" for key in "xy"]
-    assert places.read(f"s3://bucket/sets/{name}/x.jpg") == name.encode()
+    reader = ImageReader(StorageOptions(), max_bytes=100, timeout_s=5)
+    assert reader.expand(f"s3://bucket/sets/{name}") == [f"s3://bucket/sets/{name}/{key}.jpg" for key in "xy"]
+    assert reader.read(f"s3://bucket/sets/{name}/x.jpg") == name.encode()
 
 
 def test_checkpoints_are_written_where_the_folder_says(server, environment):

@@ -16,8 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-import torch.distributed
-from torch.distributed import PrefixStore, Store
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]  # as torch documents it
+from torch.distributed.rendezvous import rendezvous
 
 POLL_S = 0.05
 # Hosts of one job start within minutes of each other: each installs its packages first.
@@ -50,7 +51,7 @@ class Agreement:
         """Returns the agreement of the ranks that torchrun started, or that of one rank."""
         if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
             return cls()
-        store, rank, num_ranks = next(torch.distributed.rendezvous("env://", timeout=timedelta(seconds=PATIENCE_S)))
+        store, rank, num_ranks = next(rendezvous("env://", timeout=timedelta(seconds=PATIENCE_S)))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         return cls(PrefixStore(f"stocktake/{attempt}/{next(_runs)}", store), rank, num_ranks)
 
@@ -92,11 +93,11 @@ class Agreement:
         Raises:
             Disagreement: They differ; the message names the keys, the values and the ranks.
         """
-        said = [json.loads(value) for value in self.gather(topic, json.dumps(values, sort_keys=True))]
+        by_rank = [json.loads(value) for value in self.gather(topic, json.dumps(values, sort_keys=True))]
         differing = [
-            f"{name} is " + ", ".join(f"{own.get(name)!r} on rank {rank}" for rank, own in enumerate(said))
-            for name in sorted(set().union(*said))
-            if any(own.get(name) != said[0].get(name) for own in said)
+            f"{name} is " + ", ".join(f"{own.get(name)!r} on rank {rank}" for rank, own in enumerate(by_rank))
+            for name in sorted(set().union(*by_rank))
+            if any(own.get(name) != by_rank[0].get(name) for own in by_rank)
         ]
         if differing:
             raise Disagreement(f"The ranks differ in their {topic}, so none starts: {'; '.join(differing)}. {hint}")
@@ -111,15 +112,15 @@ class Agreement:
         Raises:
             Disagreement: Another rank found one and the first rank none.
         """
-        said = [json.loads(own) for own in self.gather("progress", json.dumps(found))]
-        if said[0] is None and any(said):
-            has = next(rank for rank, own in enumerate(said) if own)
+        by_rank = [json.loads(own) for own in self.gather("progress", json.dumps(found))]
+        if by_rank[0] is None and any(by_rank):
+            has = next(rank for rank, own in enumerate(by_rank) if own)
             raise Disagreement(
                 f"Rank {has} has a finished run in {run_dir}, and rank 0, which writes its files, has none there, so "
                 "none starts. Copy that folder to the host of rank 0, or start the hosts so that the one which has it "
                 "is the first, or give all the same run folder (RUN_DIR); for another run, type run_name=<new>."
             )
-        return said[0]
+        return by_rank[0]
 
     def newest_common(self, checkpoints: Sequence[tuple[str, str]]) -> str | None:
         """Returns the checkpoint to go on from: the newest that every rank has, `None` where none has any.
@@ -130,20 +131,27 @@ class Agreement:
         Raises:
             Disagreement: Some ranks have checkpoints, and no whole one is on all of them.
         """
-        said = [[tuple(item) for item in json.loads(own)] for own in self.gather("checkpoint", json.dumps(checkpoints))]
-        common = set(said[0]).intersection(*said)
+        by_rank = [
+            [tuple(item) for item in json.loads(own)] for own in self.gather("checkpoint", json.dumps(checkpoints))
+        ]
+        common = set(by_rank[0]).intersection(*by_rank)
         for name, digest in checkpoints:
             if (name, digest) in common:
                 return name
-        if any(said):
+        if any(by_rank):
             held = "; ".join(
-                f"rank {rank} has {', '.join(name for name, _ in own) or 'none'}" for rank, own in enumerate(said)
+                f"rank {rank} has {', '.join(name for name, _ in own) or 'none'}" for rank, own in enumerate(by_rank)
             )
             raise Disagreement(
                 f"No checkpoint is on every rank, so none goes on: {held}. Give all ranks the same folder "
                 "(checkpoint_dir=s3://bucket/folder), or copy the newest to each, or type run_name=<new> to start anew."
             )
         return None
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes and speaks for all; known before there is a Trainer."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @cache

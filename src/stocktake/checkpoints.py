@@ -11,12 +11,13 @@ from pickle import UnpicklingError
 from typing import Any, Self
 
 from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
+from stocktake.callbacks.calibration import CALIBRATION_KEY
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.cli.local_files import there_instead
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity, IdentityError
 from stocktake.metrics.calibration import Calibration
-from stocktake.model.counter import CALIBRATION_KEY, BinCounter
+from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import Classes, DescriptionError, check_arguments, check_plain, model_from
 from stocktake.model.torch_files import ZIP_START, load_plain
@@ -40,7 +41,8 @@ class Checkpoint:
     Attributes:
         place: Path or URL of the file.
         sha256: Of the file.
-        model: In evaluation mode and with its calibration.
+        model: In evaluation mode; what it says is untempered.
+        calibration: How far that may be believed; `None` where it was not saved after a validation.
         config: Of the run that made it, plain values.
         data: What it was trained on; `None` in files from before this was kept.
     """
@@ -48,6 +50,7 @@ class Checkpoint:
     place: str
     sha256: str
     model: BinCounter | Ensemble
+    calibration: Calibration | None
     config: dict[str, Any]
     data: DataIdentity | None
 
@@ -60,19 +63,8 @@ class Checkpoint:
         """
         place = find_checkpoint(place, storage)
         state = read_checkpoint(place, storage)
-        return cls(place, state[SHA256_KEY], counter_of(state, place), state[CONFIG_KEY], identity_of(state, place))
-
-
-def load_counter(
-    checkpoint: str, storage: StorageOptions | None = None
-) -> tuple[BinCounter | Ensemble, dict[str, Any]]:
-    """Returns the model of a checkpoint, in evaluation mode and with its calibration, and the configuration of its run.
-
-    Raises:
-        CheckpointError: As `read_checkpoint` and `counter_of` do.
-    """
-    opened = Checkpoint.open(checkpoint, storage)
-    return opened.model, opened.config
+        model, calibration = counter_of(state, place), calibration_of(state, place)
+        return cls(place, state[SHA256_KEY], model, calibration, state[CONFIG_KEY], identity_of(state, place))
 
 
 def identity_of(state: dict[str, Any], checkpoint: str) -> DataIdentity | None:
@@ -85,6 +77,18 @@ def identity_of(state: dict[str, Any], checkpoint: str) -> DataIdentity | None:
         return DataIdentity.from_state(state[DATA_KEY]) if DATA_KEY in state else None
     except IdentityError as error:
         raise CheckpointError(f"checkpoint={checkpoint} is refused: {error}") from None
+
+
+def calibration_of(state: dict[str, Any], checkpoint: str) -> Calibration | None:
+    """Returns how the model of a checkpoint is tempered, `None` where it was not saved after a validation.
+
+    Raises:
+        CheckpointError: The file says something that this project does not write.
+    """
+    try:
+        return Calibration.from_dict(state[CALIBRATION_KEY]) if CALIBRATION_KEY in state else None
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"checkpoint={checkpoint} is refused: {_in_short(error, 500)}") from None
 
 
 def counter_of(state: dict[str, Any], checkpoint: str, own: Classes | None = None) -> BinCounter | Ensemble:
@@ -100,9 +104,7 @@ def counter_of(state: dict[str, Any], checkpoint: str, own: Classes | None = Non
     """
     try:
         model = model_from(state[CONFIG_KEY]["model"], own)
-        model.load_state_dict(state.get("state_dict"))
-        if CALIBRATION_KEY in state:
-            model.calibration = Calibration.from_dict(state[CALIBRATION_KEY])
+        model.load_state_dict(state.get("state_dict") or {})
     except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint={checkpoint} is refused: {_in_short(error, 500)}") from None
     return model.eval()

@@ -1,13 +1,13 @@
 """From a configuration node to an object: the only caller of Hydra's `instantiate`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 def build(node: DictConfig | dict | None, **runtime: Any) -> Any:
@@ -27,6 +27,11 @@ def build(node: DictConfig | dict | None, **runtime: Any) -> Any:
 def build_all(nodes: DictConfig | dict | None) -> list[Any]:
     """Builds every entry of a dict of nodes, in order; an entry that is `null` is switched off."""
     return [build(node) for node in (nodes or {}).values() if node is not None]
+
+
+def as_plain(cfg: DictConfig) -> dict[str, Any]:
+    """Returns a configuration as plain values, all of its interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
 def composed(folder: str, name: str, words: Sequence[str]) -> DictConfig:

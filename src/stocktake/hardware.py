@@ -1,49 +1,100 @@
-"""What this machine's processors like: the precision and the memory layout that train fastest on them."""
+"""What this machine can do: the cores that a process may use, and the precision that trains fastest."""
 
+import math
 import os
 import platform
+from pathlib import Path, PurePosixPath
 
-import torch
+# torch is imported in the functions that ask it: the server, which has none, counts its cores here.
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def likes_bfloat16() -> bool:
+def num_cores() -> int:
+    """Returns how many cores this process may use: of the machine's those that it is bound to and its container pays.
+
+    A container's share (`docker run --cpus=1.5`) is rounded up.
+    """
+    bound_to = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([bound_to, *(math.ceil(limit) for limit in _container_limits())]))
+
+
+def _container_limits() -> list[float]:
+    """Returns the cores that each control group around this process allows it.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max), and of version 1
+    https://docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us). In a container its own group is the root.
+    """
+    found = []
+    try:
+        lines = [line.split(":", 2) for line in OWN_CGROUP.read_text().splitlines()]
+    except OSError:
+        lines = []
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CGROUPS / "cpu" if controllers else CGROUPS
+        inside = PurePosixPath(path.lstrip("/"))
+        for group in (inside, *inside.parents):
+            found.append(_quota(root / group))
+    return [limit for limit in found if limit is not None]
+
+
+def _quota(group: Path) -> float | None:
+    """Returns how many cores' time a control group gets, `None` where there is no limit or no such group."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
+        return None
+
+
+def has_fast_bfloat16() -> bool:
     """Whether half-width arithmetic pays: GPUs from Ampere on, and CPUs with AVX-512 BF16 (1.4 to 2.2 times)."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return not torch.backends.mps.is_available() and torch.cpu._is_avx512_bf16_supported()
 
 
-def suitable_precision(wish: str) -> str:
-    """Returns Lightning's name of the precision; `auto` becomes `bf16-mixed` where the hardware likes it.
+def suitable_precision(requested: str) -> str:
+    """Returns Lightning's name of the precision; `auto` becomes `bf16-mixed` where the hardware is fast in it.
 
     Raises:
         ValueError: The weights themselves would be kept in 16 bits.
     """
-    if wish in ("bf16-true", "16-true"):
+    if requested in ("bf16-true", "16-true"):
         raise ValueError(
-            f"trainer.precision={wish} keeps the weights and the measured figures themselves in 16 bits, in which "
-            f"small steps are lost. Type trainer.precision={wish.replace('true', 'mixed')}, which is as fast."
+            f"trainer.precision={requested} keeps the weights and the measured figures themselves in 16 bits, in which "
+            f"small steps are lost. Type trainer.precision={requested.replace('true', 'mixed')}, which is as fast."
         )
-    return ("bf16-mixed" if likes_bfloat16() else "32-true") if wish == "auto" else wish
+    return ("bf16-mixed" if has_fast_bfloat16() else "32-true") if requested == "auto" else requested
 
 
-def require_accelerator(key: str, wish: str) -> None:
+def suitable_channels_last(requested: bool | str) -> bool:
+    """Whether to lay images out channels last; `auto`: where bfloat16 is fast."""
+    return has_fast_bfloat16() if requested == "auto" else bool(requested)
+
+
+def require_accelerator(key: str, requested: str) -> None:
     """Refuses a GPU that is not there, before anything is read or built.
 
     Raises:
         ValueError: This machine has no such accelerator.
     """
+    import torch
+
     present = [name for name, device in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if device.is_available()]
     known = [*present, *(["gpu"] if present else []), "auto", "cpu"]
-    if wish in ("cuda", "mps", "gpu") and wish not in known:
+    if requested in ("cuda", "mps", "gpu") and requested not in known:
         raise ValueError(
-            f"{key}={wish}: PyTorch finds none on this machine; there are {', '.join(known)}. Type {key}=auto."
+            f"{key}={requested}: PyTorch finds none on this machine; there are {', '.join(known)}. Type {key}=auto."
         )
-
-
-def suitable_channels_last(wish: bool | str) -> bool:
-    """Whether to lay images out channels last; `auto`: where bfloat16 is fast."""
-    return likes_bfloat16() if wish == "auto" else wish
 
 
 def require_usable_gpus(accelerator: str) -> None:
@@ -51,6 +102,8 @@ def require_usable_gpus(accelerator: str) -> None:
     Raises:
         ValueError: This PyTorch has no kernels for a GPU that would be trained on, as for a V100 (sm_70).
     """
+    import torch
+
     if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
         return
     built_for = torch.cuda.get_arch_list()
@@ -75,10 +128,11 @@ def _runs_on(architecture: str, major: int, minor: int) -> bool:
 
 def describe() -> str:
     """Returns one line for a report, such as `2 cores of AMD EPYC`."""
+    import torch
+
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{num_cores} cores of {_processor_name()}"
+    return f"{num_cores()} cores of {_processor_name()}"
 
 
 def _processor_name() -> str:

@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
-from stocktake.callbacks.freeze_backbone import HeadFirst
+from stocktake.callbacks.freeze_backbone import FreezeBackbone
 from stocktake.model.counter import BinCounter
 from stocktake.model.heads import SoftmaxHead
 
@@ -28,7 +28,7 @@ def test_only_the_head_moves_at_first(num_epochs, backbone_moves, tmp_path):
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=tmp_path,
-        callbacks=[HeadFirst(num_epochs=1)],
+        callbacks=[FreezeBackbone(num_epochs=1)],
     )
     trainer.fit(model, DataLoader(BATCHES, batch_size=None))
     after = model.backbone.state_dict()

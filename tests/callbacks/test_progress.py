@@ -10,9 +10,9 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader, IterableDataset
 
 from stocktake.callbacks.determinism import StatelessDropout
-from stocktake.callbacks.freeze_backbone import HeadFirst
-from stocktake.callbacks.progress import UnhurriedProgressBar, UnhurriedThroughputMonitor
-from stocktake.callbacks.step_logger import StepLines
+from stocktake.callbacks.freeze_backbone import FreezeBackbone
+from stocktake.callbacks.progress import NonBlockingProgressBar, NonBlockingThroughputMonitor
+from stocktake.callbacks.step_logger import StepLogger
 from stocktake.callbacks.weight_average import WeightAverage
 from stocktake.data.loading.dataset import num_images
 from stocktake.model.counter import BinCounter
@@ -69,11 +69,11 @@ def test_no_step_between_two_logged_ones_asks_the_device(head, tmp_path, capsys,
         default_root_dir=tmp_path,
         callbacks=[
             StatelessDropout(0),
-            HeadFirst(1),
+            FreezeBackbone(1),
             WeightAverage(0.9),
-            UnhurriedThroughputMonitor(num_images),
-            UnhurriedProgressBar(),
-            StepLines(),
+            NonBlockingThroughputMonitor(num_images),
+            NonBlockingProgressBar(),
+            StepLogger(),
         ],
     )
     monkeypatch.setattr(trainer, "_teardown", lambda: None)  # it would bring the figures to the CPU

@@ -1,9 +1,13 @@
 """A checkpoint knows the words that made it, and goes on under no others."""
 
+import pkgutil
+
 import pytest
+from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from stocktake.callbacks.run_config import CONFIG_KEY, OtherConfig, RunConfig
+from stocktake.callbacks.run_config import CONFIG_KEY, RENAMED_TARGETS, OtherConfig, RunConfig
+from stocktake.training.resume import MAY_DIFFER
 
 CONFIG = {"seed": 0, "data": {"root": "a", "counts": [1, 2]}, "model": {"optimizer": {"lr": 0.1}, "scheduler": None}}
 
@@ -41,6 +45,34 @@ def test_a_run_from_before_a_key_was_there_goes_on_as_it_did():
     resume(CONFIG, now)
     with pytest.raises(OtherConfig, match=r"model\.decay_norms was True, is False"):
         resume(CONFIG, now | {"model": CONFIG["model"] | {"decay_norms": False}})
+
+
+@pytest.mark.parametrize("overrides", [["experiment=mobilenet_transfer", "callbacks=finetune"], ["callbacks=spot"]])
+def test_a_run_from_before_names_changed_goes_on(compose, overrides):
+    """As it lies in checkpoints of before: keys and classes under the names that they had then."""
+    words = [*overrides, "model.weights=none"]
+    now = OmegaConf.to_container(compose("train", *words), resolve=True)
+    before = OmegaConf.to_container(compose("train", *words), resolve=True)
+    callbacks = before["callbacks"]
+    callbacks["step_lines"] = callbacks.pop("step_logger") | {"_target_": "stocktake.callbacks.step_lines.StepLines"}
+    callbacks["progress"]["_target_"] = "stocktake.callbacks.unhurried.UnhurriedProgressBar"
+    callbacks["throughput"]["_target_"] = "stocktake.callbacks.unhurried.UnhurriedThroughputMonitor"
+    callbacks["throughput"]["batch_size_fn"]["_target_"] = "stocktake.data.stream.num_images"
+    if "freeze_backbone" in callbacks:
+        callbacks["head_first"] = callbacks.pop("freeze_backbone") | {
+            "_target_": "stocktake.callbacks.head_first.HeadFirst"
+        }
+    for may_differ in (MAY_DIFFER, ["run_dir", "checkpoint_dir"]):
+        resume(before, now, may_differ)
+    if "head_first" in callbacks:
+        callbacks["head_first"]["num_epochs"] = 2
+        with pytest.raises(OtherConfig, match=r"callbacks\.freeze_backbone\.num_epochs was 2, is 1\."):
+            resume(before, now, MAY_DIFFER)
+
+
+@pytest.mark.parametrize("target", RENAMED_TARGETS.values())
+def test_classes_of_before_are_there_under_their_new_names(target):
+    assert callable(pkgutil.resolve_name(target))
 
 
 def test_what_does_not_change_the_result_may_differ():

@@ -1,11 +1,16 @@
 """Checkpoints of a run that may be taken away at any step."""
 
+import hashlib
+import inspect
 import os
 import signal
 
 import pytest
+import pytorch_lightning
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from torch.utils.data import DataLoader, TensorDataset
 
 from stocktake.callbacks.spot import Interrupted, SpotCheckpoint
@@ -112,3 +117,35 @@ def test_a_save_that_is_due_at_an_epochs_end_comes_with_the_next_step(tmp_path):
     fit(tmp_path, Line(), every_n_train_steps=NUM_BATCHES, check_val_every_n_epoch=2)
     saved = sorted(path.name for path in tmp_path.glob("*.ckpt"))
     assert saved == [f"step-{step:08d}.ckpt" for step in (NUM_BATCHES + 1, 2 * NUM_BATCHES)]
+
+
+# What of Lightning's own insides the callbacks ask, as it reads in release 2.6.6: the first letters of its sha256.
+PRIVATE = {
+    _TrainingEpochLoop._should_check_val_fx: "cf0916b12e18",
+    _TrainingEpochLoop._should_accumulate: "5482f0c6d473",
+    ModelCheckpoint._monitor_candidates: "39e4d1728c2a",
+    ModelCheckpoint._save_topk_checkpoint: "8b451ccfc5e4",
+    ModelCheckpoint._save_checkpoint: "61bd33e0742c",
+}
+
+
+@pytest.mark.parametrize("method", PRIVATE, ids=lambda method: method.__qualname__)
+def test_what_lightning_does_inside_is_as_it_was_read(method):
+    digest = hashlib.sha256(inspect.getsource(method).encode()).hexdigest()
+    assert digest.startswith(PRIVATE[method]), (
+        f"{method.__qualname__} of pytorch-lightning {pytorch_lightning.__version__} is not that of 2.6.6: read it, "
+        "see whether callbacks/spot.py and callbacks/validations.py still do what they say, and write its digest here."
+    )
+
+
+def test_what_lightning_keeps_inside_has_the_names_that_are_asked_for(tmp_path):
+    trainer = fit(tmp_path, Line(), every_n_train_steps=5)
+    (callback,) = trainer.checkpoint_callbacks
+    names = {
+        callback: ("_every_n_train_steps", "_last_global_step_saved", "best_k_models", "best_model_path"),
+        trainer: ("_last_val_time", "val_check_batch", "log_every_n_steps"),
+        trainer.fit_loop: ("_data_fetcher",),
+        trainer.fit_loop.epoch_loop: ("batch_progress", "total_batch_idx", "batch_idx"),
+    }
+    missing = [(type(one).__name__, name) for one, asked in names.items() for name in asked if not hasattr(one, name)]
+    assert not missing, f"pytorch-lightning {pytorch_lightning.__version__} names them otherwise than 2.6.6 did"

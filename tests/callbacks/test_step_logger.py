@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stocktake.callbacks.step_logger import StepLines
+from stocktake.callbacks.step_logger import StepLogger
 from stocktake.cloud.requests import DEFAULT_METRICS
 
 
@@ -24,7 +24,7 @@ def trainer():
 
 
 def test_metric_definitions_find_step_and_accuracy(trainer, capsys):
-    callback = StepLines()
+    callback = StepLogger()
     callback.on_train_batch_end(trainer, None)
     callback.on_validation_end(trainer, None)
     step, validation = capsys.readouterr().out.splitlines()
@@ -36,17 +36,17 @@ def test_metric_definitions_find_step_and_accuracy(trainer, capsys):
 
 def test_only_the_first_rank_speaks_and_only_where_there_is_no_terminal(trainer, capsys, monkeypatch):
     trainer.is_global_zero = False
-    StepLines().on_train_batch_end(trainer, None)
+    StepLogger().on_train_batch_end(trainer, None)
     trainer.is_global_zero, trainer.sanity_checking = True, True
-    StepLines().on_validation_end(trainer, None)
-    StepLines(every_n_steps=5).on_train_batch_end(trainer, None)
+    StepLogger().on_validation_end(trainer, None)
+    StepLogger(every_n_steps=5).on_train_batch_end(trainer, None)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    StepLines().on_train_batch_end(trainer, None)
+    StepLogger().on_train_batch_end(trainer, None)
     assert capsys.readouterr().out == ""
 
 
 def test_a_step_that_is_not_logged_is_told_without_asking_the_device(trainer, capsys):
     trainer.log_every_n_steps = 10
     trainer.callback_metrics["train/loss"] = torch.tensor(1.5, device="meta")  # to read it fails
-    StepLines().on_train_batch_end(trainer, None)
+    StepLogger().on_train_batch_end(trainer, None)
     assert capsys.readouterr().out == "step=12/300\n"

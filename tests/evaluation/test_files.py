@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from evaluation_results import estimate, make_calibration, make_result
 
-from stocktake.checksum import sealed
 from stocktake.evaluation.evaluation_result import EvaluationResult, Slice
 from stocktake.evaluation.files import read_metrics
 from stocktake.evaluation.measured_calibration import MeasuredCalibration
 from stocktake.metrics.table import COUNT_METRICS
+from stocktake.run_folder import sealed
 
 OF_BEFORE = pathlib.Path(__file__).with_name("metrics_of_before.json")
 

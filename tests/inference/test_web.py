@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from stocktake.inference.http_backend import Endpoint, EndpointError
-from stocktake.inference.image_reader import Places
+from stocktake.inference.image_reader import ImageReader
 from stocktake.inference.web import answered
 from stocktake.storage import StorageOptions
 
@@ -58,7 +58,7 @@ def test_a_server_that_trickles_does_not_evade_the_deadline(name):
     with trickling(*SLOW[name]) as address:
         if name != "error":  # of which no byte is waited for
             with pytest.raises(TimeoutError, match=r"did not answer within timeout_s=0\.3; type a larger"):
-                Places(StorageOptions(), 1000, TIMEOUT_S).read(f"http://{address}/a.jpg")
+                ImageReader(StorageOptions(), 1000, TIMEOUT_S).read(f"http://{address}/a.jpg")
         with pytest.raises(EndpointError, match=rf"{address} does not answer: .*timeout_s=0\.3"):
             Endpoint(f"http://{address}", TIMEOUT_S, max_tries=1).count(b"picture")
 
@@ -66,20 +66,20 @@ def test_a_server_that_trickles_does_not_evade_the_deadline(name):
 def test_a_handshake_that_trickles_does_not_either():
     # The head of a TLS record of 16,384 bytes, and nothing that could be checked.
     with trickling(b"\x16\x03\x03\x40\x00", b"\0" * 100) as address, pytest.raises(TimeoutError, match="timeout_s"):
-        Places(StorageOptions(), 1000, TIMEOUT_S).read(f"https://{address}/a.jpg")
+        ImageReader(StorageOptions(), 1000, TIMEOUT_S).read(f"https://{address}/a.jpg")
 
 
 def test_no_redirect_leaves_the_web_for_what_has_no_deadline():
     head = HEAD.replace(b"200 OK", b"302 Found") + b"Location: ftp://127.0.0.1:9/a.jpg\r\n\r\n"
     told = r"redirected to 'ftp://127.*neither http:// nor https://"
     with trickling(head, b"") as address, pytest.raises(OSError, match=told):
-        Places(StorageOptions(), 1000, 1e10).read(f"http://{address}/a.jpg")
+        ImageReader(StorageOptions(), 1000, 1e10).read(f"http://{address}/a.jpg")
 
 
 def test_within_the_deadline_nothing_is_lost_or_left():
     with trickling(HEAD + b"Content-Length: 3\r\n\r\nabc", b"") as address:
         for _ in range(3):
-            assert Places(StorageOptions(), 1000, 30).read(f"http://{address}/a.jpg") == b"abc"
+            assert ImageReader(StorageOptions(), 1000, 30).read(f"http://{address}/a.jpg") == b"abc"
         with answered(urllib.request.Request(f"http://{address}/"), 30) as response:
             assert (response.status, response.read()) == (200, b"abc")
     timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]

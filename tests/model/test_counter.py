@@ -2,12 +2,12 @@
 
 import io
 from functools import partial
-from types import SimpleNamespace
 
 import numpy
 import pytest
 import timm
 import torch
+from without_float64 import WithoutFloat64
 
 from stocktake.model.counter import BinCounter
 from stocktake.model.heads import SoftmaxHead
@@ -169,22 +169,8 @@ def test_a_mirrored_bin_counts_the_same_with_flips_at_test_time(images_BCHW):
     torch.testing.assert_close(both, both_mirrored)
 
 
-class WithoutFloat64(torch.Tensor):
-    """Stands for a tensor on Apple's GPU, which has no float64 and gives numpy nothing before `.cpu()`."""
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        if function is torch.Tensor.cpu:
-            return args[0].as_subclass(torch.Tensor)
-        assert function is not torch.Tensor.numpy, "can't convert mps:0 device type tensor to numpy"
-        result = super().__torch_function__(function, types, args, kwargs)
-        assert getattr(result, "dtype", None) != torch.float64, "the MPS framework doesn't support float64"
-        return result
-
-
 def test_a_validation_asks_no_device_for_float64(images_BCHW):
     model, logged = counter(), {}
-    model._trainer = SimpleNamespace(global_step=7)
     model.log_dict = lambda metrics, **_options: logged.update(metrics)
     on_device = {"images": images_BCHW, "counts": torch.tensor([1, 4])}
     on_device = {name: tensor.as_subclass(WithoutFloat64) for name, tensor in on_device.items()}
@@ -192,8 +178,6 @@ def test_a_validation_asks_no_device_for_float64(images_BCHW):
         for _ in range(10):
             model.validation_step(on_device, 0)
         probabilities_BK = model.probabilities(images_BCHW)
-    assert isinstance(model.valid_outcomes.compute(), WithoutFloat64)
     model.on_validation_epoch_end()
     exact = (probabilities_BK.argmax(1) == torch.tensor([0, 3])).float().mean()
     assert logged["valid/accuracy"] == exact
-    assert model.calibration.num_images == 20

@@ -14,9 +14,9 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from stocktake.checksum import sealed
 from stocktake.images.decoding import UndecodableImage
 from stocktake.images.statistics import ImageStatistics, TrainingImages
+from stocktake.run_folder import sealed
 from stocktake.serving.model_folder import MODEL_SEAL, ModelFolderError
 from stocktake.serving.predictor import Predictor
 

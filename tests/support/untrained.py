@@ -5,11 +5,11 @@ import zipfile
 
 import torch
 
+from stocktake.callbacks.calibration import CALIBRATION_KEY
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.config import build
 from stocktake.data.identity import DATA_KEY
 from stocktake.metrics.calibration import Calibration
-from stocktake.model.counter import CALIBRATION_KEY
 
 COUNTS = [1, 2, 3, 4, 5]
 CALIBRATION = Calibration(temperature=1.7, coverage=0.9, threshold=0.1, counts=COUNTS, num_images=50)

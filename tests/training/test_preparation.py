@@ -56,7 +56,7 @@ def test_a_gpu_that_is_not_there_is_refused():
 def test_a_size_that_the_backbone_does_not_take_is_refused():
     backbone = LightningModule()
     backbone.pretrained_cfg = {"input_size": (3, 224, 224), "fixed_input_size": True}
-    with pytest.raises(ValueError, match=r"takes pictures of 224 px only, not of 96. Type data.image_size_px=224"):
+    with pytest.raises(ValueError, match=r"takes images of 224 px only, not of 96. Type data.image_size_px=224"):
         require_size(backbone, "swin_tiny_patch4_window7_224", 96, None)
     require_size(backbone, "swin_tiny_patch4_window7_224", 224, None)
 

@@ -12,8 +12,9 @@ from stocktake import hardware
 from stocktake.callbacks.run_config import OtherConfig, RunConfig
 from stocktake.callbacks.run_data import OtherData
 from stocktake.checkpoints import CheckpointError, read_checkpoint
-from stocktake.checksum import sealed
 from stocktake.evaluation.training_history import read_history
+from stocktake.model.counter import BinCounter
+from stocktake.run_folder import sealed
 from stocktake.training.resume import MAY_DIFFER, NothingToResume, WouldOverwrite
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
@@ -91,6 +92,43 @@ def test_a_finished_run_made_longer_is_not_taken_for_finished_when_it_is_stopped
     whole = trained(*SPOT, "trainer.max_epochs=3")
     assert metrics_of(finished)["steps"] == metrics_of(whole)["steps"] == 15
     assert_same_weights(newest_step(finished), newest_step(whole))
+
+
+def test_a_checkpoint_from_within_a_step_is_told_when_the_run_goes_on_from_it(typed, tmp_path, monkeypatch, capsys):
+    """Killed before the first step's own checkpoint, with validations between the batches of a step."""
+    words = [*SPOT, "trainer.accumulate_grad_batches=3", "+trainer.val_check_interval=2", "trainer.max_epochs=1"]
+    with monkeypatch.context() as patched:
+        original = BinCounter.training_step
+
+        def training_step(module, batch, batch_index):
+            if batch_index == 4:
+                raise MemoryError("killed")
+            return original(module, batch, batch_index)
+
+        patched.setattr(BinCounter, "training_step", training_step)
+        with pytest.raises(MemoryError, match="killed"):
+            typed(tmp_path, *words)
+    assert not list((tmp_path / "checkpoints").glob("step-*"))
+    capsys.readouterr()
+    typed(tmp_path, *words)
+    (message,) = [line for line in capsys.readouterr().err.splitlines() if "best.ckpt" in line]
+    assert "saved within a step with accumulated gradients" in message and "of 1 batches are lost" in message
+    assert metrics_of(tmp_path)["steps"] == 2
+
+
+def test_a_run_that_is_stopped_in_its_last_step_ends_with_the_same_figures(trained, typed, tmp_path, monkeypatch):
+    words = [*SPOT, "trainer.max_epochs=1"]
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 5)
+        with pytest.raises(SystemExit):
+            typed(tmp_path, *words)
+    typed(tmp_path, *words)
+    stopped, whole = metrics_of(tmp_path), metrics_of(trained(*words))
+    assert "last/train/loss" in whole and any(name.startswith("last/lr-") for name in whole)
+    of_a_folder = ("checkpoint", "metrics_sha256")
+    for metrics in (stopped, whole):
+        assert [metrics.pop(name) for name in of_a_folder]
+    assert stopped == whole
 
 
 def test_a_longer_run_on_other_data_is_refused_and_the_finished_one_stays(finished, typed):
@@ -231,12 +269,12 @@ def test_without_a_best_checkpoint_the_figures_are_the_last_ones(trained):
 def test_what_auto_was_on_the_first_machine_it_stays_on_the_next(tmp_path, typed, monkeypatch, capsys):
     words = [word for word in SPOT if "precision" not in word and "channels_last" not in word]
     words += ["trainer.precision=auto", "model.channels_last=auto", "trainer.max_epochs=1"]
-    monkeypatch.setattr(hardware, "likes_bfloat16", lambda: False)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda: False)
     with monkeypatch.context() as patched:
         interrupt_at(patched, 2)
         with pytest.raises(SystemExit):
             typed(tmp_path, *words)
-    monkeypatch.setattr(hardware, "likes_bfloat16", lambda: True)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda: True)
     typed(tmp_path, *words)
     config = torch.load(newest_step(tmp_path), weights_only=True)["stocktake_config"]
     assert (config["trainer"]["precision"], config["model"]["channels_last"]) == ("32-true", False)

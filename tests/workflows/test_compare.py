@@ -14,10 +14,10 @@ import scipy.stats
 from evaluation_results import make_calibration, make_result, make_subject
 from sklearn.metrics import accuracy_score, mean_absolute_error, root_mean_squared_error
 
-from stocktake.checksum import sealed
 from stocktake.data.manifest import SCHEMA, Manifest
 from stocktake.evaluation.results import Evaluation, EvaluationError, read_evaluations, short_names
 from stocktake.metrics.significance import sign_flip_test
+from stocktake.run_folder import sealed
 from stocktake.storage import Folder, StorageOptions
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "compare.py"

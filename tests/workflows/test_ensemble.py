@@ -8,12 +8,12 @@ import pytest
 import torch
 from untrained import COUNTS, write_checkpoint
 
-from stocktake.checkpoints import Checkpoint, CheckpointError, load_counter, read_checkpoint, start_from
+from stocktake.callbacks.calibration import CALIBRATION_KEY
+from stocktake.checkpoints import Checkpoint, CheckpointError, read_checkpoint, start_from
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.metrics.calibration import Calibration
-from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.storage import Folder
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.evaluate import evaluate
@@ -26,7 +26,7 @@ def combined(compose, checkpoints, output, *words):
 
 @torch.inference_mode()
 def said(checkpoint, images_BCSS, flip_tta=False):
-    model, _ = load_counter(str(checkpoint))
+    model = Checkpoint.open(str(checkpoint)).model
     model.flip_tta = flip_tta
     return model.predict_step({"images": images_BCSS, "image_ids": []})["probabilities"]
 
@@ -100,7 +100,7 @@ def test_a_root_that_was_moved_is_named(compose, synthetic_root, pair, tmp_path)
 def test_a_training_does_not_start_from_an_ensemble(compose, pair, tmp_path):
     together = combined(compose, pair, tmp_path / "all", "limit=20")["checkpoint"]
     with pytest.raises(CheckpointError, match=r"is an ensemble. Type the checkpoint of one of its members"):
-        start_from(load_counter(str(pair[0]))[0], together)
+        start_from(Checkpoint.open(str(pair[0])).model, together)
 
 
 @pytest.fixture

@@ -17,16 +17,15 @@ from PIL import Image
 from untrained import CALIBRATION, COUNTS, HEADS, write_checkpoint
 
 import stocktake
-from stocktake.checkpoints import Checkpoint, CheckpointError, load_counter
-from stocktake.checksum import check_seal
+from stocktake.callbacks.calibration import CALIBRATION_KEY
+from stocktake.checkpoints import Checkpoint, CheckpointError
 from stocktake.data.identity import DataIdentity
 from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
 from stocktake.images.decoding import read_pixels
 from stocktake.metrics.calibration import Calibration
-from stocktake.model.counter import CALIBRATION_KEY
 from stocktake.onnx_export.provenance import evaluation_of, without_places
-from stocktake.overwriting import WouldReplaceError
+from stocktake.run_folder import WouldReplaceError, check_seal
 from stocktake.serving.model_folder import MODEL_SEAL, ModelFolderError
 from stocktake.serving.predictor import Predictor
 from stocktake.storage import Folder, StorageOptions
@@ -40,11 +39,11 @@ CONF = pathlib.Path(__file__).parents[2] / "conf"
 @torch.inference_mode()
 def evaluated(checkpoint, contents):
     """P(count) as an evaluation tempers it, `probabilities_NK`."""
-    counter, config = load_counter(str(checkpoint))
-    resize = Resize(config["data"]["image_size_px"], config["data"]["resize"])
+    opened = Checkpoint.open(str(checkpoint))
+    resize = Resize(opened.config["data"]["image_size_px"], opened.config["data"]["resize"])
     images_BCSS = torch.stack([resize(decode(content)) for content in contents])
-    found = counter.predict_step({"images": images_BCSS, "image_ids": []})["probabilities"]
-    return counter.calibration.apply(found.numpy())[0]
+    found = opened.model.predict_step({"images": images_BCSS, "image_ids": []})["probabilities"]
+    return opened.calibration.apply(found.numpy())[0]
 
 
 def odd_pictures(folder):

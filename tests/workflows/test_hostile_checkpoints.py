@@ -8,7 +8,7 @@ import torch
 from untrained import COUNTS, write_checkpoint
 
 from stocktake.callbacks.run_config import CONFIG_KEY
-from stocktake.checkpoints import CheckpointError, load_counter, start_from
+from stocktake.checkpoints import Checkpoint, CheckpointError, start_from
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.evaluate import evaluate
 from stocktake.workflows.export import export
@@ -158,7 +158,7 @@ def test_every_command_refuses_it_by_name(honest, commands, tmp_path, command, a
 @pytest.mark.parametrize("attack", NAMED)
 def test_no_training_starts_from_it(honest, tmp_path, attack):
     with pytest.raises(CheckpointError, match=f"best.ckpt is refused: {NAMED[attack]}"):
-        start_from(load_counter(str(honest[0]))[0], str(tampered(honest, tmp_path, attack)))
+        start_from(Checkpoint.open(str(honest[0])).model, str(tampered(honest, tmp_path, attack)))
     assert not (tmp_path / "marker").exists()
 
 
@@ -174,7 +174,7 @@ def test_train_and_tune_refuse_it(compose, honest, synthetic_root, tmp_path, nam
 def test_a_pickled_object_is_refused_without_the_advice_to_trust_it(honest, tmp_path):
     torch.save(honest[1] | {"more": Touch(tmp_path / "marker")}, tmp_path / "best.ckpt")
     with pytest.raises(CheckpointError, match=r"holds something else than tensors and plain values") as caught:
-        load_counter(str(tmp_path / "best.ckpt"))
+        Checkpoint.open(str(tmp_path / "best.ckpt"))
     assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "marker").exists()
 
@@ -204,7 +204,7 @@ def test_a_value_of_another_kind_is_refused_by_its_name(honest, tmp_path, key, v
     node[last] = value
     torch.save(state, tmp_path / "best.ckpt")
     with pytest.raises(CheckpointError, match=named):
-        load_counter(str(tmp_path / "best.ckpt"))
+        Checkpoint.open(str(tmp_path / "best.ckpt"))
 
 
 def test_a_training_s_own_parts_are_neither_built_nor_in_the_way(honest, tmp_path):
@@ -218,6 +218,6 @@ def test_a_training_s_own_parts_are_neither_built_nor_in_the_way(honest, tmp_pat
         "torch_compile": True,
     }
     torch.save(state, tmp_path / "best.ckpt")
-    model, _ = load_counter(str(tmp_path / "best.ckpt"))
+    model = Checkpoint.open(str(tmp_path / "best.ckpt")).model
     assert (model.optimizer, model.scheduler, model.layer_decay, model.counts) == (None, None, None, COUNTS)
     assert not (tmp_path / "marker").exists()

@@ -9,7 +9,7 @@ from odd_images import READ, REFUSED
 from served import listening
 from untrained import write_checkpoint
 
-from stocktake.checkpoints import load_counter
+from stocktake.checkpoints import Checkpoint
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.loading.sampler import BatchPlan
 from stocktake.data.manifest import SCHEMA, Manifest
@@ -66,11 +66,12 @@ def answers(compose, checkpoint, root):
 
 
 def test_what_is_read_gets_the_same_probabilities_everywhere(answers, checkpoint, root):
-    model, config = load_counter(str(checkpoint))
+    opened = Checkpoint.open(str(checkpoint))
+    model, config = opened.model, opened.config
     data = {"root": str(root), "image_size_px": config["data"]["image_size_px"], "resize": config["data"]["resize"]}
     datamodule = BinDataModule(**data, counts=model.counts, batch_size=8, num_workers=0)
     probabilities_NK = predict_split(model, datamodule, "test", "cpu", "32-true")
-    evaluated_NK = model.calibration.apply(probabilities_NK)[0]
+    evaluated_NK = opened.calibration.apply(probabilities_NK)[0]
     assert len(READ) > 53
     for way, found in answers.items():
         said = {name: found[name].error for name in READ if found[name].error}

@@ -21,7 +21,7 @@ from PIL import Image
 
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.config import build
-from stocktake.inference.image_reader import Places
+from stocktake.inference.image_reader import ImageReader
 from stocktake.storage import Folder, StorageOptions
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "predict.py"
@@ -216,16 +216,16 @@ def test_pictures_come_from_s3(monkeypatch, tmp_path):
             monkeypatch.setenv(name, value)
         for key, content in contents.items():
             obstore.put(Folder("s3://bucket").store, key, content)
-        places = Places(StorageOptions(max_retries=0), max_bytes=4, timeout_s=5)
-        found = places.expand("s3://bucket/bins/")
+        reader = ImageReader(StorageOptions(max_retries=0), max_bytes=4, timeout_s=5)
+        found = reader.expand("s3://bucket/bins/")
         assert found == ["s3://bucket/bins/1.jpg", "s3://bucket/bins/deep/2.PNG"]
-        assert [places.read(place) for place in found] == [b"one", b"two"]
+        assert [reader.read(place) for place in found] == [b"one", b"two"]
         with pytest.raises(ValueError, match="more than max_mib"):
-            places.read(*places.expand("s3://bucket/binsful.jpg"))
+            reader.read(*reader.expand("s3://bucket/binsful.jpg"))
         with pytest.raises(FileNotFoundError, match=r"s3://bucket/bins/9\.jpg does not exist"):
-            places.read("s3://bucket/bins/9.jpg")
+            reader.read("s3://bucket/bins/9.jpg")
         with pytest.raises(ValueError, match=r"there is no \.jpg"):
-            places.expand("s3://bucket/nothing")
+            reader.expand("s3://bucket/nothing")
 
 
 def test_help_shows_an_example_and_waits_for_no_torch(tmp_path):
@@ -239,21 +239,21 @@ def test_help_shows_an_example_and_waits_for_no_torch(tmp_path):
 
 
 def test_a_device_a_pipe_or_a_socket_is_not_waited_for(monkeypatch, tmp_path):
-    places = Places(StorageOptions(), max_bytes=1000, timeout_s=5)
+    reader = ImageReader(StorageOptions(), max_bytes=1000, timeout_s=5)
     os.mkfifo(tmp_path / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as bound:
         monkeypatch.chdir(tmp_path)  # a socket's path is short
         bound.bind("socket.jpg")
         for place in ("/dev/zero", "/dev/null", str(tmp_path / "pipe.jpg"), "socket.jpg"):
             with pytest.raises(ValueError, match="a pipe, a socket or a device"):
-                places.read(place)
-    assert places.expand(str(tmp_path)) == [str(tmp_path / "pipe.jpg"), str(tmp_path / "socket.jpg")]
+                reader.read(place)
+    assert reader.expand(str(tmp_path)) == [str(tmp_path / "pipe.jpg"), str(tmp_path / "socket.jpg")]
     # Should a pipe take a file's place once it was looked at, nobody is waited for.
     monkeypatch.setattr(stat, "S_ISREG", lambda mode: True)
-    assert places.read(str(tmp_path / "pipe.jpg")) == b""
+    assert reader.read(str(tmp_path / "pipe.jpg")) == b""
     for max_bytes in (0, 33 * 2**20):
         with pytest.raises(ValueError, match=r"images of up to 32 MiB are read\. Type max_mib=32 or less"):
-            Places(StorageOptions(), max_bytes, timeout_s=5)
+            ImageReader(StorageOptions(), max_bytes, timeout_s=5)
 
 
 def test_a_folder_that_cannot_be_looked_into_is_named(answers, monkeypatch, tmp_path):

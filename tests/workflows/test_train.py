@@ -14,7 +14,7 @@ import torch
 from recipes import SPOT, TINY, assert_same_weights, interrupt_at, state_of
 
 from stocktake.callbacks.run_config import OtherConfig
-from stocktake.checkpoints import load_counter
+from stocktake.checkpoints import Checkpoint
 from stocktake.data.datamodule import BinDataModule
 from stocktake.metrics.calibration import fit_temperature
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
@@ -174,7 +174,8 @@ def test_the_calibration_is_that_of_the_best_checkpoint(configured, synthetic_ro
     train(configured(tmp_path, *words, "callbacks=finetune", "callbacks.average.decay=0.8"))
     path = tmp_path / "checkpoints/best.ckpt"
     kept = json.loads((path.parent / "calibration.json").read_text())
-    module, config = load_counter(str(path))
+    finished = Checkpoint.open(str(path))
+    module, config = finished.model, finished.config
     datamodule = BinDataModule(str(synthetic_root), 8, 32, counts=config["data"]["counts"], num_workers=0)
     probabilities, recorded = [], []
     with torch.no_grad():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from stocktake.checkpoints import load_counter
+from stocktake.checkpoints import Checkpoint
 from stocktake.evaluation.training_history import read_history
 from stocktake.workflows import train as workflow
 from stocktake.workflows.evaluate import evaluate
@@ -114,7 +114,7 @@ def test_the_mean_of_the_weights_is_what_is_validated_kept_and_evaluated(trained
     assert "backbone.layer1.0.bn1.running_mean" in kept
 
     path = run / "checkpoints/best.ckpt"
-    assert torch.equal(load_counter(str(path))[0].state_dict()["backbone.fc.weight"], kept["backbone.fc.weight"])
+    assert torch.equal(Checkpoint.open(str(path)).model.state_dict()["backbone.fc.weight"], kept["backbone.fc.weight"])
     words = [f"checkpoint={path}", f"output_dir={run / 'evaluation'}", "split=valid", "limit=40", "num_workers=0"]
     said = evaluate(compose("evaluate", *words, "accelerator=cpu"))
     logged = json.loads((run / "metrics.json").read_text())
@@ -141,7 +141,7 @@ def test_a_compiled_backbone_learns_the_same_under_the_same_names(trained, monke
     assert compiled.num_graphs > 0
     assert best(run).keys() == plain.keys()
     assert distance(best(run), plain) < 1e-4
-    load_counter(str(run / "checkpoints/best.ckpt"))
+    Checkpoint.open(str(run / "checkpoints/best.ckpt"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import numpy
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.tuner import Tuner
 
 from stocktake.data.datamodule import BinDataModule
 from stocktake.model.counter import BinCounter
@@ -82,24 +81,6 @@ def assert_same(one, other):
         assert torch.equal(value, other[name]), name
 
 
-def test_the_rate_that_lightning_sets_is_the_one_that_is_trained_with(bins, make_trainer):
-    module = watched()
-    assert module.lr == 0.002
-    found = Tuner(make_trainer(max_epochs=20, check_val_every_n_epoch=100)).lr_find(
-        module, datamodule=bins, num_training=30, min_lr=1e-5
-    )
-    assert module.lr == found.suggestion() != 0.002
-    module.seen.clear()
-    make_trainer(max_steps=1, limit_val_batches=0).fit(module, datamodule=bins)
-    assert module.seen == [(8, [found.suggestion()])]
-
-
-def test_a_model_without_a_rate_says_so():
-    assert not hasattr(watched(optimizer=None), "lr")
-    with pytest.raises(AttributeError, match=r"type optimizer=functools\.partial"):
-        BinCounter.lr.fget(watched(optimizer=None))
-
-
 def test_the_search_for_a_rate_rises_through_the_range_whatever_the_schedule_and_leaves_the_model_as_it_was(
     bins, make_trainer, tmp_path
 ):
@@ -112,7 +93,7 @@ def test_the_search_for_a_rate_rises_through_the_range_whatever_the_schedule_and
     assert (rates[0], rates[-1]) == (pytest.approx(1e-4), pytest.approx(1e-1))
     assert finding.key == "model.optimizer.lr"
     assert [row["lr"] for row in finding.measured] == pytest.approx(rates)
-    assert module.lr == (finding.value or 0.002)
+    assert module.optimizer.keywords["lr"] == 0.002
     assert_same(weights_of(module), before)
     assert list(tmp_path.iterdir()) == []
 

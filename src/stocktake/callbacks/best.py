@@ -37,8 +37,8 @@ class BestCheckpoint(ModelCheckpoint):
         )
         self.folder = Folder(dirpath, storage or StorageOptions())
 
-    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        super().on_fit_start(trainer, module)
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_fit_start(trainer, pl_module)
         if trainer.ckpt_path is not None:
             score = self._kept_score() if trainer.is_global_zero else None
             self._take(trainer.strategy.broadcast(score), trainer)

@@ -7,6 +7,17 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 CONFIG_KEY = "stocktake_config"  # where it lies in a checkpoint
 # Keys that came later, with what runs from before did.
 ADDED = {"trainer.sync_batchnorm": False, "model.decay_norms": True}
+# What has another name since: keys, and the classes that a `_target_` names.
+RENAMED_KEYS = {"callbacks.head_first": "callbacks.freeze_backbone", "callbacks.step_lines": "callbacks.step_logger"}
+RENAMED_TARGETS = {
+    "stocktake.callbacks.head_first.HeadFirst": "stocktake.callbacks.freeze_backbone.FreezeBackbone",
+    "stocktake.callbacks.step_lines.StepLines": "stocktake.callbacks.step_logger.StepLogger",
+    "stocktake.callbacks.unhurried.UnhurriedProgressBar": "stocktake.callbacks.progress.NonBlockingProgressBar",
+    "stocktake.callbacks.unhurried.UnhurriedThroughputMonitor": (
+        "stocktake.callbacks.progress.NonBlockingThroughputMonitor"
+    ),
+    "stocktake.data.stream.num_images": "stocktake.data.loading.dataset.num_images",
+}
 
 
 class OtherConfig(ValueError):
@@ -24,10 +35,10 @@ class RunConfig(Callback):
         """
         self.config, self.may_differ = config, tuple(may_differ)
 
-    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CONFIG_KEY] = self.config
 
-    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         config = checkpoint.get(CONFIG_KEY)
         if not isinstance(config, dict):
             raise OtherConfig("This run folder holds a checkpoint that train.py did not write: move it away.")
@@ -60,7 +71,7 @@ class RunConfig(Callback):
     def _what_is_learnt(self, config: dict[str, Any]) -> dict[str, Any]:
         return {
             key: value
-            for key, value in _flat(config).items()
+            for key, value in _renamed(_flat(config)).items()
             if not any(f"{key}.".startswith(f"{may_differ}.") for may_differ in self.may_differ)
         }
 
@@ -74,6 +85,18 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
         for key, child in node.items()
         for name, value in _flat(child, f"{prefix}.{key}" if prefix else str(key)).items()
     }
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of a run of before under today's keys, with its classes by today's names."""
+    renamed = {}
+    for key, value in values.items():
+        for was, now in RENAMED_KEYS.items():
+            if f"{key}.".startswith(f"{was}."):
+                key = now + key.removeprefix(was)
+        is_target = key.endswith("_target_") and isinstance(value, str)
+        renamed[key] = RENAMED_TARGETS.get(value, value) if is_target else value
+    return renamed
 
 
 def _check_paths(name: str, state: Any) -> None:

@@ -18,8 +18,11 @@ class OtherData(ValueError):
 class Identity(Protocol):
     """What a run was trained on, as `stocktake.data.identity.DataIdentity` says it."""
 
-    manifest_sha256: str
-    num_train_bins: int
+    @property
+    def manifest_sha256(self) -> str: ...
+
+    @property
+    def num_train_bins(self) -> int: ...
 
     def to_state(self) -> dict[str, Any]: ...
 
@@ -37,7 +40,7 @@ class RunData(Callback):
         self.key, self.identify, self.agreement = key, identify, agreement
         self.identity: Identity | None = None
 
-    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit" or self.identity is not None:
             return
         self.identity = self.identify()
@@ -47,11 +50,13 @@ class RunData(Callback):
             "Give all ranks the same dataset root (data.root=s3://bucket/folder), or copy it to each.",
         )
 
-    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        assert self.identity is not None, "known from the setup of a fit on"
         checkpoint[self.key] = self.identity.to_state()
         checkpoint[CODE_KEY] = code_sha256()
 
-    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        assert self.identity is not None, "known from the setup of a fit on"
         if self.key not in checkpoint:
             _tell(trainer, "This run began before checkpoints kept their data: whether it is the same cannot be told.")
         else:

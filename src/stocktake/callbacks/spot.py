@@ -11,6 +11,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from stocktake.callbacks.progress import is_logged_step
+from stocktake.callbacks.validations import is_validation_due
+
 ASK_EVERY_N_STEPS = 10  # steps of even 10 s leave a spot machine's two minutes time for a checkpoint
 
 
@@ -44,19 +47,19 @@ class SpotCheckpoint(ModelCheckpoint):
         self._is_stopping = False
         self._handler_before: Any = None
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        super().on_train_start(trainer, module)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         self._is_told_to_stop, self._is_stopping = False, False
         self._last_global_step_saved = trainer.global_step
         # In the place of Lightning's own handler, which broadcasts inside the signal and may cross other collectives.
         self._handler_before = signal.signal(signal.SIGTERM, self._take_note)
 
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        super().on_train_end(trainer, module)
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
         self._give_back_signal()
 
-    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        super().on_exception(trainer, module, exception)
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
         self._give_back_signal()
 
     def _give_back_signal(self) -> None:
@@ -68,16 +71,13 @@ class SpotCheckpoint(ModelCheckpoint):
     def _take_note(self, _number: int, _frame: Any) -> None:
         self._is_told_to_stop = True
 
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         if self._is_stopping:
             self._stop(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         epoch_loop = trainer.fit_loop.epoch_loop
-        follows = epoch_loop.batch_progress.is_last_batch or epoch_loop._should_check_val_fx(
-            trainer.fit_loop._data_fetcher
-        )
-        if follows or epoch_loop._should_accumulate():
+        if epoch_loop.batch_progress.is_last_batch or is_validation_due(trainer) or epoch_loop._should_accumulate():
             return  # an epoch's end, a validation, or gradients that no checkpoint holds: none can be resumed from
         # Counted from the last save, because one that is due at an epoch's end comes with the first step after it.
         if trainer.global_step // self._every_n_train_steps > self._last_global_step_saved // self._every_n_train_steps:
@@ -86,7 +86,7 @@ class SpotCheckpoint(ModelCheckpoint):
             self._save_last(trainer)
             self._is_stopping = True  # at the start of the next step, when this one has been logged
 
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         is_in_step = trainer.fit_loop.epoch_loop._should_accumulate()  # and no checkpoint holds its gradients
         if trainer.state.fn == "fit" and not trainer.sanity_checking and not is_in_step:
             self._save_last(trainer)
@@ -116,10 +116,9 @@ class SpotCheckpoint(ModelCheckpoint):
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         # Lightning logs a step only after this hook, and a machine that vanishes in between would have lost it: what
         # a checkpoint holds is in the logs before. The step's own row, which follows, is the same.
-        is_logged_step = trainer.training and trainer.global_step % trainer.log_every_n_steps == 0
         metrics = {name: float(v) for name, v in trainer.logged_metrics.items() if name.startswith("train/")}
         for logger in trainer.loggers:
-            if is_logged_step:
+            if trainer.training and is_logged_step(trainer):
                 logger.log_metrics(metrics, step=trainer.global_step - 1)
             logger.save()
         super()._save_checkpoint(trainer, filepath)

@@ -1,13 +1,14 @@
 """Progress for those who read a log: a line for each step and each validation."""
 
 import sys
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from stocktake.callbacks.progress import is_logged_step
 
 
-class StepLines(Callback):
+class StepLogger(Callback):
     """Prints `step=12/300 train/loss=1.2` and `step=12/300 valid/accuracy=0.5` where no terminal shows a bar.
 
     The first rank prints; SageMaker's metric definitions and the launcher's table read these lines. A step's figures
@@ -22,23 +23,23 @@ class StepLines(Callback):
         self.every_n_steps = every_n_steps
         self._last_step = 0
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last_step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         is_step = trainer.global_step > self._last_step  # with accumulated gradients not every batch is one
         self._last_step = trainer.global_step
         if is_step and trainer.global_step % self.every_n_steps == 0:
-            self._tell(trainer, "train/" if is_logged_step(trainer) else None)
+            self._tell(trainer, "train/" if is_logged_step(trainer) else "")
 
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             self._tell(trainer, "valid/")
 
-    def _tell(self, trainer: Trainer, prefix: str | None) -> None:
+    def _tell(self, trainer: Trainer, prefix: str) -> None:
         if not trainer.is_global_zero or sys.stdout.isatty():
             return
         total = trainer.estimated_stepping_batches
-        shown = [] if prefix is None else sorted(trainer.callback_metrics.items())
+        shown = sorted(trainer.callback_metrics.items()) if prefix else []
         metrics = [f"{name}={float(value):.6g}" for name, value in shown if name.startswith(prefix)]
         print(" ".join([f"step={trainer.global_step}/{total:.0f}", *metrics]), flush=True)

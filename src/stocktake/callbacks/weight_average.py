@@ -38,15 +38,16 @@ class WeightAverage(EMAWeightAveraging):
     def state_key(self) -> str:
         return EMAWeightAveraging.__name__  # as in the checkpoints of runs that took Lightning's
 
-    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self._average_model = MovingMean(module, self._device or trainer.strategy.root_device, self.decay)
+            device = torch.device(self._device) if self._device else trainer.strategy.root_device
+            self._average_model = MovingMean(pl_module, device, self.decay)
 
 
 class MovingMean(AveragedModel):
     """A copy of a model whose floating-point numbers follow the model's."""
 
-    def __init__(self, model: nn.Module, device: torch.device | str | int, decay: float):
+    def __init__(self, model: nn.Module, device: torch.device, decay: float):
         super().__init__(model, device, use_buffers=True)
         self.decay = decay
         self.n_averaged = torch.tensor(0)  # on the CPU, to be asked without waiting for a GPU
@@ -56,7 +57,7 @@ class MovingMean(AveragedModel):
         means = list(_tensors_of(self.module))
         now = [tensor.detach().to(mean.device) for mean, tensor in zip(means, _tensors_of(model), strict=True)]
         if self.n_averaged == 0:
-            torch._foreach_copy_(means, now)
+            torch._foreach_copy_(means, now)  # pyright: ignore[reportPrivateImportUsage]  # as torch.optim does
         else:
             pairs = list(zip(means, now, strict=True))
             for mean, tensor in pairs:
@@ -64,7 +65,9 @@ class MovingMean(AveragedModel):
                     mean.copy_(tensor)
             floats = [pair for pair in pairs if pair[0].is_floating_point()]
             # mean + (1 - decay) (now - mean): a number that stays the same is its own mean, to the last bit.
-            torch._foreach_lerp_([mean for mean, _ in floats], [tensor for _, tensor in floats], 1 - self.decay)
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]  # as torch.optim does
+                [mean for mean, _ in floats], [tensor for _, tensor in floats], 1 - self.decay
+            )
         self.n_averaged += 1
 
 

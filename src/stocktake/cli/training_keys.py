@@ -157,7 +157,7 @@ CALLBACKS = {
         "theme": anything(),
         "console_kwargs": anything(),
     },
-    "step_lines": {"every_n_steps": whole(1)},
+    "step_logger": {"every_n_steps": whole(1)},
     "early_stopping": {
         "monitor": MONITOR,
         "mode": MODE,
@@ -167,7 +167,7 @@ CALLBACKS = {
         "divergence_threshold": number(None, literals=[None], example=0.1),
         **_switches("verbose strict check_finite check_on_train_epoch_end log_rank_zero_only"),
     },
-    "head_first": {"num_epochs": whole(0, example=1)},
+    "freeze_backbone": {"num_epochs": whole(0, example=1)},
     "average": {"decay": number(0, 1, example=0.99)},
     "spot": {"dirpath": text("checkpoints"), "every_n_train_steps": whole(1, example=100)},
 }

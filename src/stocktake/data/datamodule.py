@@ -1,6 +1,5 @@
 """BinDataModule: a dataset root as the three loaders that Lightning wants."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from stocktake.data.sources.drawn_root import DRAWN_SOURCE, DrawnSource, check_d
 from stocktake.data.sources.source import check_counts
 from stocktake.data.split import SplitRule
 from stocktake.data.transforms import Augment, Resize
+from stocktake.hardware import num_cores
 from stocktake.storage import Folder, StorageOptions, is_local, local_path
 
 
@@ -222,5 +222,4 @@ def _check_range(name: str, value: object, least: int, otherwise: str | None = N
 
 def _suitable_num_workers() -> int:
     """A GPU is fed by every core but one; on a CPU the network needs the cores itself."""
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, max(1, num_cores - 1)) if torch.cuda.is_available() else min(2, num_cores // 2)
+    return min(8, max(1, num_cores() - 1)) if torch.cuda.is_available() else min(2, num_cores() // 2)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy
 import pyarrow
 
-from stocktake.checksum import check_seal
 from stocktake.data.parquet import open_file, read_batches
 from stocktake.evaluation.evaluation_result import Baseline, CountScores, EvaluationResult, Slice
 from stocktake.evaluation.measured_calibration import MeasuredCalibration
 from stocktake.evaluation.subject import Subject
 from stocktake.metrics.estimate import Estimate
 from stocktake.metrics.table import COUNT_METRICS, FORMER_NAMES, PER_COUNT_METRICS
+from stocktake.run_folder import check_seal
 
 COLUMNS = {"image_id": pyarrow.string(), "count": pyarrow.int64(), "probabilities": pyarrow.list_(pyarrow.float64())}
 GROUP = "group"  # which older files lack

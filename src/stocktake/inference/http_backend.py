@@ -1,4 +1,4 @@
-"""Pictures counted by a running scripts/serve.py, several at a time and without torch."""
+"""Images counted by a running scripts/serve.py, several at a time and without torch."""
 
 import http.client
 import json
@@ -7,12 +7,12 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 from stocktake.inference.image_reader import READ_ERRORS
-from stocktake.inference.prediction import Answer
+from stocktake.inference.prediction import Prediction
 from stocktake.inference.web import answered
 
 MAX_WAIT_S = 30  # a longer Retry-After is not waited for
@@ -32,7 +32,7 @@ class Endpoint:
         Args:
             url: Such as `http://127.0.0.1:8080`.
             timeout_s: One request may take this long, to the last byte of its answer.
-            max_tries: Of one picture, while the server says that it is busy.
+            max_tries: Of one image, while the server says that it is busy.
 
         Raises:
             ValueError: It is no web address.
@@ -47,7 +47,7 @@ class Endpoint:
         self.timeout_s, self.max_tries = timeout_s, max_tries
 
     def check(self) -> None:
-        """Asks whether the model answers, so that not every picture has to find out.
+        """Asks whether the model answers, so that not every image has to find out.
 
         Raises:
             EndpointError: It does not.
@@ -61,7 +61,7 @@ class Endpoint:
         """Returns P(count) of every count.
 
         Raises:
-            EndpointError: The picture was refused, or there was no answer.
+            EndpointError: The image was refused, or there was no answer.
         """
         answer = self._send("/invocations", content)
         try:
@@ -76,7 +76,7 @@ class Endpoint:
             raise EndpointError(f"{self.url} answers, but not as scripts/serve.py does: {str(answer)[:200]}") from None
 
     def _send(self, path: str, content: bytes | None = None) -> Any:
-        # A picture of any kind: the server looks at the bytes.
+        # An image of any kind: the server looks at the bytes.
         headers = {"Content-Type": "application/x-image", "User-Agent": "stocktake"}
         request = urllib.request.Request(self.url + path, content, headers)  # noqa: S310 (http or https)
         for attempt in range(1, self.max_tries + 1):
@@ -103,36 +103,34 @@ def _retry_after_s(error: urllib.error.HTTPError) -> float | None:
 
 def _refusal(error: urllib.error.HTTPError, content: bytes) -> str:
     try:
-        said = json.loads(content)
-        return f"{said['error']} {said['cure']}"
+        answer = json.loads(content)
+        return f"{answer['error']} {answer.get('hint') or answer['cure']}"  # servers of before say "cure"
     except (KeyError, TypeError, ValueError, RecursionError):
         return f"HTTP {error.code} {error.reason}"
 
 
-class ServerCounting:
-    """A running server, asked for several pictures at a time."""
+class HttpBackend:
+    """A running server, asked for several images at a time."""
 
     def __init__(self, url: str, timeout_s: float, num_requests: int, max_tries: int):
         self.endpoint, self.num_requests = Endpoint(url, timeout_s, max_tries), num_requests
         self.endpoint.check()
 
-    def answers(self, found: Sequence[str | Answer], read: Callable[[str], bytes]) -> Iterator[Answer]:
-        """Yields one answer a place, in order; no more pictures are in memory than twice the requests at a time."""
-
-        def count(place: str | Answer) -> Answer:
-            if isinstance(place, Answer):
-                return place
+    def predict(self, images: Sequence[str | Prediction], read: Callable[[str], bytes]) -> Iterator[Prediction]:
+        def count(image: str | Prediction) -> Prediction:
+            if isinstance(image, Prediction):
+                return image
             try:
-                by_count = self.endpoint.count(read(place))
-                return Answer.of(place, list(by_count), list(by_count.values()))
+                by_count = self.endpoint.count(read(image))
+                return Prediction.of(image, list(by_count), list(by_count.values()))
             except READ_ERRORS as error:
-                return Answer.unread(place, error)
+                return Prediction.unread(image, error)
 
         with ThreadPoolExecutor(self.num_requests, "ask") as threads:
-            waiting = deque()
-            for place in found:
-                waiting.append(threads.submit(count, place))
-                if len(waiting) == 2 * self.num_requests:
+            waiting: deque[Future[Prediction]] = deque()
+            for image in images:
+                waiting.append(threads.submit(count, image))
+                if len(waiting) == 2 * self.num_requests:  # no more images are in memory
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

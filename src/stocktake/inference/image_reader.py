@@ -1,4 +1,4 @@
-"""Where pictures lie: on the disk, in S3, on the web; found and read one by one."""
+"""Images on the disk, in S3 and on the web, found and read one by one."""
 
 import http.client
 import os
@@ -22,8 +22,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp")  # what is taken from a fo
 READ_ERRORS = (OSError, ValueError, http.client.HTTPException)
 
 
-class Places:
-    """Reads pictures from the disk, from S3 and from the web."""
+class ImageReader:
+    """Reads images from the disk, from S3 and from the web."""
 
     def __init__(self, storage: StorageOptions, max_bytes: int, timeout_s: float):
         """
@@ -43,46 +43,46 @@ class Places:
         self.max_bytes, self.timeout_s = max_bytes, timeout_s
         self._bucket = cache(lambda name: Folder(f"s3://{name}", storage))
 
-    def expand(self, place: str) -> list[str]:
-        """Returns the pictures under a folder, by name and however deep, or else the place itself.
+    def expand(self, url: str) -> list[str]:
+        """Returns the images under a folder, by name and however deep, or else the URL itself.
 
-        What is named as a picture and is no file, and a folder that cannot be looked into, is among them: `read` says
+        What is named as an image and is no file, and a folder that cannot be looked into, is among them: `read` says
         what is wrong with it.
 
         Raises:
-            ValueError: The folder holds no picture.
+            ValueError: The folder holds no image.
             StorageError: A bucket could not be listed.
         """
-        scheme = urlsplit(place).scheme
+        scheme = urlsplit(url).scheme
         if scheme in ("http", "https"):
-            return [place]
-        if is_s3(place):
-            if _is_picture(place):
-                return [place]
-            bucket, prefix = split_bucket(place)
-            found = [f"s3://{bucket}/{key}" for key, _ in self._bucket(bucket).sizes(prefix) if _is_picture(key)]
+            return [url]
+        if is_s3(url):
+            if _is_image(url):
+                return [url]
+            bucket, prefix = split_bucket(url)
+            found = [f"s3://{bucket}/{key}" for key, _ in self._bucket(bucket).sizes(prefix) if _is_image(key)]
         elif scheme not in ("", "file"):
             raise ValueError(f"{scheme}:// is no place to read from; use a path, file://, s3://, http:// or https://")
-        elif local_path(place).is_dir():
-            found = _under(Path(place.removeprefix("file://")).expanduser())
+        elif local_path(url).is_dir():
+            found = _under(Path(url.removeprefix("file://")).expanduser())
         else:
-            return [place]
+            return [url]
         if not found:
             raise ValueError(f"there is no {', '.join(SUFFIXES)} under it")
         return sorted(found)
 
-    def read(self, place: str) -> bytes:
-        """Returns the bytes of one picture.
+    def read(self, url: str) -> bytes:
+        """Returns the bytes of one image.
 
         Raises:
             ValueError: It is larger than `max_bytes`.
             OSError: It could not be read; over the web also an HTTPException.
         """
-        if is_s3(place):
-            return self._read_s3(*split_bucket(place))
-        if urlsplit(place).scheme in ("http", "https"):
-            return self._read_web(place)
-        path = local_path(place)
+        if is_s3(url):
+            return self._read_s3(*split_bucket(url))
+        if urlsplit(url).scheme in ("http", "https"):
+            return self._read_web(url)
+        path = local_path(url)
         facts = path.stat()
         if stat.S_ISDIR(facts.st_mode):
             next(os.scandir(path), None)  # says why it cannot be looked into
@@ -130,9 +130,9 @@ def _open_at_once(path: str, flags: int) -> int:
 def _under(folder: Path) -> list[str]:
     unread = []
     walk = os.walk(folder, onerror=lambda error: unread.append(error.filename))
-    found = [os.path.join(path, name) for path, _, names in walk for name in names if _is_picture(name)]
+    found = [os.path.join(path, name) for path, _, names in walk for name in names if _is_image(name)]
     return found + unread
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES

@@ -5,27 +5,29 @@ Axes: B images of a batch, C 3 channels, H height, W width, K counts that the mo
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
-from numpy import isfinite
 from pytorch_lightning import LightningModule
-from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import (  # whose __init__ names them by plain imports
+    param_groups_layer_decay,  # pyright: ignore[reportPrivateImportUsage]
+    param_groups_weight_decay,  # pyright: ignore[reportPrivateImportUsage]
+)
 from torch import Tensor
-from torchmetrics import CatMetric, MeanMetric
+from torchmetrics import MeanMetric
 
-from stocktake.metrics.calibration import Calibration, expected_calibration_error
 from stocktake.model.count_metrics import CountMetrics
 from stocktake.model.heads import Head
 from stocktake.model.weights import create_backbone
 
-CALIBRATION_KEY = "calibration"  # in a checkpoint
 LENGTHS = frozenset({"total_steps", "T_max"})  # what a schedule calls the length of the run, where it depends on it
 
 
 class BinCounter(LightningModule):
     """Sees a bin, says P(count)."""
+
+    mean_C11: Tensor
+    std_C11: Tensor
 
     def __init__(
         self,
@@ -79,35 +81,16 @@ class BinCounter(LightningModule):
         self.register_buffer("std_C11", torch.tensor(std or own["std"]).view(-1, 1, 1) * 255)
         self._counts_K = torch.tensor(self.counts)  # no buffer, which an average of the weights would average
         self.valid_metrics, self.valid_loss = CountMetrics(self.counts), MeanMetric()
-        # Rows of P(count) and the record's position among the counts, over all batches and ranks.
-        self.valid_outcomes = CatMetric(nan_strategy="disable")
-        self.calibration: Calibration | None = None
-        self._calibrated_at_step = -1
-
-    @property
-    def lr(self) -> float:
-        """The optimizer's learning rate, under the name that Lightning's finder looks for; setting it takes effect.
-
-        Raises:
-            AttributeError: There is no optimizer, or it was given no `lr`.
-        """
-        if "lr" not in (words := getattr(self.optimizer, "keywords", {})):
-            raise AttributeError("BinCounter.lr: type optimizer=functools.partial(torch.optim.AdamW, lr=0.001).")
-        return words["lr"]
-
-    @lr.setter
-    def lr(self, lr: float) -> None:
-        self.optimizer = partial(self.optimizer, lr=lr)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Returns `logits_BK` for uint8 pixels."""
-        normalised_BCHW = (images_BCHW - self.mean_C11) / self.std_C11
-        return self.backbone(normalised_BCHW.contiguous(memory_format=self.memory_format))
+        normalized_BCHW = (images_BCHW - self.mean_C11) / self.std_C11
+        return self.backbone(normalized_BCHW.contiguous(memory_format=self.memory_format))
 
     def probabilities(self, images_BCHW: Tensor) -> Tensor:
         """Returns P(count), `probabilities_BK`, for uint8 pixels.
 
-        With `flip_tta` it is the mean over the picture and its mirror image.
+        With `flip_tta` it is the mean over the image and its mirror image.
         """
         probabilities_BK = self.head.probabilities(self(images_BCHW))
         if self.flip_tta:
@@ -125,61 +108,50 @@ class BinCounter(LightningModule):
         self.log("train/loss", loss, batch_size=len(batch["counts"]))
         return loss
 
-    def validation_step(self, batch: dict[str, Any], _batch_index: int) -> None:
+    def validation_step(self, batch: dict[str, Any], _batch_index: int) -> dict[str, Tensor]:
+        """Returns `{"probabilities": probabilities_BK, "classes": classes_B}`, untempered."""
         logits_BK, classes_B = self(batch["images"]), self.classes(batch["counts"])
         # Not through log(sync_dist=True), which rounds the ranks' mean number of images down (Lightning 2.6.6).
         self.valid_loss.update(self.head.loss(logits_BK, classes_B), len(classes_B))
         probabilities_BK = self.head.probabilities(logits_BK)
         self.valid_metrics.update(probabilities_BK, classes_B)
-        self.valid_outcomes.update(torch.cat([probabilities_BK, classes_B[:, None]], dim=1))
+        return {"probabilities": probabilities_BK, "classes": classes_B}
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the metrics of all ranks, and fits the calibration of the weights as they are now."""
-        outcomes = self.valid_outcomes.compute().cpu().double().numpy()  # MPS has no float64
-        probabilities_NK, classes_N = outcomes[:, :-1], outcomes[:, -1].astype(int)
-        if not isfinite(probabilities_NK).all():
-            raise ValueError(
-                "The model says NaN: the training has diverged. Type a lower model.optimizer.lr, "
-                "trainer.gradient_clip_val=1, or trainer.precision=32-true."
-            )
-        self.calibration = Calibration.fit(probabilities_NK, classes_N, self.counts)
-        self._calibrated_at_step = self.trainer.global_step
+        """Logs the metrics of all ranks."""
         metrics = {f"valid/{name}": value for name, value in self.valid_metrics.compute().items()}
-        metrics["valid/ece"] = expected_calibration_error(probabilities_NK, classes_N)
         shown = {"valid/loss": self.valid_loss.compute(), "valid/accuracy": metrics.pop("valid/accuracy")}
         self.log_dict(shown, prog_bar=True)
         self.log_dict(metrics)
         self.reset_metrics()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Between two validations the weights are others than those that it was fitted to.
-        if self.calibration is not None and self._calibrated_at_step == self.trainer.global_step:
-            checkpoint[CALIBRATION_KEY] = self.calibration.to_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if CALIBRATION_KEY in checkpoint:
-            self.calibration = Calibration.from_dict(checkpoint[CALIBRATION_KEY])
-
     def reset_metrics(self) -> None:
-        for metric in (self.valid_metrics, self.valid_loss, self.valid_outcomes):
-            metric.reset()
+        self.valid_metrics.reset()
+        self.valid_loss.reset()
 
     def predict_step(self, batch: dict[str, Any], _batch_index: int = 0) -> dict[str, Any]:
         """Returns `{"image_ids": [str], "probabilities": probabilities_BK}`."""
         return {"image_ids": batch["image_ids"], "probabilities": self.probabilities(batch["images"])}
 
     def configure_optimizers(self) -> dict[str, Any]:
+        if self.optimizer is None:
+            raise ValueError(
+                "This model has no optimizer: type optimizer=functools.partial(torch.optim.AdamW, lr=0.001)."
+            )
         optimizer = self.optimizer(self._parameter_groups())
         if self.scheduler is None:
             return {"optimizer": optimizer}
         taken = inspect.signature(self.scheduler).parameters
-        runtime = {}
+        runtime: dict[str, Any] = {}
+        length: int | None = None
         if lengths := LENGTHS & set(taken):
             by_step = self.scheduler_interval == "step"
             length = int(self.trainer.estimated_stepping_batches) if by_step else self.trainer.max_epochs
             runtime = dict.fromkeys(lengths, length)
         share = getattr(self.scheduler, "keywords", {}).get("pct_start")
-        if share is not None and share * length == 1:  # a way up of no steps at all, by which torch would divide
+        if (
+            share is not None and length is not None and share * length == 1
+        ):  # a way up of no steps at all, by which torch would divide
             runtime["pct_start"] = share * 1.000001
         if "max_lr" in taken:
             runtime["max_lr"] = [group["lr"] for group in optimizer.param_groups]
@@ -190,15 +162,15 @@ class BinCounter(LightningModule):
         }
 
     def _parameter_groups(self) -> Iterable[Any]:
-        words = getattr(self.optimizer, "keywords", {})
+        keywords = getattr(self.optimizer, "keywords", {})
         if self.layer_decay is None:
-            decay = words.get("weight_decay", 0.0)
+            decay = keywords.get("weight_decay", 0.0)
             return self.parameters() if self.decay_norms else param_groups_weight_decay(self.backbone, decay)
         groups = param_groups_layer_decay(
-            self.backbone, weight_decay=words.get("weight_decay", 0.0), layer_decay=self.layer_decay
+            self.backbone, weight_decay=keywords.get("weight_decay", 0.0), layer_decay=self.layer_decay
         )
         return [
             {name: group[name] for name in ("params", "weight_decay", "lr_scale")}
-            | {"lr": words["lr"] * group["lr_scale"]}
+            | {"lr": keywords["lr"] * group["lr_scale"]}
             for group in groups
         ]

@@ -10,7 +10,6 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
-from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import BinCounter
 
 
@@ -33,21 +32,25 @@ class Ensemble(LightningModule):
             raise ValueError(f"The members tell the counts {differing} apart: members of the same counts are needed.")
         self.members = nn.ModuleList(members)
         self.counts = members[0].counts
-        self.calibration: Calibration | None = None
+
+    @property
+    def counters(self) -> list[BinCounter]:
+        """The members, as what they are."""
+        return [member for member in self.members if isinstance(member, BinCounter)]
 
     @property
     def flip_tta(self) -> bool:
-        """Whether P(count) is the mean over each picture and its mirror image."""
-        return all(member.flip_tta for member in self.members)
+        """Whether P(count) is the mean over each image and its mirror image."""
+        return all(member.flip_tta for member in self.counters)
 
     @flip_tta.setter
     def flip_tta(self, wanted: bool) -> None:
-        for member in self.members:
+        for member in self.counters:
             member.flip_tta = wanted
 
     def probabilities_of_members(self, images_BCHW: Tensor) -> Tensor:
         """Returns each member's P(count), `probabilities_BMK`, for uint8 pixels."""
-        return torch.stack([member.probabilities(images_BCHW) for member in self.members], dim=1)
+        return torch.stack([member.probabilities(images_BCHW) for member in self.counters], dim=1)
 
     def probabilities(self, images_BCHW: Tensor) -> Tensor:
         """Returns P(count), `probabilities_BK`, for uint8 pixels."""

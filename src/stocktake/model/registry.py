@@ -27,7 +27,7 @@ HEADS: Classes = {
 }
 NEVER_BUILT = ("optimizer", "scheduler")  # a training's own, which nobody asks a finished model for
 # Checked and left out: the weights come from the checkpoint, and to compile takes longer than to look at a few
-# thousand pictures.
+# thousand images.
 ONLY_FOR_TRAINING = ("weights", "scheduler_interval", "layer_decay", "torch_compile")
 
 

@@ -1,6 +1,8 @@
 """A timm backbone by name, with weights from timm's hub, from a file of one's own, or with none."""
 
 import difflib
+from collections.abc import Callable
+from typing import Any, cast
 
 import timm
 from safetensors.torch import load as load_safetensors
@@ -18,7 +20,14 @@ class WeightsError(ValueError):
     """Weights that cannot be had, or that do not fit the backbone."""
 
 
-def create_backbone(name: str, num_logits: int, weights: str | None = "imagenet", drop_rate: float = 0.0) -> nn.Module:
+class Backbone(nn.Module):
+    """What a model of timm's has beside what any module has; timm's own annotations say no more than `nn.Module`."""
+
+    pretrained_cfg: dict[str, Any]
+    get_classifier: Callable[[], nn.Module]
+
+
+def create_backbone(name: str, num_logits: int, weights: str | None = "imagenet", drop_rate: float = 0.0) -> Backbone:
     """Returns a timm model that ends in `num_logits` outputs.
 
     Args:
@@ -30,17 +39,17 @@ def create_backbone(name: str, num_logits: int, weights: str | None = "imagenet"
         WeightsError: The hub does not answer, or the file is missing or of another model.
     """
     check_backbone(name)
-    options = {"num_classes": num_logits, "drop_rate": drop_rate}
+    options: dict[str, Any] = {"num_classes": num_logits, "drop_rate": drop_rate}
     if name.startswith("vit_"):
-        options["dynamic_img_size"] = True  # else it takes pictures of one size only (DINOv2: 518 px)
-    if weights in (None, "none"):
-        return timm.create_model(name, pretrained=False, **options)
+        options["dynamic_img_size"] = True  # else it takes images of one size only (DINOv2: 518 px)
+    if weights is None or weights == "none":
+        return cast(Backbone, timm.create_model(name, pretrained=False, **options))
     if weights != "imagenet":
-        backbone = timm.create_model(name, pretrained=False, **options)
+        backbone = cast(Backbone, timm.create_model(name, pretrained=False, **options))
         _load(backbone, read_state_dict(weights), weights)
         return backbone
     try:
-        backbone = timm.create_model(name, pretrained=True, **options)
+        backbone = cast(Backbone, timm.create_model(name, pretrained=True, **options))
         _start_near_zero(backbone)
         return backbone
     except (OSError, RuntimeError) as error:  # no network, no such file on the hub, a broken download
@@ -65,30 +74,30 @@ def check_backbone(name: str) -> None:
         raise BackboneError(f"model.backbone={name!r} is no model of timm's; near it are {', '.join(near)}.")
 
 
-def read_state_dict(place: str) -> dict[str, Tensor]:
+def read_state_dict(url: str) -> dict[str, Tensor]:
     """Reads a `.safetensors` or `.pt` file, which may hold tensors and plain values but no code.
 
     Raises:
         WeightsError: There is no such file, or it is neither.
     """
-    folder, name = split_url(place)
+    folder, name = split_url(url)
     try:
         content = Folder(folder).read(name)
     except FileNotFoundError as error:
-        raise WeightsError(f"model.weights={place}: {error} Type imagenet, none, or the path of a file.") from None
+        raise WeightsError(f"model.weights={url}: {error} Type imagenet, none, or the path of a file.") from None
     try:
         if name.endswith(".safetensors"):
             return load_safetensors(content)
         loaded = load_plain(content)
     except Exception as error:  # each format has errors of its own for a file that is not of it
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"model.weights={place} is not a file of weights: {reason}") from None
+        raise WeightsError(f"model.weights={url} is not a file of weights: {reason}") from None
     if not isinstance(loaded, dict):
-        raise WeightsError(f"model.weights={place} holds a {type(loaded).__name__}, not a dict of tensors.")
+        raise WeightsError(f"model.weights={url} holds a {type(loaded).__name__}, not a dict of tensors.")
     return loaded.get("state_dict", loaded)
 
 
-def _load(backbone: nn.Module, state: dict[str, Tensor], place: str) -> None:
+def _load(backbone: Backbone, state: dict[str, Tensor], url: str) -> None:
     """Loads what fits; only the last layer, which belongs to the task, may be left out."""
     own = backbone.state_dict()
     names = backbone.pretrained_cfg["classifier"]
@@ -97,7 +106,7 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], place: str) -> None:
     missing = [key for key in own if key not in fitting and not key.startswith(classifier)]
     if missing:
         raise WeightsError(
-            f"{place} does not fit the backbone: {len(missing)} of its {len(own)} tensors are missing or of another "
+            f"{url} does not fit the backbone: {len(missing)} of its {len(own)} tensors are missing or of another "
             f"shape, first {missing[0]!r}. Is it the file of another model? See model.backbone."
         )
     backbone.load_state_dict(fitting, strict=False)
@@ -105,7 +114,7 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], place: str) -> None:
         _start_near_zero(backbone)
 
 
-def _start_near_zero(backbone: nn.Module) -> None:
+def _start_near_zero(backbone: Backbone) -> None:
     """Makes a new last layer on a trained backbone say that every count is about equally likely.
 
     timm's own start of EfficientNet's relatives grows as the classes get fewer: with 5, logits begin at +-6, and the

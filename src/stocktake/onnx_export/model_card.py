@@ -58,14 +58,14 @@ bins. All counts of at least {calibration["threshold"]:.3f} make a set that hold
 ## How to ask it
 
 `model.onnx` takes `pixels`, uint8, height x width x 3 (red, green, blue) of any size, upright, and gives
-`probabilities`, float32, one for each of {known}. It resizes, normalises and tempers itself.
+`probabilities`, float32, one for each of {known}. It resizes, normalizes and tempers itself.
 
     from stocktake.serving.predictor import Predictor
 
     answer = Predictor.open("model").predict(open("bin.jpg", "rb").read(), expected_count={counts[-1]})
     print(answer.verdict, answer.mismatch_score)
 
-## Licences
+## Licenses
 
 - Photos: {model["data_license"]}
 - Weights that the training began with: {model["weights_license"]}

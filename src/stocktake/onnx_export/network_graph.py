@@ -17,9 +17,9 @@ from stocktake.model.ensemble import Ensemble
 class CalibratedCounter(nn.Module):
     """Says tempered P(count), as `stocktake.metrics.calibration.apply_temperature` does, in single precision."""
 
-    def __init__(self, counter: BinCounter | Ensemble):
+    def __init__(self, counter: BinCounter | Ensemble, temperature: float):
         super().__init__()
-        self.counter, self.temperature = counter, counter.calibration.temperature
+        self.counter, self.temperature = counter, temperature
 
     def forward(self, images_BCSS: Tensor) -> Tensor:
         """Returns `probabilities_BK` for uint8 pixels."""
@@ -27,11 +27,14 @@ class CalibratedCounter(nn.Module):
         return (probabilities_BK.clamp_min(1e-12).log() / self.temperature).softmax(dim=1)
 
 
-def network_graph(counter: BinCounter | Ensemble, image_size_px: int, opset: int) -> onnx.ModelProto:
+def network_graph(
+    counter: BinCounter | Ensemble, temperature: float, image_size_px: int, opset: int
+) -> onnx.ModelProto:
     """Returns the graph from `images`, uint8 B x 3 x S x S, to `probabilities`, float32 B x K.
 
     Args:
-        counter: In evaluation mode and with its calibration; it stays as it is.
+        counter: In evaluation mode; it stays as it is.
+        temperature: Of its calibration.
         image_size_px: S.
         opset: Version of ONNX's operators.
     """
@@ -43,7 +46,7 @@ def network_graph(counter: BinCounter | Ensemble, image_size_px: int, opset: int
     try:
         with torch.inference_mode(), contextlib.redirect_stdout(io.StringIO()):
             program = torch.onnx.export(
-                CalibratedCounter(counter).eval(),
+                CalibratedCounter(counter, temperature).eval(),
                 (example_BCSS,),
                 dynamo=True,
                 verbose=False,
@@ -55,4 +58,5 @@ def network_graph(counter: BinCounter | Ensemble, image_size_px: int, opset: int
     finally:
         for network, memory_format in zip(networks, memory_formats, strict=True):
             network.memory_format = memory_format
+    assert program is not None, "with dynamo=True there is one"
     return program.model_proto

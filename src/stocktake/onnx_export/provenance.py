@@ -1,8 +1,8 @@
-"""Where an exported model comes from: networks, licences, evaluation, commit."""
+"""Where an exported model comes from: networks, licenses, evaluation, commit."""
 
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 from stocktake.checkpoints import Checkpoint
@@ -10,6 +10,7 @@ from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.files import read_metrics
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
+from stocktake.run_folder import METRICS_NAME
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
 
@@ -27,13 +28,13 @@ def describe_networks(counter: BinCounter | Ensemble, config: dict[str, Any]) ->
 def _members(counter: BinCounter | Ensemble, config: dict[str, Any]) -> Iterator[tuple[BinCounter, dict[str, Any]]]:
     """Yields each network with the configuration of the run that trained it."""
     if isinstance(counter, Ensemble):
-        yield from zip(cast(Iterable[BinCounter], counter.members), config["members"], strict=True)
+        yield from zip(counter.counters, config["members"], strict=True)
     else:
         yield counter, config
 
 
 def _weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
-    """Returns the licence of the weights that the training began with, as far as anything here states it."""
+    """Returns the license of the weights that the training began with, as far as anything here states it."""
     began_with = config["model"].get("weights")
     if config.get("checkpoint"):
         return "not stated: the training went on from another run"
@@ -52,9 +53,10 @@ def evaluation_of(checkpoint: Checkpoint, place: str | None, storage: StorageOpt
         ValueError: The one that `metrics` names is of another checkpoint, or half written.
     """
     run_dir = run_dir_of(checkpoint.place)
-    if place is None and run_dir is None:
+    beside = None if run_dir is None else join_url(run_dir, "evaluation-test", METRICS_NAME)
+    if (file := place or beside) is None:
         return None
-    file = place or join_url(run_dir or "", "evaluation-test", "metrics.json")
+
     try:
         result = read_metrics(read_place(file, storage))
     except FileNotFoundError:
@@ -85,7 +87,7 @@ def _is_of(result: EvaluationResult, checkpoint: Checkpoint) -> bool:
     if result.subject.checkpoint_sha256 is not None:
         return result.subject.checkpoint_sha256 == checkpoint.sha256
     # An older one. The temperature is fitted to the weights, so no two checkpoints have the same.
-    mine, its = checkpoint.model.calibration, result.calibration
+    mine, its = checkpoint.calibration, result.calibration
     return mine is not None and its is not None and its.temperature == mine.temperature
 
 

@@ -1,4 +1,4 @@
-"""A network's graph in whole numbers of 8 bits, its ranges taken from real pictures."""
+"""A network's graph in whole numbers of 8 bits, its ranges taken from real images."""
 
 import tempfile
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from numpy import ndarray
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 
-class Pictures(CalibrationDataReader):
-    """Hands pictures as the network sees them to ONNX Runtime, one by one."""
+class Images(CalibrationDataReader):
+    """Hands images as the network sees them to ONNX Runtime, one by one."""
 
     def __init__(self, images: Iterable[ndarray]):
         self._images = iter(images)
@@ -20,7 +20,7 @@ class Pictures(CalibrationDataReader):
         return None if image_1CSS is None else {"images": image_1CSS}
 
 
-def quantised(network: onnx.ModelProto, images: Iterable[ndarray]) -> onnx.ModelProto:
+def quantized(network: onnx.ModelProto, images: Iterable[ndarray]) -> onnx.ModelProto:
     """Returns the network with 8-bit convolutions and matrix products; what makes P(count) of them stays as it is.
 
     Args:
@@ -32,7 +32,7 @@ def quantised(network: onnx.ModelProto, images: Iterable[ndarray]) -> onnx.Model
         quantize_static(
             source,
             target,
-            Pictures(images),
+            Images(images),
             op_types_to_quantize=["Conv", "Gemm", "MatMul"],
             per_channel=True,
             activation_type=QuantType.QUInt8,

@@ -5,6 +5,10 @@ ONNX's own Resize rounds elsewhere, and what comes out a shade brighter or darke
 Axes: H height, W width, S side of the square that the network sees, L length of a side before it is resized.
 """
 
+# onnxscript reads these functions and makes a graph of them: Python never runs them, and their types are the graph's.
+# pyright: reportArgumentType=false, reportOperatorIssue=false, reportOptionalOperand=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportOptionalIterable=false, reportOptionalMemberAccess=false
+
 import onnx
 from onnx.inliner import inline_local_functions
 from onnxscript import DOUBLE, INT32, INT64, UINT8, script
@@ -25,7 +29,7 @@ def weigh(length: INT64, size: INT64, positions_S: INT64):
     after Pillow's.
     """
     scale = op.Cast(length, to=DOUBLE.dtype) / op.Cast(size, to=DOUBLE.dtype)
-    # Positions in the frame of a letterbox repeat the picture's border here, and are painted over later.
+    # Positions in the frame of a letterbox repeat the image's border here, and are painted over later.
     inside_S = op.Cast(op.Clip(positions_S, 0, size - 1), to=DOUBLE.dtype)
     centres_S1 = op.Unsqueeze(scale * (inside_S + 0.5), [1])
     pixels_L = op.Cast(op.Range(0, length, 1), to=DOUBLE.dtype)
@@ -79,8 +83,8 @@ def resize_graph(resize: Resize) -> onnx.ModelProto:
         image_3SS = stretch(pixels, op.Squeeze(height), op.Squeeze(width), rows_S, columns_S)
         is_row_S = op.And(rows_S >= 0, rows_S < height)
         is_column_S = op.And(columns_S >= 0, columns_S < width)
-        is_picture_SS = op.And(op.Unsqueeze(is_row_S, [1]), is_column_S)
-        return op.Unsqueeze(op.Where(is_picture_SS, image_3SS, op.CastLike(grey, image_3SS)), [0])
+        is_image_SS = op.And(op.Unsqueeze(is_row_S, [1]), is_column_S)
+        return op.Unsqueeze(op.Where(is_image_SS, image_3SS, op.CastLike(grey, image_3SS)), [0])
 
     graph = {"squash": squash, "letterbox": letterbox}[resize.mode].to_model_proto()
     return optimize(inline_local_functions(graph))

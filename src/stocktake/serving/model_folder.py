@@ -6,16 +6,16 @@ names its counts, its calibration and its version.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy
 import onnxruntime
 
-from stocktake.checksum import check_seal
+from stocktake.hardware import num_cores
 from stocktake.images.statistics import TrainingImages
 from stocktake.metrics.calibration import Calibration
+from stocktake.run_folder import check_seal
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
@@ -120,8 +120,3 @@ def check_fit(folder: Path, session: onnxruntime.InferenceSession, counts: list[
         raise ModelFolderError(f"{path} gives {OUTPUT} of shape {shape}, and {MODEL_NAME} says counts={counts}. {cure}")
     if not (numpy.min(probabilities_K) >= 0 and abs(numpy.sum(probabilities_K) - 1) < 1e-3):  # NaN, too
         raise ModelFolderError(f"{path} gives {numpy.asarray(probabilities_K).tolist()}, no {OUTPUT}. {cure}")
-
-
-def num_cores() -> int:
-    """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,10 +11,10 @@ from typing import Any
 
 import uvicorn
 
+from stocktake.hardware import num_cores
 from stocktake.images.decoding import MAX_BYTES
 from stocktake.serving.app import create_app
 from stocktake.serving.connections import Connections
-from stocktake.serving.model_folder import num_cores
 from stocktake.serving.observability import LINES
 from stocktake.serving.predictor import Predictor
 from stocktake.serving.s3_images import StoredPictures

@@ -19,7 +19,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stocktake.config import composed
+from stocktake.config import as_plain, composed
 
 OWN_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 # What hands its **options on to something that is no parent of it.
@@ -41,10 +41,10 @@ def wrong_values(cfg: DictConfig) -> Iterator[str]:
     except OmegaConfBaseException as error:
         yield f"The configuration cannot be resolved in the job: {_first_line(error)}"
         return
-    # What a target does not take is told by its name, too.
+    # What a target does not take is named, too.
     yield from (error for error in binding_errors(plain) if "unexpected keyword argument" not in error)
     yield from type_errors(plain)
-    model = plain.get("model")
+    model = plain.get("model") if isinstance(plain, dict) else None
     if isinstance(model, dict) and "_target_" in model and isinstance(model.get("backbone"), str):
         yield from _backbone_problems(model["backbone"], model.get("weights"))
 
@@ -168,7 +168,7 @@ def run_problems(cfg: DictConfig, before: str) -> Iterator[str]:
     if not isinstance(began, dict):
         yield "The config.yaml of the run to go on with is empty or cut off. Type run_name=<new> to start another."
         return
-    now = OmegaConf.to_container(cfg, resolve=True)
+    now = as_plain(cfg)
     _take_over_auto(now, began)
     try:
         RunConfig(now, MAY_DIFFER).check(began)
@@ -195,19 +195,19 @@ def main() -> None:
     found = {}
     for job in wanted["jobs"]:
         os.environ.update(job["environment"])
-        told: dict[str, list[str]] = {"missing": [], "wrong": []}
-        found[job["name"]] = told
+        problems: dict[str, list[str]] = {"missing": [], "wrong": []}
+        found[job["name"]] = problems
         try:
             cfg = composed(wanted["config_folder"], wanted["config_name"], job["words"])
         except Exception as error:  # whatever it is, the job's own composition would end so
-            told["wrong"].append(f"The words cannot be composed in the job: {_first_line(error)}")
+            problems["wrong"].append(f"The words cannot be composed in the job: {_first_line(error)}")
             continue
         if job.get("before") is not None:
-            told["wrong"] += run_problems(cfg, job["before"])
+            problems["wrong"] += run_problems(cfg, job["before"])
             continue
-        told["missing"] += missing_values(cfg)
+        problems["missing"] += missing_values(cfg)
         if has_torch:  # which a machine that only sends jobs may lack
-            told["wrong"] += wrong_values(cfg)
+            problems["wrong"] += wrong_values(cfg)
     print(json.dumps(found))
 
 

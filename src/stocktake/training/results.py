@@ -5,22 +5,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from stocktake.callbacks.best import BestCheckpoint
+from stocktake.callbacks.calibration import CALIBRATION_KEY
 from stocktake.callbacks.spot import SpotCheckpoint
 from stocktake.callbacks.validations import Validations
 from stocktake.checkpoints import read_checkpoint
-from stocktake.checksum import check_seal, sealed
 from stocktake.data.identity import DATA_KEY
-from stocktake.model.counter import CALIBRATION_KEY
+from stocktake.run_folder import CALIBRATION_NAME, METRICS_NAME, check_seal, sealed
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, split_url
-
-METRICS_NAME = "metrics.json"
-CALIBRATION_NAME = "calibration.json"
 
 
 def read_metrics(run_dir: Path, optimized_metric: str) -> dict[str, Any] | None:
@@ -53,7 +50,9 @@ def write_results(
     kept = best or _kept(trainer, SpotCheckpoint)
     if best is None and optimized_metric not in validations.metrics:
         raise ValueError(f"{optimized_metric=} was never measured; there are {sorted(validations.metrics)}.")
-    value = validations.metrics[optimized_metric] if best is None else float(best.best_model_score)
+    score = validations.metrics[optimized_metric] if best is None else best.best_model_score
+    assert score is not None, "a best checkpoint that was kept has a score"
+    value = float(score)
     if best is None:
         rank_zero_info("No best checkpoint was kept: the figures are the last validation's.")
     if kept is not None:
@@ -71,7 +70,8 @@ def write_results(
         if CALIBRATION_KEY in state:
             content = json.dumps(state[CALIBRATION_KEY], indent=2) + "\n"
             Folder(split_url(kept.best_model_path)[0], storage).write(CALIBRATION_NAME, content.encode())
-    last = {name: float(figure) for name, figure in trainer.callback_metrics.items()} | validations.metrics
+    last = {name: float(figure) for name, figure in trainer.callback_metrics.items()}
+    last = validations.of_step | last | validations.metrics  # a run that was resumed after its end took no step
     metrics = metrics | {optimized_metric: value} | {f"last/{name}": figure for name, figure in last.items()}
     metrics["steps"] = trainer.global_step
     Folder(str(run_dir)).write(METRICS_NAME, (json.dumps(sealed(metrics), indent=2) + "\n").encode())

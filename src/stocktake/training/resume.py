@@ -1,39 +1,39 @@
-"""Going on with a run: from which checkpoint, by which overrides, and never over another run's."""
+"""Going on with a run: from which checkpoint, by which overrides, never over another run's, and alone in its folder."""
 
+import contextlib
 import hashlib
 import inspect
 import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from stocktake.agreement import Agreement
+from stocktake.agreement import Agreement, is_first_rank
 from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
 from stocktake.callbacks.run_config import CONFIG_KEY, OtherConfig
 from stocktake.config import build
 from stocktake.model.counter import LENGTHS
 from stocktake.model.torch_files import load_plain
+from stocktake.run_folder import CONFIG_NAME, METRICS_NAME, kept_from_others
 from stocktake.shell import hydra_value, typed_again
 from stocktake.storage import Folder, is_s3, local_path
-from stocktake.training.results import METRICS_NAME
 
-CONFIG_NAME = "config.yaml"
 TIMED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # a run folder that Hydra has just made
 # Where a run is, on how many machines, and what it shows: none of it changes what is learnt.
 MAY_DIFFER = [
     *("run_dir", "run_name", "checkpoint_dir", "resume", "storage", "logger", "compute"),
     *("data.root", "data.num_workers", "data.cache_dir", "data.cache_limit_mib", "data.storage", "data.draw"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins"),
-    *(f"callbacks.{name}" for name in ("best", "spot", "learning_rate", "throughput", "progress", "step_lines")),
+    *(f"callbacks.{name}" for name in ("best", "spot", "learning_rate", "throughput", "progress", "step_logger")),
 ]
 RUN_LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
 
@@ -46,6 +46,26 @@ class WouldOverwrite(ValueError):
     """The folder of a new run holds another run's checkpoints."""
 
 
+@contextlib.contextmanager
+def alone_in(cfg: DictConfig) -> Iterator[None]:
+    """Keeps the run's folder, and that of its checkpoints, for this process until it ends, however it ends.
+
+    The first rank does so for all. A link to a folder is that folder.
+
+    Raises:
+        FolderInUse: Another process has one of them.
+    """
+    run_dir, folders = Path(cfg.run_dir).absolute(), []
+    if not is_s3(cfg.checkpoint_dir):
+        checkpoints = local_path(cfg.checkpoint_dir).resolve()
+        folders += [local_path(cfg.checkpoint_dir)] * (run_dir.resolve() not in (checkpoints, *checkpoints.parents))
+    hint = f"Wait for its end, or type {elsewhere(cfg)} to train another run beside it."
+    with contextlib.ExitStack() as held:
+        for folder in (run_dir, *folders) if is_first_rank() else ():
+            held.enter_context(kept_from_others(folder, "training in", f"each other's checkpoints. {hint}"))
+        yield
+
+
 @dataclass(frozen=True)
 class Start:
     """A whole checkpoint, and the configuration of the run that wrote it.
@@ -53,10 +73,12 @@ class Start:
     Attributes:
         path: Of a copy on this machine, under its own name.
         config: Plain values.
+        num_lost_batches: Of the step that it was saved within: no checkpoint holds accumulated gradients.
     """
 
     path: Path
     config: dict[str, Any]
+    num_lost_batches: int = 0
 
 
 def newest_start(checkpoints: Folder, folder: Path, agreement: Agreement) -> Start | None:
@@ -69,17 +91,35 @@ def newest_start(checkpoints: Folder, folder: Path, agreement: Agreement) -> Sta
         path = folder / key
         content = checkpoints.read(key)
         try:
-            config = load_plain(content, "meta")[CONFIG_KEY]
+            state = load_plain(content, "meta")
+            start = Start(path, state[CONFIG_KEY], _num_lost_batches(state))
         except Exception:  # torch raises a dozen different ones for a broken file
-            said = f"{key} ({len(content)} bytes) is damaged or not a run's"
-            print(f"{said}; trying the one before it.", file=sys.stderr)
+            message = f"{key} ({len(content)} bytes) is damaged or not a run's"
+            print(f"{message}; trying the one before it.", file=sys.stderr)
             continue
         path.write_bytes(content)
-        starts[key] = Start(path, config)
+        starts[key] = start
         digests.append((key, hashlib.sha256(content).hexdigest()))
         if agreement.num_ranks == 1:
             break  # the others need not be read
-    return starts.get(agreement.newest_common(digests))
+    newest = agreement.newest_common(digests)
+    start = None if newest is None else starts[newest]
+    if start is not None and start.num_lost_batches and agreement.rank == 0:
+        print(
+            f"{start.path.name} was saved within a step with accumulated gradients, which it does not hold: those of "
+            f"{start.num_lost_batches} batches are lost, and the run need not end as it would have.",
+            file=sys.stderr,
+        )
+    return start
+
+
+def _num_lost_batches(state: Mapping[str, Any]) -> int:
+    """Returns how many batches of the next optimizer's step a checkpoint was saved after."""
+    num_accumulated = (state[CONFIG_KEY].get("trainer") or {}).get("accumulate_grad_batches") or 1
+    progress = state.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress")
+    if progress is None or progress["is_last_batch"]:
+        return 0
+    return progress["current"]["ready"] % num_accumulated
 
 
 def _keys(checkpoints: Folder) -> list[str]:

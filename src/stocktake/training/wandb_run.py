@@ -10,9 +10,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from lightning_utilities.core.rank_zero import rank_zero_info
 from omegaconf import DictConfig, open_dict
-from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 
+from stocktake.agreement import is_first_rank
 from stocktake.diagnostics.credentials import wandb_key_source
 from stocktake.storage import Folder
 
@@ -40,7 +41,7 @@ def prepare_wandb(node: DictConfig, run_dir: Path, is_resumed: bool) -> None:
                 "logger.wandb.offline=false, but no W&B key is here. Type wandb login, or logger.wandb.offline=auto."
             )
         # The launcher names each job's run; W&B takes that name from the environment.
-        if node.get("id") is None and rank_zero_only.rank == 0 and "WANDB_RUN_ID" not in os.environ:
+        if node.get("id") is None and is_first_rank() and "WANDB_RUN_ID" not in os.environ:
             node.id = _run_id(run_dir, is_resumed)
 
 
@@ -64,7 +65,7 @@ def _is_reachable() -> bool:
     except urllib.error.HTTPError:
         return True  # an answer, be it a refusal
     except (OSError, ValueError) as error:
-        if rank_zero_only.rank == 0:
+        if is_first_rank():
             reason = getattr(error, "reason", error)
             print(
                 f"W&B's server {server} cannot be reached ({reason}): this run is logged offline; "
@@ -76,7 +77,7 @@ def _is_reachable() -> bool:
 
 def tell_where() -> None:
     """Says where this process's run can be looked at, if it has one."""
-    if "wandb" in sys.modules and (run := sys.modules["wandb"].run) is not None and rank_zero_only.rank == 0:
+    if "wandb" in sys.modules and (run := sys.modules["wandb"].run) is not None and is_first_rank():
         folder = shlex.quote(str(Path(run.dir).parent))
         rank_zero_info(f"W&B: offline; later: wandb sync {folder}" if run.offline else f"W&B: {run.url}")
 

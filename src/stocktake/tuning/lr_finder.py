@@ -73,8 +73,6 @@ class LearningRateSearch:
         num_finite = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
         rates, losses = rates[:num_finite], losses[:num_finite]
         rate, reason = self.judge(rates, losses)
-        if rate is not None:
-            module.lr = rate
         smoothed = smooth(losses)[0].tolist()
         return Finding(
             key=LEARNING_RATE,
@@ -146,13 +144,13 @@ def _losses_of_steps(module: BinCounter, rates: Sequence[float]) -> Iterator[lis
     """Collects the loss of each step, the mean over its batches; a step is over when its rate stands in `rates`."""
     losses, batches, hook = [], [], module.on_train_batch_end
 
-    def on_train_batch_end(outputs: dict[str, Any], *others: Any) -> None:
+    def on_train_batch_end(outputs: Any, batch: Any, batch_idx: int) -> None:
         # Lightning hands on each batch's share of the step.
         batches.append(outputs["loss"].item() * module.trainer.accumulate_grad_batches)
         if len(rates) > len(losses):
             losses.append(sum(batches) / len(batches))
             batches.clear()
-        hook(outputs, *others)
+        hook(outputs, batch, batch_idx)
 
     # Lightning's range test takes the trainer's callbacks away.
     module.on_train_batch_end = on_train_batch_end  # pyright: ignore[reportAttributeAccessIssue]: for a while

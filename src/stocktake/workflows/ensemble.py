@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from stocktake.callbacks.calibration import CALIBRATION_KEY
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.checkpoints import BEST_KEY, Checkpoint, CheckpointError, find_checkpoint
 from stocktake.config import build
@@ -28,22 +29,21 @@ from stocktake.evaluation.predict_split import predict_split
 from stocktake.evaluation.results import short_names
 from stocktake.metrics.calibration import Calibration
 from stocktake.metrics.counts import group_errors, summarize
-from stocktake.model.counter import CALIBRATION_KEY
+from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import ENSEMBLE
+from stocktake.run_folder import CALIBRATION_NAME, CONFIG_NAME
 from stocktake.shell import command, override
 from stocktake.storage import Folder, StorageOptions, join_url
-from stocktake.training.results import CALIBRATION_NAME
-from stocktake.training.resume import CONFIG_NAME
 
-# Members that differ in one of these see other pictures, may have seen the others' validation bins, or make it
+# Members that differ in one of these see other images, may have seen the others' validation bins, or make it
 # impossible to say on how many bins the whole was trained.
 SHARED = ("root", "counts", "image_size_px", "resize", "limit", "num_train_bins")
 SHOWN = ("accuracy", "rmse", "rmse_expected")
 
 
 def combine(cfg: DictConfig) -> dict[str, Any]:
-    """Writes checkpoints/best.ckpt, calibration.json and config.yaml; returns (and prints, as JSON) the gist.
+    """Writes checkpoints/best.ckpt, calibration.json and config.yaml; returns (and prints, as JSON) the summary.
 
     Raises:
         CheckpointError: A checkpoint cannot be read, is an ensemble itself, or does not fit the others.
@@ -64,19 +64,19 @@ def combine(cfg: DictConfig) -> dict[str, Any]:
     _refuse_seen(members, datamodule)
     members_NMK = predict_split(ensemble, datamodule, "valid", cfg.accelerator, cfg.precision, part="members")
     labels_N = numpy.searchsorted(ensemble.counts, datamodule.rows("valid")["count"].to_numpy())
-    ensemble.calibration = Calibration.fit(members_NMK.mean(axis=1), labels_N, ensemble.counts)
+    calibration = Calibration.fit(members_NMK.mean(axis=1), labels_N, ensemble.counts)
 
-    _write(output, ensemble, config, _seen_by_all(members))
+    _write(output, ensemble, calibration, config, _seen_by_all(members))
     rows = _validation_rows(
         short_names([member.place for member in members]), members_NMK, labels_N, numpy.array(ensemble.counts)
     )
     Console(stderr=True).print(_table(rows))
     checkpoint = join_url(output.url, BEST_KEY)
-    gist = {"checkpoint": checkpoint, "num_members": len(ensemble.members), "num_images": len(labels_N)}
-    gist |= {f"valid/{name}": rows[-1][name] for name in SHOWN}
+    summary = {"checkpoint": checkpoint, "num_members": len(ensemble.members), "num_images": len(labels_N)}
+    summary |= {f"valid/{name}": rows[-1][name] for name in SHOWN}
     print(f"Evaluate it: {command('scripts/evaluate.py', {'checkpoint': checkpoint})}")
-    print(json.dumps(gist))
-    return gist
+    print(json.dumps(summary))
+    return summary
 
 
 def _members(checkpoints: Sequence[str], root: str | None, storage: StorageOptions) -> list[Checkpoint]:
@@ -98,12 +98,12 @@ def _members(checkpoints: Sequence[str], root: str | None, storage: StorageOptio
         for name in SHARED:
             own, first = (each.config["data"].get(name) for each in (member, members[0]))
             if own != first and not (name == "root" and root):
-                cure = "Train one of them again with the other's value."
+                hint = "Train one of them again with the other's value."
                 if name == "root":
-                    cure = "If both are the same dataset, type root=<where it is now>."
+                    hint = "If both are the same dataset, type root=<where it is now>."
                 raise CheckpointError(
                     f"checkpoints: {member.place} was trained with data.{name}={own}, {members[0].place} with {first}; "
-                    f"members of an ensemble share it. {cure}"
+                    f"members of an ensemble share it. {hint}"
                 )
     return members
 
@@ -112,7 +112,7 @@ def _joined(members: Sequence[Checkpoint], root: str | None) -> tuple[Ensemble, 
     """Returns the untempered ensemble, and a configuration that rebuilds it."""
     configs = [member.config for member in members]
     model = {"_target_": ENSEMBLE, "members": [config["model"] for config in configs]}
-    return Ensemble([member.model for member in members]), {
+    return Ensemble([member.model for member in members if isinstance(member.model, BinCounter)]), {
         "name": "ensemble",
         "model": model,
         "data": configs[0]["data"] | ({"root": root} if root else {}),
@@ -148,14 +148,15 @@ def _refuse_seen(members: Sequence[Checkpoint], datamodule: BinDataModule) -> No
 
 def _seen_by_all(members: Sequence[Checkpoint]) -> DataIdentity | None:
     """Returns what the members together were trained on, `None` where that is not known of each."""
-    if any(member.data is None for member in members):
-        return None
-    return functools.reduce(DataIdentity.including, (member.data for member in members))
+    known = [member.data for member in members if member.data is not None]
+    return functools.reduce(DataIdentity.including, known) if len(known) == len(members) else None
 
 
-def _write(output: Folder, ensemble: Ensemble, config: dict[str, Any], seen: DataIdentity | None) -> None:
+def _write(
+    output: Folder, ensemble: Ensemble, fitted: Calibration, config: dict[str, Any], seen: DataIdentity | None
+) -> None:
     """Writes the folder so that the checkpoint, which comes last, means that all is there."""
-    calibration = ensemble.calibration.to_dict()
+    calibration = fitted.to_dict()
     output.write(CONFIG_NAME, yaml.safe_dump(config, sort_keys=False).encode())
     output.write(f"checkpoints/{CALIBRATION_NAME}", (json.dumps(calibration, indent=2) + "\n").encode())
     content = io.BytesIO()

@@ -16,7 +16,6 @@ from numpy import ndarray
 from omegaconf import DictConfig
 
 from stocktake.checkpoints import Checkpoint
-from stocktake.checksum import sealed
 from stocktake.config import build
 from stocktake.console import silence_library_warnings
 from stocktake.data.datamodule import BinDataModule
@@ -38,9 +37,9 @@ from stocktake.hardware import describe
 from stocktake.metrics.calibration import apply_temperature, mismatch_score
 from stocktake.metrics.estimate import Estimate
 from stocktake.metrics.table import COUNT_METRICS
-from stocktake.overwriting import require_replaceable
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import Run, render_evaluation
+from stocktake.run_folder import require_replaceable, sealed
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url
 
@@ -71,7 +70,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     labels_N = numpy.searchsorted(counts_K, rows["count"].to_numpy())
     groups = rows["group"].to_pylist()
 
-    calibration = model.calibration
+    calibration = checkpoint.calibration
     temperature = 1.0 if calibration is None else calibration.temperature
     scores_N = mismatch_score(apply_temperature(probabilities_NK, temperature), labels_N)
     statistics = measure_images(datamodule.root, rows)

@@ -1,28 +1,20 @@
-"""scripts/export.py: a checkpoint as one folder that counts pictures without torch.
+"""scripts/export.py: a checkpoint as one folder that counts items without torch.
 
-Axes: N checked images, C 3 channels, S side of the square that the network sees, K counts that the model tells apart.
+Axes: N checked images.
 """
 
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy
-import onnx
-import onnxruntime
 import pyarrow
-import torch
-from numpy import ndarray
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import track
 
 from stocktake.checkpoints import Checkpoint, CheckpointError
-from stocktake.checksum import sealed
 from stocktake.config import build
 from stocktake.console import silence_library_warnings
 from stocktake.data.identity import DataIdentity
@@ -31,15 +23,14 @@ from stocktake.data.transforms import Resize, decode
 from stocktake.diagnostics.packages import versions
 from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.image_statistics import are_drawn, measure_training_images
-from stocktake.images.decoding import read_pixels
-from stocktake.model.counter import BinCounter
-from stocktake.model.ensemble import Ensemble
+from stocktake.onnx_export.check import CheckedImages, probabilities_in_pytorch, tracked
+from stocktake.onnx_export.graph import joined
 from stocktake.onnx_export.model_card import model_card
 from stocktake.onnx_export.network_graph import network_graph
 from stocktake.onnx_export.provenance import commit, describe_networks, evaluation_of, run_dir_of, without_places
-from stocktake.onnx_export.quantization import quantised
+from stocktake.onnx_export.quantization import quantized
 from stocktake.onnx_export.resize_graph import OPSET, resize_graph
-from stocktake.overwriting import require_replaceable
+from stocktake.run_folder import require_replaceable, sealed
 from stocktake.serving.model_folder import (
     CARD_NAME,
     FORMAT_VERSION,
@@ -61,31 +52,8 @@ class ExportError(ValueError):
     """A checkpoint whose graph cannot be made, or does not say what the checkpoint says."""
 
 
-@dataclass(frozen=True)
-class Checked:
-    """Validation images with what PyTorch says of them, as scripts/evaluate.py would: decoded, resized, tempered."""
-
-    contents: list[bytes]
-    recorded_N: ndarray
-    probabilities_NK: ndarray
-
-    def compare(self, graph: onnx.ModelProto) -> dict[str, Any]:
-        """Returns how far ONNX Runtime, given the same files, is from that."""
-        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-        found_NK = numpy.stack(
-            [session.run([OUTPUT], {INPUT: read_pixels(content)})[0] for content in _tracked(self.contents, "ONNX")]
-        )
-        return {
-            "num_images": len(self.contents),
-            "split": "valid",
-            "max_difference": float(numpy.abs(found_NK - self.probabilities_NK).max()),
-            "accuracy": float((found_NK.argmax(1) == self.recorded_N).mean()),
-            "accuracy_in_pytorch": float((self.probabilities_NK.argmax(1) == self.recorded_N).mean()),
-        }
-
-
 def export(cfg: DictConfig) -> dict[str, Any]:
-    """Writes model.onnx, README.md and, last, model.json; returns (and prints, as one line of JSON) the gist.
+    """Writes model.onnx, README.md and, last, model.json; returns (and prints, as one line of JSON) the summary.
 
     Raises:
         CheckpointError: There is no such checkpoint, or it holds no calibration.
@@ -95,8 +63,8 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     silence_library_warnings()
     storage = build(cfg.storage)
     checkpoint = Checkpoint.open(cfg.checkpoint, storage)
-    counter, config = checkpoint.model, checkpoint.config
-    if counter.calibration is None:
+    counter, calibration, config = checkpoint.model, checkpoint.calibration, checkpoint.config
+    if calibration is None:
         raise CheckpointError(
             f"checkpoint={checkpoint.place} holds no calibration, because it was not saved after a validation. "
             "Type the run's checkpoints/best.ckpt."
@@ -109,23 +77,24 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     manifest = Manifest.read(root)
     rows = manifest.rows("valid", cfg.num_checked, counter.counts)
     num_seen = _tell_other_data(checkpoint, root, manifest, rows)
-    contents = [root.read(key) for key in _tracked(rows["key"].to_pylist(), "Reading")]
-    recorded_N = numpy.searchsorted(counter.counts, rows["count"].to_numpy())
-    checked = Checked(contents, recorded_N, probabilities_in_pytorch(counter, resize, contents))
+    contents = [root.read(key) for key in tracked(rows["key"].to_pylist(), "Reading")]
+    labels_N = numpy.searchsorted(counter.counts, rows["count"].to_numpy())
+    images = CheckedImages(contents, labels_N, probabilities_in_pytorch(counter, calibration, resize, contents))
 
-    network = network_graph(counter, resize.sizes_px[-1], OPSET)
+    network = network_graph(counter, calibration.temperature, resize.sizes_px[-1], OPSET)
     graph = joined(resize_graph(resize), network)
-    check = checked.compare(graph) | {"manifest_sha256": manifest.sha256, "num_trained_on": num_seen}
-    if not check["max_difference"] <= MAX_DIFFERENCE:  # NaN, too
+    found = images.compare(graph)
+    if not found.max_difference <= MAX_DIFFERENCE:  # NaN, too
         raise ExportError(
-            f"ONNX Runtime's probabilities differ from PyTorch's by up to {check['max_difference']:.2g}, more than "
-            f"{MAX_DIFFERENCE:g}, on {check['num_images']} validation images; nothing was written. Type another "
+            f"ONNX Runtime's probabilities differ from PyTorch's by up to {found.max_difference:.2g}, more than "
+            f"{MAX_DIFFERENCE:g}, on {found.num_images} validation images; nothing was written. Type another "
             "num_checked to see whether one image is odd, and report the backbone."
         )
+    check = asdict(found) | {"manifest_sha256": manifest.sha256, "num_trained_on": num_seen}
     if cfg.int8:
         seen = (resize(decode(content))[None].numpy() for content in contents[: cfg.num_calibrated])
-        graph = joined(resize_graph(resize), quantised(network, seen))
-        check = check | checked.compare(graph) | {"float32": check}
+        graph = joined(resize_graph(resize), quantized(network, seen))
+        check = check | asdict(images.compare(graph)) | {"float32": check}
 
     graph_bytes = graph.SerializeToString()
     evaluation = evaluation_of(checkpoint, cfg.metrics, storage)
@@ -136,7 +105,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         "name": config["name"],
         "version": str(cfg.version or f"{config['name']}-{checkpoint.sha256[:8]}{'-int8' if cfg.int8 else ''}"),
         "counts": counter.counts,
-        "calibration": counter.calibration.to_dict(),
+        "calibration": calibration.to_dict(),
         "input": {"name": INPUT, "dtype": "uint8", "shape": ["height", "width", 3]},
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [len(counter.counts)]},
         "image_size_px": resize.sizes_px[-1],
@@ -157,41 +126,10 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         "versions": versions(VERSIONS),
     }
     write(output, graph_bytes, model, evaluation)
-    gist = {"model": output.url, "version": model["version"], "mib": round(len(graph_bytes) / 2**20, 1)}
-    gist |= {name: check[name] for name in ("num_images", "max_difference", "accuracy", "accuracy_in_pytorch")}
-    print(json.dumps(gist))
-    return gist
-
-
-@torch.inference_mode()
-def probabilities_in_pytorch(counter: BinCounter | Ensemble, resize: Resize, contents: Sequence[bytes]) -> ndarray:
-    """Returns `probabilities_NK` as an evaluation measures them: predicted, then tempered."""
-    found = [
-        counter.predict_step({"images": resize(decode(content))[None], "image_ids": [""]})["probabilities"]
-        for content in _tracked(contents, "PyTorch")
-    ]
-    return counter.calibration.apply(torch.cat(found).double().numpy())[0]
-
-
-def joined(preprocessing: onnx.ModelProto, network: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns one graph from `pixels` to `probabilities`, K of them, without traces of the machine that made it."""
-    whole = onnx.compose.merge_models(
-        preprocessing,
-        onnx.compose.add_prefix(network, "network/", inplace=False),
-        io_map=[(preprocessing.graph.output[0].name, "network/images")],
-        producer_name="stocktake",
-    )
-    graph = whole.graph
-    graph.node.append(onnx.helper.make_node("Squeeze", [graph.output[0].name, "first_axis"], [OUTPUT]))
-    graph.initializer.append(onnx.helper.make_tensor("first_axis", onnx.TensorProto.INT64, [1], [0]))
-    num_counts = graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    del graph.output[:], graph.value_info[:], whole.metadata_props[:], graph.metadata_props[:]
-    graph.output.append(onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [num_counts]))
-    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]  # torch keeps lines of source with their paths there
-        part.doc_string = ""
-    onnx.checker.check_model(whole)
-    return whole
+    summary = {"model": output.url, "version": model["version"], "mib": round(len(graph_bytes) / 2**20, 1)}
+    summary |= {name: check[name] for name in ("num_images", "max_difference", "accuracy", "accuracy_in_pytorch")}
+    print(json.dumps(summary))
+    return summary
 
 
 def write(output: Folder, graph: bytes, model: dict[str, Any], evaluation: EvaluationResult | None) -> None:
@@ -231,7 +169,7 @@ def _trained_on(data: DataIdentity | None, manifest: Manifest) -> dict[str, Any]
 
 
 def _training_images(data: DataIdentity | None, root: Folder, manifest: Manifest) -> dict[str, Any] | None:
-    """Returns what the pictures of the training are like; `None` where they are not the ones in this root."""
+    """Returns what the images of the training are like; `None` where they are not the ones in this root."""
     if data is not None and data.manifest_sha256 != manifest.sha256:
         return None
     return measure_training_images(root, manifest.rows("train"), are_drawn(manifest, root)).to_dict()
@@ -239,8 +177,3 @@ def _training_images(data: DataIdentity | None, root: Folder, manifest: Manifest
 
 def _output_dir(checkpoint: str) -> str:
     return join_url(run_dir_of(checkpoint) or split_url(checkpoint)[0], "model")
-
-
-def _tracked(items: Sequence[Any], what: str):
-    bar = Console(stderr=True)
-    return track(items, what, console=bar, disable=not bar.is_terminal)

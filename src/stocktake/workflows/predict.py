@@ -1,4 +1,4 @@
-"""scripts/predict.py: counts the items in pictures, with a checkpoint, an exported model or a server that runs."""
+"""scripts/predict.py: counts the items in images, with a checkpoint, an exported model or a server that runs."""
 
 from collections.abc import Sequence
 
@@ -9,42 +9,42 @@ from rich.progress import track
 from rich.table import Table
 
 from stocktake.config import build
-from stocktake.inference.image_reader import READ_ERRORS, Places
-from stocktake.inference.prediction import Answer, printable
+from stocktake.inference.image_reader import READ_ERRORS, ImageReader
+from stocktake.inference.prediction import Backend, Prediction, printable
 from stocktake.shell import override
 from stocktake.storage import StorageOptions
 
 COUNTED_BY = ("checkpoint", "exported", "endpoint")
 
 
-def predict(cfg: DictConfig) -> list[Answer]:
-    """Counts what conf/predict.yaml describes, prints it, and returns one answer a picture, in order.
+def predict(cfg: DictConfig) -> list[Prediction]:
+    """Counts what conf/predict.yaml describes, prints it, and returns one prediction an image, in order.
 
     Raises:
-        ValueError: No picture is named, or not one to count them, or it is not one of ours.
+        ValueError: No image is named, or nothing that counts, or it is none of ours.
         EndpointError: The server does not answer at all.
     """
-    wanted = [cfg.images] if isinstance(cfg.images, str) else [str(place) for place in cfg.images]
+    wanted = [cfg.images] if isinstance(cfg.images, str) else [str(url) for url in cfg.images]
     if not wanted:
-        raise ValueError("images is empty; type the pictures to count: 'images=[bin.jpg,photos/]'")
+        raise ValueError("images is empty; type the images to count: 'images=[bin.jpg,photos/]'")
     storage = build(cfg.storage)
-    counting = _counting(cfg, storage)
-    places = Places(storage, int(cfg.max_mib * 2**20), cfg.timeout_s)
-    found = [place for name in wanted for place in _found(places, name)]
+    backend = _backend(cfg, storage)
+    reader = ImageReader(storage, int(cfg.max_mib * 2**20), cfg.timeout_s)
+    images = [image for url in wanted for image in _found(reader, url)]
     bar = Console(stderr=True)
-    answers = []
-    is_quiet = len(found) <= cfg.batch_size or not bar.is_terminal
-    counted = counting.answers(found, places.read)
-    for answer in track(counted, "Counting", len(found), console=bar, disable=is_quiet):
-        answers.append(answer)
+    predictions = []
+    is_quiet = len(images) <= cfg.batch_size or not bar.is_terminal
+    predicted = backend.predict(images, reader.read)
+    for prediction in track(predicted, "Counting", len(images), console=bar, disable=is_quiet):
+        predictions.append(prediction)
         if cfg.json:
-            print(answer.as_json(), flush=True)
+            print(prediction.as_json(), flush=True)
     if not cfg.json:
-        Console().print(_table(answers))
-    return answers
+        Console().print(_table(predictions))
+    return predictions
 
 
-def _counting(cfg: DictConfig, storage: StorageOptions):
+def _backend(cfg: DictConfig, storage: StorageOptions) -> Backend:
     named = [name for name in COUNTED_BY if cfg[name] is not None]
     if len(named) != 1:
         typed = " and ".join(override(name, cfg[name]) for name in named)
@@ -55,39 +55,39 @@ def _counting(cfg: DictConfig, storage: StorageOptions):
         )
     # Only here torch: the other two do without it.
     if cfg.endpoint is not None:
-        from stocktake.inference.http_backend import ServerCounting
+        from stocktake.inference.http_backend import HttpBackend
 
-        return ServerCounting(cfg.endpoint, cfg.timeout_s, cfg.num_requests, cfg.max_tries)
+        return HttpBackend(cfg.endpoint, cfg.timeout_s, cfg.num_requests, cfg.max_tries)
     if cfg.exported is not None:
-        from stocktake.inference.onnx_backend import OnnxCounting
+        from stocktake.inference.onnx_backend import OnnxBackend
 
-        return OnnxCounting(cfg.exported)
-    from stocktake.inference.torch_backend import TorchCounting
+        return OnnxBackend(cfg.exported)
+    from stocktake.inference.torch_backend import TorchBackend
 
-    return TorchCounting(cfg.checkpoint, storage, cfg.batch_size, cfg.device)
+    return TorchBackend(cfg.checkpoint, storage, cfg.batch_size, cfg.device)
 
 
-def _found(places: Places, name: str) -> Sequence[str | Answer]:
+def _found(reader: ImageReader, url: str) -> Sequence[str | Prediction]:
     try:
-        return places.expand(name)
+        return reader.expand(url)
     except READ_ERRORS as error:
-        return [Answer.unread(name, error)]
+        return [Prediction.unread(url, error)]
 
 
-def _table(answers: Sequence[Answer]) -> Table:
-    counts = sorted({count for answer in answers for count in answer.probabilities or ()})
+def _table(predictions: Sequence[Prediction]) -> Table:
+    counts = sorted({count for prediction in predictions for count in prediction.probabilities or ()})
     table = Table()
-    table.add_column("picture", overflow="fold")
+    table.add_column("image", overflow="fold")
     table.add_column("count", justify="right", style="bold")
     for count in counts:
         table.add_column(f"P({count})", justify="right")
-    for answer in answers:
-        if answer.error:
-            told = f"{escape(printable(answer.image))}\n[red]{escape(printable(answer.error))}[/red]"
-            table.add_row(told, *["-"] * (1 + len(counts)))
+    for prediction in predictions:
+        if prediction.probabilities is None:
+            reason = f"{escape(printable(prediction.image))}\n[red]{escape(printable(prediction.error or ''))}[/red]"
+            table.add_row(reason, *["-"] * (1 + len(counts)))
         else:
-            chances = [f"{answer.probabilities[count]:.1%}" for count in counts]
-            table.add_row(escape(printable(answer.image)), str(answer.count), *chances)
-    if num_unread := sum(answer.error is not None for answer in answers):
-        table.caption = f"{num_unread} of {len(answers)} could not be read"
+            chances = [f"{prediction.probabilities[count]:.1%}" for count in counts]
+            table.add_row(escape(printable(prediction.image)), str(prediction.count), *chances)
+    if num_unread := sum(prediction.error is not None for prediction in predictions):
+        table.caption = f"{num_unread} of {len(predictions)} could not be read"
     return table

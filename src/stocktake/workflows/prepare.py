@@ -19,7 +19,7 @@ from stocktake.data.manifest import MANIFEST_KEY, Manifest
 from stocktake.data.sources.formats import open_source
 from stocktake.data.sources.source import ListedBin, Source, narrowed
 from stocktake.data.split import SPLITS, SplitRule
-from stocktake.locks import kept_from_others
+from stocktake.run_folder import kept_from_others
 from stocktake.shell import typed_again
 from stocktake.storage import Folder, StorageOptions, is_local, join_url, local_path
 

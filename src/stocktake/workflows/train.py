@@ -3,51 +3,50 @@
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
+from lightning_utilities.core.rank_zero import rank_zero_info
+from omegaconf import DictConfig
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from stocktake.agreement import Agreement, code_sha256, refuse_idle_ranks
+from stocktake.callbacks.calibration import FitCalibration
 from stocktake.callbacks.run_config import RunConfig
 from stocktake.callbacks.run_data import RunData, refuse_other_data
 from stocktake.callbacks.spot import Interrupted
 from stocktake.callbacks.validations import Validations
 from stocktake.checkpoints import read_checkpoint, start_from
 from stocktake.cli.training_messages import how_to_resume, what_is_kept
-from stocktake.config import build, build_all
+from stocktake.config import as_plain, build, build_all
 from stocktake.console import silence_library_warnings
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity
 from stocktake.data.manifest import Manifest, ManifestError
-from stocktake.hardware import require_accelerator, require_usable_gpus, suitable_channels_last, suitable_precision
-from stocktake.metrics.table import metric_of
 from stocktake.model.counter import BinCounter
+from stocktake.run_folder import INTERRUPTED_NAME, METRICS_NAME
 from stocktake.s3 import let_fsspec_use_obstore
 from stocktake.storage import Folder, StorageOptions, is_s3
-from stocktake.training.preparation import begins, require_size, what_is_shown
-from stocktake.training.results import METRICS_NAME, read_metrics, write_results
+from stocktake.training.preparation import begins, require_size, resolve_auto, what_is_shown
+from stocktake.training.results import read_metrics, write_results
 from stocktake.training.resume import (
     MAY_DIFFER,
     Start,
+    alone_in,
     begin_anew,
     newest_start,
     raised_lengths,
     read_config,
     write_config,
 )
-from stocktake.training.run_lock import alone_in
 from stocktake.training.wandb_run import finished_wandb, prepare_wandb, tell_where
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: type the same again and it goes on
-INTERRUPTED_NAME = "interrupted"  # a file that tells a launcher an interruption from a failure
 
 
 def train(cfg: DictConfig) -> float:
@@ -73,7 +72,7 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
     checkpoints = Folder(cfg.checkpoint_dir, storage)
     before = read_config(run_dir) if cfg.resume else None
     finished = read_metrics(run_dir, cfg.optimized_metric) if before is not None else None
-    if finished is not None and raised_lengths(cfg, before):
+    if finished is not None and before is not None and raised_lengths(cfg, before):
         _check_data(cfg, finished, storage)
         finished = None
     whole = agreement.finished(finished and {"metrics": finished, "config": before}, run_dir)
@@ -85,10 +84,10 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
         before = None if start is None else start.config
     if before is None:
         begin_anew(cfg, checkpoints)
-    settle(cfg, before)
+    resolve_auto(cfg, before)
     if wandb := cfg.logger.get("wandb"):
         prepare_wandb(wandb, run_dir, cfg.resume)
-    plain_config = OmegaConf.to_container(cfg, resolve=True)
+    plain_config = as_plain(cfg)
     run_config = RunConfig(plain_config, MAY_DIFFER)
     agreement.agree("configuration", run_config.what_is_learnt(), "Start every rank with the same overrides.")
     agreement.agree("code", {"stocktake": code_sha256()[:16]}, "Give every host the same code.")
@@ -113,7 +112,7 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
     earlier = _seen_before(cfg.get("checkpoint") if start is None else str(start.path), storage)
     run_data = RunData(DATA_KEY, partial(_identify, datamodule, earlier), agreement)
     validations = Validations()
-    callbacks = [validations, *build_all(cfg.callbacks), run_config, run_data]
+    callbacks = [validations, FitCalibration(), *build_all(cfg.callbacks), run_config, run_data]
     loggers = build_all(cfg.logger)
     trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, **what_is_shown(cfg.trainer, callbacks))
     refuse_idle_ranks(trainer.world_size)
@@ -137,8 +136,8 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
         sys.exit(EXIT_INTERRUPTED)
     except SIGTERMException:  # Lightning's own: the first step was not reached, or callbacks=spot is not on
         (run_dir / INTERRUPTED_NAME).touch()
-        told = "Type the same again." if cfg.callbacks.get("spot") else what_is_kept(cfg)
-        print(f"Interrupted: stopped by SIGTERM, and nothing was saved for it. {told}", file=sys.stderr)
+        hint = "Type the same again." if cfg.callbacks.get("spot") else what_is_kept(cfg)
+        print(f"Interrupted: stopped by SIGTERM, and nothing was saved for it. {hint}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     return write_results(run_dir, trainer, validations, cfg.optimized_metric, storage)
 
@@ -148,42 +147,6 @@ def _say_where_it_starts(trainer: Trainer, module: BinCounter, datamodule: BinDa
     trainer.validate(module, datamodule, verbose=False)
     rank_zero_info(f"Starts from {metric} {trainer.callback_metrics[metric]:.4f}")
     module.reset_metrics()  # what was made in inference mode cannot be added to in a fit
-
-
-def settle(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> None:
-    """Replaces each `auto` by what suits this machine, so that the kept configuration says what was done.
-
-    Args:
-        before: The configuration of the run that goes on, which keeps what `auto` was on the machine that began it.
-
-    Raises:
-        ValueError: The experiment leaves a value to the user who did not give it.
-    """
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
-        raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
-    if cfg.trainer.get("overfit_batches"):  # Lightning would put its own sampler in the place of the resumable one
-        raise ValueError(
-            f"trainer.overfit_batches={cfg.trainer.overfit_batches} is not supported. To see whether a model learns a "
-            f"few images by heart, type data.limit={cfg.data.batch_size} data.augment=null"
-        )
-    require_accelerator("trainer.accelerator", cfg.trainer.accelerator)
-    require_usable_gpus(cfg.trainer.accelerator)
-    with open_dict(cfg):
-        cfg.trainer.precision = _settled(cfg, "trainer.precision", suitable_precision, before)
-        cfg.model.channels_last = _settled(cfg, "model.channels_last", suitable_channels_last, before)
-        if (best := cfg.callbacks.get("best")) and best.mode == "auto":
-            best.mode = metric_of(cfg.optimized_metric).mode
-
-
-def _settled(cfg: DictConfig, key: str, suitable: Callable[[Any], Any], before: Mapping[str, Any] | None) -> Any:
-    """Returns a key's value, for `auto` the one that the run was begun with or else what suits this machine."""
-    here = suitable(wish := OmegaConf.select(cfg, key))
-    section, name = key.split(".")
-    was = (before or {}).get(section, {}).get(name, here)
-    if wish != "auto" or was == here:
-        return here
-    rank_zero_info(f"{key}=auto would be {here} on this machine; the run was begun with {was} and goes on with it.")
-    return was
 
 
 def _seen_before(checkpoint: str | None, storage: StorageOptions) -> DataIdentity | None:
@@ -207,7 +170,7 @@ def _identify(datamodule: BinDataModule, earlier: DataIdentity | None) -> DataId
     if earlier is None:
         return identity
     for split in ("valid", "test"):
-        rows = datamodule.manifest.table.filter(pyarrow.compute.equal(datamodule.manifest.table["split"], split))
+        rows = datamodule.manifest.table.filter(pyarrow.compute.field("split") == split)
         if num_seen := earlier.num_seen(datamodule.manifest, rows):
             rank_zero_info(
                 f"Leak: the model that this run begins with was trained on {num_seen} of the {rows.num_rows} {split} "

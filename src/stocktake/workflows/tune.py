@@ -1,4 +1,4 @@
-"""scripts/tune.py: a learning rate or a batch size for an experiment, and the words that use it."""
+"""scripts/tune.py: a learning rate or a batch size for an experiment, and the command that uses it."""
 
 import json
 import shlex
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from pytorch_lightning import LightningDataModule, Trainer, seed_everything
-from pytorch_lightning.utilities import rank_zero_only
 
 from stocktake.checkpoints import start_from
 from stocktake.config import build
@@ -19,21 +19,21 @@ from stocktake.console import silence_library_warnings
 from stocktake.model.counter import BinCounter
 from stocktake.report.tuning import render_tuning
 from stocktake.storage import Folder
+from stocktake.training.preparation import resolve_auto
 from stocktake.tuning.finding import BATCH_SIZE, Finding
-from stocktake.workflows.train import settle
 
 PAGE_NAME, NUMBERS_NAME = "tune.html", "tune.json"
 
 
-def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
-    """Writes tune.html and tune.json into the run's folder; prints what to type next, and a summary as a line of JSON.
+def tune(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
+    """Writes tune.html and tune.json into the run's folder; prints what to type next, and a summary as JSON.
 
     It suggests and changes nothing: a value that a run found for itself would not stand in its configuration, and the
-    run could be neither resumed nor repeated by its words.
+    run could be neither resumed nor repeated by its overrides.
 
     Args:
         cfg: That of conf/tune.yaml.
-        words: What was typed, to be typed again with what was found.
+        overrides: What was typed, to be typed again with what was found.
 
     Returns:
         The suggested value.
@@ -43,7 +43,7 @@ def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
             which the page is written all the same.
     """
     silence_library_warnings()
-    settle(cfg)
+    resolve_auto(cfg)
     seed_everything(cfg.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
     search = build(cfg.find)
@@ -53,7 +53,7 @@ def tune(cfg: DictConfig, words: Sequence[str] = ()) -> float:
         start_from(module, finished, build(cfg.storage))
     with tempfile.TemporaryDirectory() as folder:  # Lightning keeps the weights in a file while it searches
         finding = search.run(module, datamodule, partial(_make_trainer, cfg.trainer, folder))
-    _write(Path(cfg.run_dir), cfg.name, finding, _commands(finding, words))
+    _write(Path(cfg.run_dir), cfg.name, finding, _commands(finding, overrides))
     return finding.value
 
 
@@ -70,13 +70,13 @@ def _make_trainer(node: DictConfig, folder: str, **options: Any) -> Trainer:
     return build(node, **quiet | options)
 
 
-def _commands(finding: Finding, words: Sequence[str]) -> list[str]:
-    """Returns what to type next: the same words with what was found."""
+def _commands(finding: Finding, overrides: Sequence[str]) -> list[str]:
+    """Returns what to type next: the same overrides with what was found."""
     if finding.value is None:
         return []
     found = f"{finding.key}={finding.value:g}"
     replaced = ("-", "find=", "find.", f"{finding.key}=", "trainer.devices=", "hydra")
-    kept = [word for word in words if not word.startswith(replaced)]
+    kept = [word for word in overrides if not word.startswith(replaced)]
     commands = [shlex.join(["python", "train.py", *kept, found])]
     if finding.key == BATCH_SIZE:
         commands.insert(0, shlex.join(["python", "scripts/tune.py", *kept, found, "find=lr"]))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
-from stocktake.data.loading.workers import take_long_turns
+from stocktake.data.loading.workers import use_batch_scheduling
 
 Item = TypeVar("Item")
 
@@ -30,7 +30,7 @@ def in_turn(
             work(item)
             advance()
 
-    with ThreadPoolExecutor(num_at_once, "transfer", take_long_turns) as threads:
+    with ThreadPoolExecutor(num_at_once, "transfer", use_batch_scheduling) as threads:
         try:
             for turns in as_completed([threads.submit(take_turns) for _ in range(min(num_at_once, len(items)))]):
                 turns.result()

@@ -47,13 +47,13 @@ class WorkerStart:
         os.environ.update(self.environment)
         # One thread is enough to wait for the network; more of them only get in the way of the decoding.
         os.environ.setdefault("TOKIO_WORKER_THREADS", "1")
-        take_long_turns()
+        use_batch_scheduling()
         # What was imported stays: without this, Python's garbage collector goes through all of it again and again.
         gc.freeze()
         threading.Thread(target=_end_with_the_trainer, daemon=True).start()
 
 
-def take_long_turns() -> None:
+def use_batch_scheduling() -> None:
     """Makes this thread wait its turn when an image has come for it, instead of interrupting others' decoding."""
     # Linux alone knows it, and some sandboxes forbid it; without, it is only slower.
     with contextlib.suppress(AttributeError, OSError):

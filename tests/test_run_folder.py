@@ -6,7 +6,7 @@ import pytest
 from untrained import write_checkpoint
 
 from stocktake.checkpoints import Checkpoint
-from stocktake.overwriting import WouldReplaceError, require_replaceable
+from stocktake.run_folder import WouldReplaceError, require_replaceable
 from stocktake.storage import Folder, StorageError
 from stocktake.workflows.evaluate import evaluate
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from recipes import TINY, interrupt_at
 
 from stocktake.model.counter import BinCounter
-from stocktake.training.run_lock import alone_in
+from stocktake.training.resume import alone_in
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
 RECIPE = [*TINY, "model.backbone=test_resnet", "data.batch_size=8", "data.limit=40", "trainer.max_epochs=1"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stocktake.model.checkpoint_differences import differences
+from stocktake.model.torch_files import differences
 
 
 def checkpoint() -> dict:
