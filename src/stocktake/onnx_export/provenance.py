@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from stocktake.checkpoints import Checkpoint
 from stocktake.evaluation.evaluation_result import EvaluationResult
@@ -41,8 +41,7 @@ def _weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
     if began_with in (None, "none"):
         return "none: trained from scratch"
     if began_with == "imagenet":
-        pretrained_cfg = cast(dict[str, Any], counter.backbone.pretrained_cfg)
-        return pretrained_cfg.get("license") or "not stated by timm"
+        return counter.backbone.pretrained_cfg.get("license") or "not stated by timm"
     return "not stated: weights from a file of one's own"
 
 
@@ -56,7 +55,6 @@ def evaluation_of(checkpoint: Checkpoint, place: str | None, storage: StorageOpt
     beside = None if run_dir is None else join_url(run_dir, "evaluation-test", METRICS_NAME)
     if (file := place or beside) is None:
         return None
-
     try:
         result = read_metrics(read_place(file, storage))
     except FileNotFoundError:
