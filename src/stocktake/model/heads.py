@@ -19,11 +19,11 @@ class Head(Protocol):
         """Returns how many numbers the network has to end in."""
         ...
 
-    def loss(self, logits: Tensor, classes_B: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, classes_B: Tensor, /) -> Tensor:
         """Returns the mean loss of a batch, float32; `classes_B` are positions among the K counts, int64."""
         ...
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: Tensor, /) -> Tensor:
         """Returns P(count), `probabilities_BK`, float32; every row sums to 1."""
         ...
 
