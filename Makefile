@@ -1,7 +1,6 @@
 # make demo    draws 2,000 bins, trains a small net that counts them, evaluates it and writes a report
 # make test    the tests (the fast ones; `make test-all` adds the slow ones)
-# make lint    style (ruff) and floors (import-linter)
-# make types   types (pyright)
+# make lint    style (ruff), floors (import-linter) and types (pyright, with the Node.js that is in .venv)
 # make lock    resolves pyproject.toml again into the requirements*.lock
 # Each sets up .venv first, which takes no time once it stands: the demo with requirements.lock, which has what every
 # command needs, the others (and `make setup`) with requirements.dev.lock, which has the tests and tools beside it.
@@ -13,7 +12,7 @@ ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 # The demo is content with what is there for the tests.
 FOR_THE_DEMO := .venv/$(if $(wildcard .venv/.synced),.synced,.commands)
 
-.PHONY: setup demo test test-all lint types lock
+.PHONY: setup demo test test-all lint lock
 .DEFAULT_GOAL := setup
 
 setup: .venv/.synced
@@ -45,9 +44,6 @@ lint: setup
 	$(ACTIVATE) ruff check .
 	$(ACTIVATE) ruff format --check .
 	$(ACTIVATE) lint-imports
-
-# With the Node.js that is in .venv, so that nothing is fetched.
-types: setup
 	$(ACTIVATE) pyright
 
 # Without torch and what comes with it: AWS's training image brings its own.

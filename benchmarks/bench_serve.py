@@ -1,13 +1,13 @@
-"""How many pictures a second the server counts, beside other servers and what the machine could do at most.
+"""How many images a second the server counts, beside other servers and what the machine could do at most.
 
     python benchmarks/bench_serve.py --source FOLDER
     python benchmarks/bench_serve.py --source FOLDER --seconds 1 --repeats 1 --only ours,torch_fastapi
     python benchmarks/bench_serve.py --source FOLDER --model runs/demo/latest/model --only bound,ours,litserve_onnx
 
 Every server runs in turn, as processes of its own, with the same ResNet50 at 224 px (random weights, exported by this
-project) and is asked for the same pictures by the same generator, over 1, 8 and 32 connections that each send their
-next picture when the last one is answered. Its first answers are compared with the exported model's. The bound counts
-the same pictures in one process, without a server, in the best of two ways; meanwhile the generator sends each of
+project) and is asked for the same images by the same generator, over 1, 8 and 32 connections that each send their
+next image when the last one is answered. Its first answers are compared with the exported model's. The bound counts
+the same images in one process, without a server, in the best of two ways; meanwhile the generator sends each of
 them to a server that reads the body and does nothing, so that the traffic is paid for, too.
 """
 
@@ -33,7 +33,7 @@ from server_process import free_port, running
 from stocktake.hardware import num_cores
 from stocktake.images.decoding import read_pixels
 from stocktake.serving.model_folder import FORMAT_VERSION, GRAPH_NAME, MODEL_NAME
-from stocktake.serving.predictor import Answer, Predictor
+from stocktake.serving.predictor import Prediction, Predictor
 
 HERE = Path(__file__).resolve().parent
 # What each candidate imports beyond the project's own packages.
@@ -71,7 +71,7 @@ def export_random_model(folder: str) -> dict:
 
     torch.manual_seed(0)
     counter = BinCounter(BACKBONE, COUNTS, SoftmaxHead(), weights="none").eval()
-    # Random weights say nearly the same of every picture: a low temperature tells them apart.
+    # Random weights say nearly the same of every image: a low temperature tells them apart.
     calibration = Calibration(temperature=0.05, coverage=0.9, threshold=0.1, counts=COUNTS, num_images=1)
     resize = Resize(IMAGE_SIZE_PX)
     network = network_graph(counter, calibration.temperature, IMAGE_SIZE_PX, OPSET)
@@ -139,39 +139,39 @@ def serve_idly(port: int) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, http="h11", ws="none", log_level="warning", access_log=False)
 
 
-def compare(name: str, answers: Sequence[dict | None], expected: Sequence[Answer]) -> None:
+def compare(name: str, answers: Sequence[dict | None], expected: Sequence[Prediction]) -> None:
     """Ends the program where a server says something else than the exported model.
 
     Raises:
-        SystemExit: With the picture and both answers.
+        SystemExit: With the image and both answers.
     """
     for number, (answer, wanted) in enumerate(zip(answers, expected, strict=True)):
         said = {int(count): share for count, share in answer["probabilities"].items()} if answer else {}
         is_close = said.keys() == wanted.probabilities.keys()
         is_close = is_close and all(abs(said[n] - wanted.probabilities[n]) <= MAX_DIFFERENCE for n in said)
         if not (answer and is_close and answer["count"] == wanted.count):
-            raise SystemExit(f"{name} says {answer} of picture {number}, the exported model {wanted}")
+            raise SystemExit(f"{name} says {answer} of image {number}, the exported model {wanted}")
 
 
 # --- measurements --------------------------------------------------------------------------------------------------
 
 
-def measure_server(name: str, setting: dict, expected: Sequence[Answer]) -> dict:
+def measure_server(name: str, setting: dict, expected: Sequence[Prediction]) -> dict:
     """Returns the figures of one turn: those of each concurrency under its number."""
-    compared = [Path(path).read_bytes() for path in setting["pictures"][:NUM_COMPARED]]
+    compared = [Path(path).read_bytes() for path in setting["images"][:NUM_COMPARED]]
     port, figures = free_port(), {}
     with running(server_command(name, port, setting["model"], setting["network"]), port, compared[0]) as server:
-        compare(name, [server.ask(picture) for picture in compared], expected)
+        compare(name, [server.ask(image) for image in compared], expected)
         for concurrency in setting["concurrency"]:
             start_cpu_s = server.cpu_s()
-            figure = generate(port, setting["pictures"], concurrency, setting["seconds"])
+            figure = generate(port, setting["images"], concurrency, setting["seconds"])
             cpu_ms = 1000 * (server.cpu_s() - start_cpu_s) / figure.pop("num_all_answers")
             figures[concurrency] = figure | {"cpu_ms_per_request": cpu_ms}
         return figures | {"cold_start_s": server.cold_start_s, "memory_mib": server.memory_mib()}
 
 
-def generate(port: int, pictures: Sequence[str], concurrency: int, seconds: float) -> dict[str, float]:
-    wanted = {"port": port, "pictures": pictures, "concurrency": concurrency, "seconds": seconds}
+def generate(port: int, images: Sequence[str], concurrency: int, seconds: float) -> dict[str, float]:
+    wanted = {"port": port, "images": images, "concurrency": concurrency, "seconds": seconds}
     command = [sys.executable, str(HERE / "load_generator.py"), json.dumps(wanted)]
     limit_s = GENERATOR_TIMEOUT_S + seconds
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)  # noqa: S603 - words, no shell
@@ -181,7 +181,7 @@ def generate(port: int, pictures: Sequence[str], concurrency: int, seconds: floa
 
 
 def measure_bound(setting: dict) -> dict:
-    """Returns the rate of the better of two ways: a picture on each core, or one picture on all cores."""
+    """Returns the rate of the better of two ways: an image on each core, or one image on all cores."""
     port = free_port()
     with running(server_command("idle", port, setting["model"], None), port, b""):
         results = [
@@ -193,20 +193,20 @@ def measure_bound(setting: dict) -> dict:
 
 
 def count_in_process(setting: dict) -> dict[str, float]:
-    """Counts pictures with nothing around it, and has the generator send as many to the idle server."""
+    """Counts images with nothing around it, and has the generator send as many to the idle server."""
     predictor = Predictor.open(setting["model"], setting["num_threads"])
-    pictures = [Path(path).read_bytes() for path in setting["pictures"]]
-    wanted = {"port": setting["port"], "pictures": setting["pictures"], "concurrency": BOUND_CONNECTIONS}
+    images = [Path(path).read_bytes() for path in setting["images"]]
+    wanted = {"port": setting["port"], "images": setting["images"], "concurrency": BOUND_CONNECTIONS}
     command = [sys.executable, str(HERE / "load_generator.py"), json.dumps(wanted | {"seconds": None})]
     num_workers = setting["num_workers"]
 
-    def count(picture: bytes) -> None:
-        predictor.probabilities(read_pixels(picture))
+    def count(image: bytes) -> None:
+        predictor.probabilities(read_pixels(image))
         os.write(to_generator.fileno(), b"x")
 
     def count_for_some_time(worker: int) -> tuple[int, float]:
         start_s, elapsed_s, num_counted = time.perf_counter(), 0.0, 0
-        own = itertools.cycle(pictures[worker:] + pictures[:worker])
+        own = itertools.cycle(images[worker:] + images[:worker])
         while elapsed_s < setting["seconds"]:
             count(next(own))
             elapsed_s, num_counted = time.perf_counter() - start_s, num_counted + 1
@@ -218,13 +218,13 @@ def count_in_process(setting: dict) -> dict[str, float]:
     ):
         to_generator, from_generator = pipes(traffic)
         from_generator.readline()  # it has connected
-        list(threads.map(count, pictures[: 2 * num_workers]))
+        list(threads.map(count, images[: 2 * num_workers]))
         counted = list(threads.map(count_for_some_time, range(num_workers)))
         to_generator.close()
         num_sent = json.loads(from_generator.read())["num_answers"]
     num_counted = sum(number for number, _ in counted)
     if num_sent < num_counted - BOUND_CONNECTIONS:
-        raise SystemExit(f"only {num_sent} of {num_counted} pictures were sent to the idle server meanwhile")
+        raise SystemExit(f"only {num_sent} of {num_counted} images were sent to the idle server meanwhile")
     return {"images_per_s": sum(number / elapsed_s for number, elapsed_s in counted), "num_workers": num_workers}
 
 
@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn at each concurrency")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each candidate")
     parser.add_argument("--concurrency", default="1,8,32", help="connections, by commas")
-    parser.add_argument("--num-pictures", type=int, default=64, help="that are asked for in turn")
+    parser.add_argument("--num-images", type=int, default=64, help="that are asked for in turn")
     parser.add_argument("--only", help="candidates, by commas")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -256,9 +256,9 @@ def main() -> None:
         )
     harness.require([module for name in names for module in PEERS[name]])
     paths = harness.source_images(arguments.source)
-    step = max(1, len(paths) // arguments.num_pictures)
+    step = max(1, len(paths) // arguments.num_images)
     setting = {
-        "pictures": [str(path.resolve()) for path in paths[::step][: arguments.num_pictures]],
+        "images": [str(path.resolve()) for path in paths[::step][: arguments.num_images]],
         "concurrency": [int(number) for number in arguments.concurrency.split(",")],
         "seconds": arguments.seconds,
     }
@@ -283,7 +283,7 @@ def run_turns(setting: dict, names: list[str], repeats: int) -> dict[str, list[d
     """Runs every candidate `repeats` times, one after the other in each turn, each turn from another one on."""
     results: dict[str, list[dict]] = {name: [] for name in names}
     predictor = Predictor.open(setting["model"])
-    expected = [predictor.predict(Path(path).read_bytes()) for path in setting["pictures"][:NUM_COMPARED]]
+    expected = [predictor.predict(Path(path).read_bytes()) for path in setting["images"][:NUM_COMPARED]]
     del predictor
     for turn in range(repeats):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:

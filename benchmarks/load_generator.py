@@ -1,6 +1,6 @@
 """Asks an HTTP server for counts over persistent connections, in a process of its own that costs next to no CPU.
 
-    python benchmarks/load_generator.py '{"port": 8080, "pictures": ["a.jpg"], "concurrency": 8, "seconds": 5}'
+    python benchmarks/load_generator.py '{"port": 8080, "images": ["a.jpg"], "concurrency": 8, "seconds": 5}'
 
 Each connection sends its next request when its last one was answered. `seconds` are counted once every connection has
 had an answer. With `"seconds": null` it sends one request for each byte on stdin instead, until stdin ends.
@@ -16,13 +16,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-BOUNDARY = "picture"
+BOUNDARY = "image"
 
 
-def http_request(picture: bytes) -> bytes:
+def http_request(image: bytes) -> bytes:
     """Returns POST /invocations as a browser's form sends a file, which every one of the servers reads."""
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="bin.jpg"\r\n'
-    body = f"{part}Content-Type: image/jpeg\r\n\r\n".encode() + picture + f"\r\n--{BOUNDARY}--\r\n".encode()
+    body = f"{part}Content-Type: image/jpeg\r\n\r\n".encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
     head = (
         "POST /invocations HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -47,8 +47,8 @@ async def read_answer(reader: asyncio.StreamReader) -> bytes:
 class Generator:
     """Connections to one server, each with at most one request under way."""
 
-    def __init__(self, port: int, pictures: Sequence[bytes], paced: bool):
-        self.port, self.requests = port, itertools.cycle([http_request(picture) for picture in pictures])
+    def __init__(self, port: int, images: Sequence[bytes], paced: bool):
+        self.port, self.requests = port, itertools.cycle([http_request(image) for image in images])
         self.permits = asyncio.Semaphore(0) if paced else None
         self.answered: list[tuple[float, float]] = []  # when, and after how many seconds
         self.is_over = False
@@ -89,8 +89,8 @@ class Generator:
         await has_ended.wait()
 
 
-async def generate(port: int, pictures: Sequence[str], concurrency: int, seconds: float | None) -> dict[str, float]:
-    generator = Generator(port, [Path(path).read_bytes() for path in pictures], paced=seconds is None)
+async def generate(port: int, images: Sequence[str], concurrency: int, seconds: float | None) -> dict[str, float]:
+    generator = Generator(port, [Path(path).read_bytes() for path in images], paced=seconds is None)
     async with asyncio.TaskGroup() as group:
         have_begun = [asyncio.Event() for _ in range(concurrency)]
         connections = [group.create_task(generator.ask_on_one_connection(event)) for event in have_begun]

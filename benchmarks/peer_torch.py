@@ -2,7 +2,7 @@
 
     python benchmarks/peer_torch.py '{"port": 8080, "weights": "weights.pt", "network": {...}}'
 
-Fairly, though: in inference mode, not in the event loop, and with `num_at_once` pictures at a time on all cores.
+Fairly, though: in inference mode, not in the event loop, and with `num_at_once` images at a time on all cores.
 """
 
 import io
@@ -29,9 +29,9 @@ class TorchModel:
         self.network.load_state_dict(torch.load(weights, weights_only=True))
         self.network.eval()
 
-    def pixels(self, picture: bytes) -> Tensor:
+    def pixels(self, image: bytes) -> Tensor:
         """Returns `image_CHW`, uint8, as the network sees it."""
-        image_CHW = functional.pil_to_tensor(Image.open(io.BytesIO(picture)).convert("RGB"))
+        image_CHW = functional.pil_to_tensor(Image.open(io.BytesIO(image)).convert("RGB"))
         return functional.resize(image_CHW, [self.size_px, self.size_px], antialias=True)
 
     @torch.inference_mode()

@@ -47,14 +47,14 @@ class Onnx(litserve.LitAPI):
     def decode_request(self, request) -> bytes:
         return request["file"].file.read()
 
-    def predict(self, picture: bytes) -> dict[str, Any]:
-        return asdict(self.predictor.predict(picture))
+    def predict(self, image: bytes) -> dict[str, Any]:
+        return asdict(self.predictor.predict(image))
 
 
 def main(name: str, port: int, num_workers: int, **options: Any) -> None:
     api = {"litserve_torch": Torch, "litserve_onnx": Onnx}[name](**options)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=num_workers)
-    # One process speaks HTTP, as one does for the others: it has little to do, and the cores count pictures.
+    # One process speaks HTTP, as one does for the others: it has little to do, and the cores count images.
     server.run("127.0.0.1", port, num_api_servers=1, log_level="warning", generate_client_file=False)
 
 

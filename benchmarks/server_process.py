@@ -28,9 +28,9 @@ class Server:
     process: psutil.Process
     cold_start_s: float
 
-    def ask(self, picture: bytes) -> dict | None:
-        """Returns the answer to one picture, None where it is refused."""
-        return ask(self.port, picture)
+    def ask(self, image: bytes) -> dict | None:
+        """Returns the answer to one image, None where it is refused."""
+        return ask(self.port, image)
 
     def cpu_s(self) -> float:
         """Returns the user and system seconds of its processes."""
@@ -51,7 +51,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int, picture: bytes) -> Iterator[Server]:
+def running(command: Sequence[str], port: int, image: bytes) -> Iterator[Server]:
     """Runs a server that answers on `port`; in the end it is ended.
 
     Raises:
@@ -61,7 +61,7 @@ def running(command: Sequence[str], port: int, picture: bytes) -> Iterator[Serve
         start_s = time.perf_counter()
         process = psutil.Popen(command, stdout=log, stderr=log)
         try:
-            while ask(port, picture) is None:
+            while ask(port, image) is None:
                 if process.poll() is not None or time.perf_counter() - start_s > START_TIMEOUT_S:
                     log.seek(0)
                     raise SystemExit(
@@ -73,11 +73,11 @@ def running(command: Sequence[str], port: int, picture: bytes) -> Iterator[Serve
             end(process)
 
 
-def ask(port: int, picture: bytes) -> dict | None:
-    """Returns the answer to one picture, None where the server does not answer, or not with a count."""
+def ask(port: int, image: bytes) -> dict | None:
+    """Returns the answer to one image, None where the server does not answer, or not with a count."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT_S) as connection:
-            connection.sendall(http_request(picture))
+            connection.sendall(http_request(image))
             response = http.client.HTTPResponse(connection)
             response.begin()
             body = response.read()

@@ -40,8 +40,8 @@ def server():
 
 
 def run(server, tmp_path: Path, seconds: float) -> subprocess.CompletedProcess:
-    (tmp_path / "a.jpg").write_bytes(b"picture\r\n\r\nwith lines")
-    setting = {"port": server.server_address[1], "pictures": [str(tmp_path / "a.jpg")], "concurrency": 3}
+    (tmp_path / "a.jpg").write_bytes(b"image\r\n\r\nwith lines")
+    setting = {"port": server.server_address[1], "images": [str(tmp_path / "a.jpg")], "concurrency": 3}
     command = [sys.executable, load_generator.__file__, json.dumps(setting | {"seconds": seconds})]
     return subprocess.run(command, capture_output=True, timeout=120)
 
@@ -53,7 +53,7 @@ def test_every_answer_is_counted_and_every_body_comes_whole(server, tmp_path):
     assert figures["num_answers"] <= figures["num_all_answers"] <= len(bodies) <= figures["num_all_answers"] + 3
     assert figures["images_per_s"] <= figures["num_answers"] / 0.3
     assert 0 < figures["p50_ms"] <= figures["p95_ms"] <= figures["p99_ms"]
-    assert all(b"picture\r\n\r\nwith lines" in body for body in bodies)
+    assert all(b"image\r\n\r\nwith lines" in body for body in bodies)
 
 
 def test_a_refusal_ends_the_run(server, tmp_path):

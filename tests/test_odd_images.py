@@ -34,7 +34,7 @@ def test_training_sees_the_same_pixels_with_and_without_pillow(name):
     numpy.testing.assert_array_equal(pixels_HW3, read_pixels(bytearray(READ[name])))
 
 
-def test_a_picture_of_four_inks_comes_out_in_its_colours():
+def test_a_image_of_four_inks_comes_out_in_its_colours():
     pixels_HW3 = read_pixels(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95))
     assert numpy.abs(pixels_HW3.astype(int) - (255, 0, 0)).max() <= 4
 
@@ -83,7 +83,7 @@ def test_what_is_no_image_is_refused_with_the_same_words_everywhere(name):
     with pytest.raises(UndecodableImage) as trainings:
         decode(content)
     assert str(ours.value) == str(trainings.value)
-    assert ours.value.cure and "0x" not in str(ours.value)
+    assert ours.value.hint and "0x" not in str(ours.value)
     with pytest.raises(BadImage) as prepares:
         check_image(content)
     assert prepares.value.reason == ours.value.reason

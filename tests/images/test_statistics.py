@@ -1,4 +1,4 @@
-"""Brightness, sharpness and strap density: against scipy, Pillow, drawn pictures and real bins at two sizes."""
+"""Brightness, sharpness and strap density: against scipy, Pillow, drawn images and real bins at two sizes."""
 
 import io
 import json
@@ -25,19 +25,19 @@ from stocktake.images.statistics import (
 def textured(height: int = 200, width: int = 220) -> numpy.ndarray:
     """A box with letters on a noisy wall, and no net."""
     noise = numpy.random.default_rng(0).integers(95, 106, (height, width, 3), dtype=numpy.uint8)
-    picture = Image.fromarray(noise)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(noise)
+    draw = ImageDraw.Draw(image)
     draw.rectangle((40, 50, 150, 160), fill=(150, 120, 80))
     draw.text((60, 80), "FRAGILE 24 PCS", fill=(20, 20, 20))
-    return numpy.asarray(picture)
+    return numpy.asarray(image)
 
 
 def with_threads(pixels: numpy.ndarray, rows: range, drop_px: int = 0) -> numpy.ndarray:
-    picture = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(image)
     for row in rows:
-        draw.line((0, row, picture.width, row + drop_px), fill=(200, 200, 195), width=1)
-    return numpy.asarray(picture)
+        draw.line((0, row, image.width, row + drop_px), fill=(200, 200, 195), width=1)
+    return numpy.asarray(image)
 
 
 def blurred(pixels: numpy.ndarray, radius_px: float = 2) -> numpy.ndarray:
@@ -45,15 +45,15 @@ def blurred(pixels: numpy.ndarray, radius_px: float = 2) -> numpy.ndarray:
 
 
 def read(jpeg: bytes | pathlib.Path) -> numpy.ndarray:
-    with Image.open(io.BytesIO(jpeg) if isinstance(jpeg, bytes) else jpeg) as picture:
-        return numpy.asarray(picture.convert("RGB"))
+    with Image.open(io.BytesIO(jpeg) if isinstance(jpeg, bytes) else jpeg) as image:
+        return numpy.asarray(image.convert("RGB"))
 
 
 def test_brightness_is_the_mean_luma():
     assert measure_image(numpy.full((20, 30, 3), 255, numpy.uint8)).brightness == pytest.approx(255)
     pixels = textured(300, 500)
-    grey = numpy.asarray(Image.fromarray(pixels).convert("L"))  # Pillow's luma is BT.601, rounded to whole numbers
-    assert measure_image(pixels).brightness == pytest.approx(grey.mean(), abs=0.5)
+    gray = numpy.asarray(Image.fromarray(pixels).convert("L"))  # Pillow's luma is BT.601, rounded to whole numbers
+    assert measure_image(pixels).brightness == pytest.approx(gray.mean(), abs=0.5)
     assert (measure_image(pixels).width_px, measure_image(pixels).height_px) == (500, 300)
 
 
@@ -98,7 +98,7 @@ def test_upright_lines_edges_and_dark_lines_are_no_threads():
     assert measure_image(dark).strap_density < before + 0.01
 
 
-def test_large_pictures_are_measured_as_their_area_means():
+def test_large_images_are_measured_as_their_area_means():
     small = textured(REFERENCE_PX, REFERENCE_PX)
     large = small.repeat(3, axis=0).repeat(2, axis=1)
     one, other = measure_image(small), measure_image(large)
@@ -123,7 +123,7 @@ def test_rows_are_shared_out_by_area_where_sizes_do_not_divide(monkeypatch):
         [[1, 2], [3, 4]],
     ],
 )
-def test_what_is_no_picture_is_refused(wrong):
+def test_what_is_no_image_is_refused(wrong):
     with pytest.raises(ValueError, match=r"pixels_HWC is \w+ of shape .*give uint8 of height x width x 3"):
         measure_image(wrong)
 
@@ -153,11 +153,11 @@ def test_a_photo_and_its_small_copy_say_the_same(abid_root):
 
 
 def images(**ranges) -> list[ImageStatistics]:
-    """Eleven pictures, from the least to the greatest of each range."""
+    """Eleven images, from the least to the greatest of each range."""
     usual = {"brightness": (80, 140), "sharpness": (100, 600), "strap_density": (0.05, 0.15)}
     usual |= {"width_px": (300, 500), "height_px": (300, 500)}
-    columns = {name: numpy.linspace(*limits, 11) for name, limits in (usual | ranges).items()}
-    return [ImageStatistics(**{name: float(values[row]) for name, values in columns.items()}) for row in range(11)]
+    columns = {name: numpy.linspace(low, high, 11) for name, (low, high) in (usual | ranges).items()}
+    return [ImageStatistics(**{name: values[row].item() for name, values in columns.items()}) for row in range(11)]
 
 
 def one(**values) -> ImageStatistics:
@@ -173,29 +173,28 @@ def test_training_images_are_counted_in_bars():
 
 
 @pytest.mark.parametrize(
-    ("picture", "said"),
+    ("image", "warning"),
     [
         ({}, None),
         ({"brightness": 145}, None),  # within a tenth of the histogram's width
-        ({"brightness": 147}, "This picture is brighter than all of the 11 training images"),
-        ({"brightness": 3, "sharpness": 2}, "This picture is darker and more blurred than all of the 11"),
+        ({"brightness": 147}, "This image is brighter than all of the 11 training images"),
+        ({"brightness": 3, "sharpness": 2}, "This image is darker and more blurred than all of the 11"),
         ({"brightness": 3, "sharpness": 2, "strap_density": 0.4}, "is darker, more blurred and with more threads"),
         ({"width_px": 4000, "height_px": 3000}, None),  # the network sees all in one size
     ],
 )
-def test_a_photo_unlike_the_training_photos_is_told(picture, said):
-    told = unlike_training(one(**picture), TrainingImages.of(images(), are_drawn=False))
-    assert told is None if said is None else said in told
+def test_a_photo_unlike_the_training_photos_is_told(image, warning):
+    found = unlike_training(one(**image), TrainingImages.of(images(), are_drawn=False))
+    assert found is None if warning is None else warning in str(found)
 
 
 def test_a_model_of_drawings_says_so_of_a_photo():
     drawn = TrainingImages.of(images(width_px=(144, 144), height_px=(112, 112)), are_drawn=True)
     assert unlike_training(one(width_px=144, height_px=112), drawn) is None
-    said = "This model has only ever seen drawn bins, and this picture is wider and higher than all of them: "
-    assert unlike_training(one(), drawn).startswith(said)
-    assert unlike_training(one(), TrainingImages(are_drawn=True)).startswith(
-        "This model has only ever seen drawn bins:"
-    )
+    warning = "This model has only ever seen drawn bins, and this image is wider and higher than all of them: "
+    assert str(unlike_training(one(), drawn)).startswith(warning)
+    warning = "This model has only ever seen drawn bins:"
+    assert str(unlike_training(one(), TrainingImages(are_drawn=True))).startswith(warning)
     assert unlike_training(one(), TrainingImages(are_drawn=False)) is None
 
 

@@ -6,20 +6,22 @@ import threading
 import time
 
 import pytest
-from served import listening, picture
+from served import gray_image, listening
 
 from stocktake.serving.app import create_app
+from stocktake.serving.predictor import Predictor
 
 PNG = {"Content-Type": "image/png"}
 
 
-class Held:
-    """A predictor that answers when it is let, or fails when it is told to."""
+class Held(Predictor):
+    """A predictor that answers when it is let, or fails when it is to."""
 
     def __init__(self, predictor):
         self.predictor, self.counts, self.version = predictor, predictor.counts, predictor.version
         self.calibration = predictor.calibration
-        self.gate, self.error, self.num_at_once, self.most_at_once = threading.Event(), None, 0, 0
+        self.gate, self.num_at_once, self.most_at_once = threading.Event(), 0, 0
+        self.error: Exception | None = None
 
     def predict(self, content, expected_count=None):
         self.num_at_once += 1
@@ -40,7 +42,7 @@ def test_a_full_queue_turns_away_and_the_event_loop_stays_free(held):
     app = create_app(held, num_workers=2, max_waiting=3)
 
     def post(client):
-        return client.post("/invocations", content=picture(125), headers=PNG)
+        return client.post("/invocations", content=gray_image(125), headers=PNG)
 
     with listening(app) as client, concurrent.futures.ThreadPoolExecutor(5) as senders:
         asked = [senders.submit(post, client) for _ in range(5)]
@@ -55,11 +57,13 @@ def test_a_full_queue_turns_away_and_the_event_loop_stays_free(held):
         assert post(client).status_code == 200
 
 
-def test_a_picture_without_others_is_counted_on_all_cores(predictor):
+def test_a_image_without_others_is_counted_on_all_cores(predictor):
     one_core, all_cores = Held(predictor), Held(predictor)
-    with listening(create_app(one_core, alone=all_cores, num_workers=2)) as client:
+    with listening(create_app(one_core, on_all_cores=all_cores, num_workers=2)) as client:
         with concurrent.futures.ThreadPoolExecutor(2) as senders:
-            asked = [senders.submit(client.post, "/invocations", content=picture(125), headers=PNG) for _ in range(2)]
+            asked = [
+                senders.submit(client.post, "/invocations", content=gray_image(125), headers=PNG) for _ in range(2)
+            ]
             while one_core.num_at_once + all_cores.num_at_once < 2:
                 time.sleep(0.01)
             assert (one_core.num_at_once, all_cores.num_at_once) == (1, 1)
@@ -67,7 +71,7 @@ def test_a_picture_without_others_is_counted_on_all_cores(predictor):
             all_cores.gate.set()
             assert [request.result().json()["count"] for request in asked] == [3, 3]
         one_core.error = RuntimeError("not to be asked")
-        assert client.post("/invocations", content=picture(125), headers=PNG).status_code == 200
+        assert client.post("/invocations", content=gray_image(125), headers=PNG).status_code == 200
 
 
 def test_ping_is_well_only_while_the_model_answers(held, caplog):
@@ -79,7 +83,7 @@ def test_ping_is_well_only_while_the_model_answers(held, caplog):
         assert client.get("/ping").status_code == 200
         held.error = RuntimeError("secret of the model")
         assert client.get("/ping").status_code == 200, "nothing has failed since"
-        failed = client.post("/invocations", content=picture(), headers=PNG)
+        failed = client.post("/invocations", content=gray_image(), headers=PNG)
         assert failed.status_code == 500 and "secret" not in failed.text
         assert client.get("/ping").status_code == 503
 
@@ -89,11 +93,11 @@ def test_a_body_that_does_not_arrive_gives_its_place_back(held):
     app = create_app(held, max_waiting=0, body_timeout_s=0.2)
 
     def slowly():
-        yield picture()[:10]
+        yield gray_image()[:10]
         time.sleep(0.6)
-        yield picture()[10:]
+        yield gray_image()[10:]
 
     with listening(app) as client:
         late = client.post("/invocations", content=slowly(), headers=PNG)
         assert (late.status_code, late.json()["reason"]) == (408, "too-slow")
-        assert client.post("/invocations", content=picture(), headers=PNG).status_code == 200
+        assert client.post("/invocations", content=gray_image(), headers=PNG).status_code == 200

@@ -5,8 +5,9 @@ import json
 import resource
 import socket
 
+import httpx
 import pytest
-from served import listening, picture, serving
+from served import gray_image, listening, serving
 
 from stocktake.serving.app import create_app
 from stocktake.serving.connections import Connections
@@ -15,6 +16,11 @@ PNG = {"Content-Type": "image/png"}
 HALF = b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-"
 BEGUN = b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nx"
 WHOLE = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def port_of(client: httpx.Client) -> int:
+    assert client.base_url.port
+    return client.base_url.port
 
 
 def is_dropped(client: socket.socket) -> bool:
@@ -45,7 +51,7 @@ def test_a_hundred_slow_connections_hold_up_nobody(server, content):
     with connected(server.port, 100, content):
         for _ in range(3):
             assert server.client.get("/ping").status_code == 200
-            assert server.client.post("/invocations", content=picture(125), headers=PNG).json()["count"] == 3
+            assert server.client.post("/invocations", content=gray_image(125), headers=PNG).json()["count"] == 3
 
 
 @pytest.mark.parametrize(
@@ -56,9 +62,9 @@ def test_a_hundred_slow_connections_hold_up_nobody(server, content):
 def test_what_is_not_gone_on_with_is_dropped(predictor, content):
     connections = Connections(head_timeout_s=0.3)
     with listening(create_app(predictor), http=connections.protocol) as client:
-        with connected(client.base_url.port, 2, content) as waiting:
+        with connected(port_of(client), 2, content) as waiting:
             assert all(map(is_dropped, waiting))
-        assert client.post("/invocations", content=picture(125), headers=PNG).json()["count"] == 3
+        assert client.post("/invocations", content=gray_image(125), headers=PNG).json()["count"] == 3
     assert (connections.num_open, connections.waiting) == (0, {})
 
 
@@ -67,7 +73,7 @@ def test_a_client_that_takes_no_answer_is_dropped(predictor):
     with listening(create_app(predictor), http=connections.protocol) as client:
         with socket.socket() as silent:
             silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            silent.connect(("127.0.0.1", client.base_url.port))
+            silent.connect(("127.0.0.1", port_of(client)))
             silent.settimeout(0.5)
             with contextlib.suppress(OSError):  # until the server takes no more, either
                 for _ in range(200):
@@ -80,8 +86,8 @@ def test_where_places_are_short_the_longest_silent_one_goes(predictor):
     connections = Connections(max_connections=8, head_timeout_s=60)
     with (
         listening(create_app(predictor), http=connections.protocol) as client,
-        connected(client.base_url.port, 8, HALF) as first,
-        connected(client.base_url.port, 3, HALF),
+        connected(port_of(client), 8, HALF) as first,
+        connected(port_of(client), 3, HALF),
     ):
         assert all(map(is_dropped, first[:3]))
         assert client.get("/ping").status_code == 200
@@ -105,11 +111,11 @@ def test_more_connections_than_file_descriptors(model_folder, tmp_path):
 
 
 def test_bodies_on_their_way_stay_within_a_limit_and_the_oldest_is_let_go(predictor):
-    content = picture() + bytes(600_000)
+    content = gray_image() + bytes(600_000)
     head = BEGUN.replace(b"1000", str(len(content)).encode())[:-1]
     with (
         listening(create_app(predictor, max_waiting=1, max_body_mib=1, body_timeout_s=60)) as client,
-        connected(client.base_url.port, 4, head + content[:-1]) as slow,
+        connected(port_of(client), 4, head + content[:-1]) as slow,
     ):
         answers = []
         for one in slow[:1]:
@@ -139,8 +145,8 @@ def test_nobody_writes_anothers_address_into_the_log(model_folder, tmp_path):
 CHUNKED = b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def said(port: int, content: bytes) -> tuple[bytes, dict]:
-    """Returns the status line and the JSON of what the server says before it closes."""
+def answer_to(port: int, content: bytes) -> tuple[bytes, dict]:
+    """Returns the status line and the JSON that the server sends before it closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         with contextlib.suppress(OSError):  # it may be dropped already
             client.sendall(content)
@@ -153,7 +159,7 @@ def said(port: int, content: bytes) -> tuple[bytes, dict]:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "error"),
     [
         (BEGUN.replace(b"1000", b"abc"), "bad Content-Length"),
         (BEGUN.replace(b"1000", b"-1"), "bad Content-Length"),
@@ -168,12 +174,12 @@ def said(port: int, content: bytes) -> tuple[bytes, dict]:
     ],
     ids=["no number", "less than nothing", "two lengths", "both framings", "no HTTP", "no chunk", "200 kB in bytes"],
 )
-def test_what_is_no_request_is_told_in_a_sentence(predictor, content, words):
+def test_what_is_no_request_is_answered_with_a_sentence(predictor, content, error):
     with listening(create_app(predictor), http=Connections().protocol) as client:
-        status, answer = said(client.base_url.port, content)
-        assert status.startswith(b"HTTP/1.1 400 ") and words in answer["error"]
-        assert "Content-Length" in answer["cure"] and answer["reason"] == "no-http"
-        chunks = (picture(125)[place : place + 1] for place in range(len(picture(125))))
+        status, answer = answer_to(port_of(client), content)
+        assert status.startswith(b"HTTP/1.1 400 ") and error in answer["error"]
+        assert "Content-Length" in answer["hint"] and answer["reason"] == "no-http"
+        chunks = (gray_image(125)[place : place + 1] for place in range(len(gray_image(125))))
         assert client.post("/invocations", content=chunks, headers=PNG).json()["count"] == 3
 
 

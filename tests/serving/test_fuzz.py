@@ -11,21 +11,21 @@ import zlib
 import psutil
 import pytest
 from PIL import Image
-from served import picture
+from served import gray_image
 
 MAX_GROWTH_BYTES = 50 * 2**20
 NUM_WARM_UP = 50  # bodies before memory is measured: codecs are loaded, threads have their stacks
 
 
 def seeds() -> list[bytes]:
-    """Small pictures of every kind that Pillow writes and a client may send, the odd ones among them."""
+    """Small images of every kind that Pillow writes and a client may send, the odd ones among them."""
     sizes = {"size": (40, 30)}
     return [
-        picture(125, "JPEG", **sizes),
-        picture(125, "JPEG", progressive=True, exif=rotated(), **sizes),
-        picture(125, "PNG", **sizes),
-        picture(125, "GIF", **sizes),
-        picture(125, "WEBP", **sizes),
+        gray_image(125, "JPEG", **sizes),
+        gray_image(125, "JPEG", progressive=True, exif=rotated(), **sizes),
+        gray_image(125, "PNG", **sizes),
+        gray_image(125, "GIF", **sizes),
+        gray_image(125, "WEBP", **sizes),
         converted("CMYK", "JPEG"),
         converted("P", "PNG"),
         converted("LA", "PNG"),
@@ -96,15 +96,15 @@ def mutated_png(chance: random.Random, content: bytes) -> bytes:
 
 def requests(chance: random.Random):
     """Yields the media type and the body of one request after another."""
-    pictures = seeds()
-    pngs = [content for content in pictures if content.startswith(b"\x89PNG")]
+    images = seeds()
+    pngs = [content for content in images if content.startswith(b"\x89PNG")]
     while True:
         content = chance.choice(
             (
-                lambda: mutated(chance, chance.choice(pictures)),
-                lambda: mutated(chance, chance.choice(pictures)),
+                lambda: mutated(chance, chance.choice(images)),
+                lambda: mutated(chance, chance.choice(images)),
                 lambda: mutated_png(chance, chance.choice(pngs)),
-                lambda: chance.choice(pictures),
+                lambda: chance.choice(images),
                 lambda: chance.randbytes(chance.randrange(2000)),
                 lambda: bomb(chance.randrange(1, 2**31), chance.randrange(1, 2**31)),
             )

@@ -6,7 +6,7 @@ import re
 import numpy
 import pytest
 from PIL import Image
-from served import by_hand, picture
+from served import by_hand, gray_image
 
 sync_api = pytest.importorskip("playwright.sync_api")
 TIMEOUT_MS = 120_000  # the machine may be busy
@@ -44,7 +44,7 @@ def shows(page, selector: str, text: str):
 
 
 def test_with_the_keyboard_alone(page, tmp_path):
-    (tmp_path / "bin.png").write_bytes(picture(55))
+    (tmp_path / "bin.png").write_bytes(gray_image(55))
     shares = by_hand(55)
     focused = "document.activeElement.id"
     page.keyboard.press("Tab")
@@ -60,9 +60,9 @@ def test_with_the_keyboard_alone(page, tmp_path):
     page.keyboard.press("Enter")
     page.wait_for_selector("#against:not([hidden])")
     wait_for_answer(page)
-    said = page.locator("[aria-live=polite]").inner_text()
-    assert re.match(r"2\s+items\s+Record says 4\s+recount\s+The record of 4 is unlikely", said)
-    assert "recount: most likely 2 items" in said
+    text = page.locator("[aria-live=polite]").inner_text()
+    assert re.match(r"2\s+items\s+Record says 4\s+recount\s+The record of 4 is unlikely", text)
+    assert "recount: most likely 2 items" in text
     bars = page.locator("#bars li")
     assert bars.count() == 5
     assert bars.nth(1).inner_text().split() == ["2", f"{100 * shares[1]:.0f}", "%"]
@@ -87,7 +87,7 @@ def test_with_the_keyboard_alone(page, tmp_path):
 def test_on_a_phone_and_on_a_desk(page):
     width = page.viewport_size["width"]
     page.fill("#record", "3")
-    page.set_input_files("#file", file(picture(125), name="a-name-without-a-break" * 9))
+    page.set_input_files("#file", file(gray_image(125), name="a-name-without-a-break" * 9))
     wait_for_answer(page)
     assert page.locator("#ruling").inner_text() == "agrees"
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
@@ -110,14 +110,14 @@ def test_what_is_too_large_or_of_another_kind_is_made_smaller_and_said(page):
     page.set_input_files("#file", file(large.getvalue()))
     wait_for_answer(page)
     assert page.locator("#number").inner_text() == "3"
-    said = page.locator("#scaled").inner_text()
-    assert said.startswith("Sent as a JPEG of 2048 × 1229 px instead of 2500 × 1500: it has ")
+    text = page.locator("#scaled").inner_text()
+    assert text.startswith("Sent as a JPEG of 2048 × 1229 px instead of 2500 × 1500: it has ")
     bitmap = io.BytesIO()
     Image.new("RGB", (40, 30), (25, 25, 25)).save(bitmap, "BMP")
     page.set_input_files("#file", file(bitmap.getvalue(), "bin.bmp", "image/bmp"))
     shows(page, "#number", "1")
     assert "of 40 × 30 px instead of 40 × 30: only JPEG, PNG" in page.locator("#scaled").inner_text()
-    page.set_input_files("#file", file(picture(125)))
+    page.set_input_files("#file", file(gray_image(125)))
     shows(page, "#number", "3")
     assert page.locator("#scaled").inner_text() == ""
 
@@ -129,11 +129,11 @@ def test_troubles_are_told_in_words(page, server):
         return page.locator("#trouble").inner_text()
 
     page.click("#count")
-    assert "There is no picture yet" in trouble()
+    assert "There is no image yet" in trouble()
     page.set_input_files("#file", file(b"hello"))
-    shows(page, "#error", "are no picture")
+    shows(page, "#error", "are no image")
     assert "Send a JPEG" in trouble()
-    page.set_input_files("#file", file(picture(125)))
+    page.set_input_files("#file", file(gray_image(125)))
     wait_for_answer(page)
     page.fill("#record", "9")
     page.click("#count")
@@ -145,13 +145,13 @@ def test_troubles_are_told_in_words(page, server):
 
 
 def test_a_model_of_drawn_bins_says_so_of_a_photo(page):
-    told = {"warning": "This model has only ever seen drawn bins: what it says of a photo means nothing."}
+    warning = {"warning": "This model has only ever seen drawn bins: its count of a photo means nothing."}
 
     def warned(route):
         response = route.fetch()
-        route.fulfill(response=response, json=response.json() | told)
+        route.fulfill(response=response, json=response.json() | warning)
 
-    page.set_input_files("#file", file(picture(125)))
+    page.set_input_files("#file", file(gray_image(125)))
     wait_for_answer(page)
     assert not page.locator("#warning").is_visible() and page.locator("#set").is_visible()
     page.route("**/invocations", warned)
@@ -160,25 +160,25 @@ def test_a_model_of_drawn_bins_says_so_of_a_photo(page):
     assert page.locator("#warning").is_visible() and not page.locator("#set").is_visible()
 
 
-def test_after_a_file_that_is_no_picture_nothing_of_the_one_before_stays(page):
-    page.set_input_files("#file", file(picture(125), name="first.png"))
+def test_after_a_file_that_is_no_image_nothing_of_the_one_before_stays(page):
+    page.set_input_files("#file", file(gray_image(125), name="first.png"))
     wait_for_answer(page)
     assert page.locator("#preview").is_visible() and page.locator("#invitation").inner_text() == "first.png"
     page.set_input_files("#file", file(b"a note", "note.txt", "text/plain"))
-    shows(page, "#error", "no picture that your browser can read")
+    shows(page, "#error", "no image that your browser can read")
     assert not page.locator("#preview").is_visible() and page.locator("#invitation").inner_text() == "note.txt"
     page.click("#count")
-    shows(page, "#error", "There is no picture yet")
+    shows(page, "#error", "There is no image yet")
 
 
-def test_a_picture_that_takes_long_to_draw_does_not_displace_the_one_chosen_after_it(page):
+def test_a_image_that_takes_long_to_draw_does_not_displace_the_one_chosen_after_it(page):
     page.evaluate("""() => {
       const draw = window.createImageBitmap;
       const released = new Promise((release) => { window.release = release; });
       window.createImageBitmap = async (file) => { await released; return draw(file); };
     }""")
-    page.set_input_files("#file", file(picture(225, "BMP"), "slow.bmp", "image/bmp"))
-    page.set_input_files("#file", file(picture(25), "fast.png"))
+    page.set_input_files("#file", file(gray_image(225, "BMP"), "slow.bmp", "image/bmp"))
+    page.set_input_files("#file", file(gray_image(25), "fast.png"))
     shows(page, "#number", "1")
     page.evaluate("window.release()")
     page.wait_for_timeout(500)
@@ -187,7 +187,7 @@ def test_a_picture_that_takes_long_to_draw_does_not_displace_the_one_chosen_afte
     assert page.locator("#number").inner_text() == "1"
 
 
-def test_a_dropped_and_a_pasted_picture_are_counted_and_a_busy_server_is_asked_again(page):
+def test_a_dropped_and_a_pasted_image_are_counted_and_a_busy_server_is_asked_again(page):
     give = """([bytes, kind]) => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array(bytes)], "bin.png", { type: "image/png" }));
@@ -196,11 +196,11 @@ def test_a_dropped_and_a_pasted_picture_are_counted_and_a_busy_server_is_asked_a
       document.body.dispatchEvent(new Kind(kind, { [names[kind]]: data, bubbles: true, cancelable: true }));
     }"""
     for kind, brightness, count in (("drop", 225, "5"), ("paste", 25, "1")):
-        page.evaluate(give, [list(picture(brightness)), kind])
+        page.evaluate(give, [list(gray_image(brightness)), kind])
         shows(page, "#number", f"{count}")
-    busy = {"status": 503, "headers": {"Retry-After": "0"}, "json": {"error": "Busy.", "cure": "Wait."}}
+    busy = {"status": 503, "headers": {"Retry-After": "0"}, "json": {"error": "Busy.", "hint": "Wait."}}
     page.route("**/invocations", lambda route: route.fulfill(**busy), times=2)
-    page.evaluate(give, [list(picture(125)), "drop"])
+    page.evaluate(give, [list(gray_image(125)), "drop"])
     shows(page, "#number", "3")
     assert page.locator("#number").inner_text() == "3"
 
@@ -210,5 +210,5 @@ def test_nothing_from_elsewhere_could_run(server):
     policy = dict(part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'" and policy["script-src"] == "'self'" == policy["style-src"]
     assert not re.search(r"""(src|href)="(https?:)?//|<style|<script>|style=|\son\w+=""", response.text)
-    for path in ("/page.css", "/page.js", "/page.svg"):
+    for path in ("/theme.css", "/page.css", "/page.js", "/page.svg"):
         assert server.client.get(path).status_code == 200

@@ -54,7 +54,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def picture(red: int, green: int, blue: int) -> bytes:
+def color_image(red: int, green: int, blue: int) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (7, 4), (red, green, blue)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -62,7 +62,7 @@ def picture(red: int, green: int, blue: int) -> bytes:
 
 def test_an_answer_worked_out_by_hand(folder):
     predictor = Predictor.open(str(folder), num_threads=1)
-    answer = predictor.predict(picture(100, 20, 80), expected_count=3)
+    answer = predictor.predict(color_image(100, 20, 80), expected_count=3)
     assert answer.probabilities == pytest.approx({2: 0.5, 3: 0.1, 5: 0.4}, abs=1e-6)
     assert (answer.count, answer.conformal_set, answer.model_version) == (2, [2, 5], "hand-1")
     assert answer.mismatch_score == pytest.approx(0.9, abs=1e-6)
@@ -79,14 +79,14 @@ def test_an_answer_worked_out_by_hand(folder):
     ],
 )
 def test_the_verdict_follows_the_record(folder, expected, score, verdict):
-    answer = Predictor.open(f"file://{folder}").predict(picture(100, 20, 80), expected)
+    answer = Predictor.open(f"file://{folder}").predict(color_image(100, 20, 80), expected)
     assert (answer.mismatch_score, answer.verdict) == (score and pytest.approx(score, abs=1e-6), verdict)
 
 
 def test_a_count_that_the_model_does_not_know_is_named(folder):
     predictor = Predictor.open(str(folder))
     with pytest.raises(ValueError, match=r"expected_count=4 .*\[2, 3, 5\]"):
-        predictor.predict(picture(1, 1, 1), expected_count=4)
+        predictor.predict(color_image(1, 1, 1), expected_count=4)
     with pytest.raises(UndecodableImage, match="empty"):
         predictor.predict(b"")
 
@@ -97,7 +97,7 @@ def change(folder, **values):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda folder: (folder / "model.json").unlink(), r"model\.json cannot be read .*no whole model.*export\.py"),
         (lambda folder: (folder / "model.onnx").unlink(), r"model\.onnx cannot be read .*Copy the whole folder"),
@@ -109,9 +109,9 @@ def change(folder, **values):
         (lambda folder: change(folder, calibration={"temperature": 1.0}), r"the keys .* are missing or unknown"),
     ],
 )
-def test_a_damaged_folder_names_the_file_and_the_cure(folder, damage, told):
+def test_a_damaged_folder_names_the_file_and_what_to_type(folder, damage, message):
     damage(folder)
-    with pytest.raises(ModelFolderError, match=told):
+    with pytest.raises(ModelFolderError, match=message):
         Predictor.open(str(folder))
 
 
@@ -129,7 +129,7 @@ def test_a_turned_bit_in_the_description_is_noticed_and_one_from_before_is_read(
     change(folder, **{key: value for key, value in json.loads(written).items() if key != MODEL_SEAL})
 
 
-def test_a_graph_that_cannot_be_run_is_told(folder):
+def test_a_graph_that_cannot_be_run_is_refused(folder):
     (folder / "model.onnx").write_bytes(b"no graph")
     change(folder, sha256=hashlib.sha256(b"no graph").hexdigest())
     with pytest.raises(ModelFolderError, match="cannot be run by ONNX Runtime"):
@@ -186,11 +186,11 @@ def test_a_model_of_drawn_bins_says_of_a_photo_that_it_has_never_seen_one(folder
     for size in ((7, 4), (1600, 1200)):
         buffer = io.BytesIO()
         Image.new("RGB", size, (200, 180, 220)).save(buffer, "JPEG")
-        assert "only ever seen drawn bins" in predictor.predict(buffer.getvalue()).warning
+        assert "only ever seen drawn bins" in str(predictor.predict(buffer.getvalue()).warning)
     change(folder, training_images=TrainingImages.of(drawn, are_drawn=False).to_dict())
-    assert Predictor.open(str(folder)).predict(picture(100, 20, 80)).warning is None
+    assert Predictor.open(str(folder)).predict(color_image(100, 20, 80)).warning is None
     change(folder, training_images={"are_drawn": True})
-    with pytest.raises(ModelFolderError, match="training images are like is not told as this project does"):
+    with pytest.raises(ModelFolderError, match="training_images is not what this project writes"):
         Predictor.open(str(folder))
 
 
@@ -199,20 +199,20 @@ def with_counts(folder, counts):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda folder: with_counts(folder, [1, 2, 3, 4]), r"shape \(3,\), and model\.json says counts=\[1, 2, 3, 4\]"),
-        (lambda folder: rename(folder, "pixels", "image"), r"does not count a grey picture given as pixels"),
-        (lambda folder: rename(folder, "probabilities", "logits"), r"does not count a grey picture"),
+        (lambda folder: rename(folder, "pixels", "image"), r"does not count a gray image given as pixels"),
+        (lambda folder: rename(folder, "probabilities", "logits"), r"does not count a gray image"),
         (lambda folder: rename(folder, "Div", "Mul"), r"gives \[.*\], no probabilities"),
         (lambda folder: change(folder, version=2), r"version=2 is no line of text"),
         (lambda folder: change(folder, version="a\nforged line"), r"version='a\\nforged line' is no line of text"),
         (lambda folder: change(folder, version=""), r"version='' is no line of text"),
     ],
 )
-def test_a_description_that_does_not_fit_its_graph_is_refused_when_it_is_opened(folder, spoil, told):
+def test_a_description_that_does_not_fit_its_graph_is_refused_when_it_is_opened(folder, spoil, message):
     spoil(folder)
-    with pytest.raises(ModelFolderError, match=told):
+    with pytest.raises(ModelFolderError, match=message):
         Predictor.open(str(folder))
 
 
@@ -230,7 +230,7 @@ def rename(folder, name, other):
     change(folder, sha256=hashlib.sha256(graph).hexdigest())
 
 
-def test_after_a_large_picture_the_memory_is_given_back(folder, monkeypatch):
+def test_after_a_large_image_the_memory_is_given_back(folder, monkeypatch):
     predictor, given = Predictor.open(str(folder)), []
 
     class Session:
@@ -246,12 +246,12 @@ def test_after_a_large_picture_the_memory_is_given_back(folder, monkeypatch):
 
 def test_a_model_once_opened_needs_its_folder_no_more(folder):
     predictor = Predictor.open(str(folder))
-    before = predictor.predict(picture(100, 20, 80)).probabilities
+    before = predictor.predict(color_image(100, 20, 80)).probabilities
     with (folder / "model.onnx").open("r+b") as file:  # in place: a mapped file would change with it
         file.write(bytes(100))
         file.truncate(100)
     shutil.rmtree(folder)
-    assert predictor.predict(picture(100, 20, 80)).probabilities == before
+    assert predictor.predict(color_image(100, 20, 80)).probabilities == before
 
 
 def test_onnx_runtime_leaves_no_identifier_in_the_home_folder(folder, tmp_path):

@@ -11,7 +11,7 @@ import time
 
 import psutil
 import pytest
-from served import COUNTS, REPOSITORY, by_hand, picture, serving
+from served import COUNTS, REPOSITORY, by_hand, gray_image, serving
 
 from stocktake.serving.server import open_predictors, serve
 from stocktake.storage import StorageOptions
@@ -22,7 +22,7 @@ ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 
 def bodies(content: bytes, expected: int | None) -> dict[str, dict]:
-    """Every way to send one picture, and to say what the record says."""
+    """Every way to send one image, and to say what the record says."""
     encoded = base64.b64encode(content).decode()
     query = {} if expected is None else {"expected_count": expected}
     header = {} if expected is None else {ATTRIBUTES: f"trace=abc,expected_count={expected}"}
@@ -40,7 +40,7 @@ def bodies(content: bytes, expected: int | None) -> dict[str, dict]:
 @pytest.mark.parametrize("brightness", [60, 125])
 def test_every_kind_of_body_gets_the_answer_worked_out_by_hand(server, brightness, expected):
     probabilities = by_hand(brightness)
-    for kind, body in bodies(picture(brightness), expected).items():
+    for kind, body in bodies(gray_image(brightness), expected).items():
         response = server.client.post("/invocations", **body)
         answer = response.json()
         assert response.status_code == 200, (kind, answer)
@@ -55,16 +55,16 @@ def test_every_kind_of_body_gets_the_answer_worked_out_by_hand(server, brightnes
         assert answer["model_version"] == "brightness-1"
 
 
-ENCODED = base64.b64encode(picture()).decode()
+ENCODED = base64.b64encode(gray_image()).decode()
 FORM = {"Content-Type": "multipart/form-data"}
 REFUSED = {
     "no body": (400, "empty", {"headers": PNG}),
-    "no media type and no picture": (422, "picture", {"content": b"x", "headers": {}}),
+    "no media type and no image": (422, "image-undecodable", {"content": b"x", "headers": {}}),
     "another media type": (415, "media-type", {"content": b"x", "headers": {"Content-Type": "text/plain"}}),
     "curl's own media type": (415, "media-type", {"data": {"a": "b"}}),
-    "no picture": (422, "picture", {"content": b"hello", "headers": PNG}),
-    "cut off": (422, "picture", {"content": picture(kind="JPEG", size=(200, 200))[:500], "headers": JPEG}),
-    "a picture of nothing": (422, "picture", {"json": {"image": ""}}),
+    "no image": (422, "image-undecodable", {"content": b"hello", "headers": PNG}),
+    "cut off": (422, "image-undecodable", {"content": gray_image(kind="JPEG", size=(200, 200))[:500], "headers": JPEG}),
+    "an image of nothing": (422, "image-undecodable", {"json": {"image": ""}}),
     "a count that is no number": (400, "expected-count", {"params": {"expected_count": "two"}}),
     "an empty count": (400, "expected-count", {"params": {"expected_count": ""}}),
     "a count that was never learnt": (400, "expected-count", {"params": {"expected_count": "9"}}),
@@ -80,11 +80,11 @@ REFUSED = {
     "deep JSON": (400, "malformed", {"content": b"[" * 100_000}),
     "a list": (400, "malformed", {"json": [1]}),
     "a mistyped key": (400, "malformed", {"json": {"image": ENCODED, "expected": 3}}),
-    "a picture that is a number": (400, "malformed", {"json": {"image": 3}}),
+    "an image that is a number": (400, "malformed", {"json": {"image": 3}}),
     "no base64": (400, "malformed", {"json": {"image": "héllo"}}),
     "an address": (400, "malformed", {"json": {"image_url": "http://127.0.0.1:1/a.jpg"}}),
     "S3 that is not allowed": (403, "place-not-allowed", {"json": {"s3_key": "s3://bucket/a.jpg"}}),
-    "a form without a file": (400, "malformed", {"files": {"other": ("a.png", picture())}}),
+    "a form without a file": (400, "malformed", {"files": {"other": ("a.png", gray_image())}}),
     "a form with a text for a file": (400, "malformed", {"files": {"file": (None, "hello")}}),
     "a form with two files": (400, "malformed", {"files": [("file", ("a", b"a")), ("file", ("b", b"b"))]}),
     "JSON of millions of lists": (400, "malformed", {"content": b"[" + b"[]," * 2_000_000 + b"1]"}),
@@ -110,16 +110,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_answered_is_refused_with_a_reason_and_a_cure(server, name):
+def test_what_cannot_be_answered_is_refused_with_a_reason_and_a_hint(server, name):
     status, reason, body = REFUSED[name]
     if reason == "expected-count" and "json" not in body:
-        body = {"content": picture(), **body, "headers": PNG | body.get("headers", {})}
+        body = {"content": gray_image(), **body, "headers": PNG | body.get("headers", {})}
     if reason == "malformed" and "headers" not in body and "content" in body:
         body = {**body, "headers": {"Content-Type": "application/json"}}
     response = server.client.post("/invocations", **body)
     answer = response.json()
     assert (response.status_code, answer["reason"]) == (status, reason), answer
-    assert set(answer) == {"error", "cure", "reason"} and answer["error"] and answer["cure"]
+    assert set(answer) == {"error", "hint", "reason"} and answer["error"] and answer["hint"]
 
 
 def test_json_of_millions_of_lists_is_refused_before_it_is_parsed(server):
@@ -141,8 +141,8 @@ def test_no_route_redirects_to_what_host_says_and_head_is_answered_as_get(server
         assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_a_picture_as_large_as_allowed_is_read_and_a_byte_more_is_not(server):
-    content = picture()
+def test_a_image_as_large_as_allowed_is_read_and_a_byte_more_is_not(server):
+    content = gray_image()
     padded = content + bytes(6 * 2**20 - len(content))
     assert server.client.post("/invocations", content=padded, headers=PNG).status_code == 200
     for body in (padded + b"x", iter([padded, b"x"])):  # announced, and in chunks
@@ -179,13 +179,13 @@ def test_sagemakers_ping_the_description_and_the_figures(server):
     names = (
         'requests_total{path="/invocations",status="200"}',
         'requests_total{path="/invocations",status="422"}',
-        'refused_total{reason="picture"}',
+        'refused_total{reason="image-undecodable"}',
         'counts_total{count="3"}',
         'request_seconds_count{path="/invocations"}',
         'requests_total{path="other",status="404"}',
     )
     before = [figure(name) for name in names]
-    server.client.post("/invocations", content=picture(125), headers=PNG)
+    server.client.post("/invocations", content=gray_image(125), headers=PNG)
     server.client.post("/invocations", content=b"x", headers=PNG)
     server.client.get("/some/where")
     assert [figure(name) - was for name, was in zip(names, before, strict=True)] == [1, 1, 1, 1, 2, 1]
@@ -193,7 +193,7 @@ def test_sagemakers_ping_the_description_and_the_figures(server):
 
 
 def test_sigterm_lets_a_request_finish_and_the_log_has_one_line_for_each(model_folder, tmp_path):
-    content = picture()
+    content = gray_image()
     head = HEAD + f"Content-Length: {len(content)}\r\n\r\n"
     with serving(model_folder, tmp_path / "log", "log=json") as served:
         served.client.get("/forged%0A2026 line")
@@ -214,7 +214,7 @@ def test_sigterm_lets_a_request_finish_and_the_log_has_one_line_for_each(model_f
     assert set(last) == {"time", "client", "method", "path", "status", "ms", "bytes", "count"}
 
 
-def test_a_request_that_outlasts_the_shutdown_is_told_to_go_elsewhere(model_folder, tmp_path):
+def test_a_request_that_outlasts_the_shutdown_gets_503(model_folder, tmp_path):
     with serving(model_folder, tmp_path / "log", "shutdown_timeout_s=0") as served:
         with socket.create_connection(("127.0.0.1", served.port), timeout=60) as client:
             client.sendall(HEAD.encode() + b"Content-Length: 1000\r\n\r\nx")
@@ -228,14 +228,14 @@ def test_a_request_that_outlasts_the_shutdown_is_told_to_go_elsewhere(model_fold
     assert code == 0 and "Traceback" not in (tmp_path / "log").read_text()
 
 
-WORDS = {
+SETTINGS = {
     **{"host": "127.0.0.1", "port": 0, "workers": 1, "max_waiting": 1, "max_body_mib": 1, "body_timeout_s": 1},
     **{"shutdown_timeout_s": 1, "allowed_prefixes": [], "storage": StorageOptions(), "log": None},
 }
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("setting", "error"),
     [
         ({"model": "/nowhere"}, "/nowhere/model.json cannot be read"),
         ({"log": "loud"}, "log='loud' is none of json, plain, null"),
@@ -258,19 +258,19 @@ WORDS = {
         ({"shutdown_timeout_s": -1}, "shutdown_timeout_s=-1 is not a whole number from 0 to 3600"),
     ],
 )
-def test_what_cannot_be_served_is_said(model_folder, monkeypatch, word, said):
+def test_what_cannot_be_served_is_refused(model_folder, monkeypatch, setting, error):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    with pytest.raises((ValueError, OSError), match=re.escape(said)):
-        serve(**{"model": str(model_folder), **WORDS, **word})
+    with pytest.raises((ValueError, OSError), match=re.escape(error)):
+        serve(**{"model": str(model_folder), **SETTINGS, **setting})
 
 
-def test_a_taken_port_is_told_without_a_trace_and_torch_is_not_imported(model_folder, server):
-    words = ["serve", f"model={model_folder}", f"port={server.port}"]
-    command = [sys.executable, "-X", "importtime", str(REPOSITORY / "scripts" / "serve.py"), *words]
+def test_a_taken_port_is_refused_without_a_trace_and_torch_is_not_imported(model_folder, server):
+    arguments = ["serve", f"model={model_folder}", f"port={server.port}"]
+    command = [sys.executable, "-X", "importtime", str(REPOSITORY / "scripts" / "serve.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert said[-1].startswith(f"Cannot listen on host=127.0.0.1 port={server.port}: Address already in use")
+    assert lines[-1].startswith(f"Cannot listen on host=127.0.0.1 port={server.port}: Address already in use")
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "stocktake.serving.server" in imported
     assert not imported & {"torch", "torchvision", "pytorch_lightning", "boto3", "sagemaker"}
@@ -278,13 +278,13 @@ def test_a_taken_port_is_told_without_a_trace_and_torch_is_not_imported(model_fo
 
 def test_predict_asks_a_running_server(server, tmp_path, run_script, capsys):
     for brightness in (25, 125, 225):
-        (tmp_path / f"{brightness}.png").write_bytes(picture(brightness))
+        (tmp_path / f"{brightness}.png").write_bytes(gray_image(brightness))
     (tmp_path / "bad.png").write_text("hello")
     code = run_script("predict.py", f"images=[{tmp_path}]", f"endpoint={server.url}", "json=true")
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert code == 1
     assert [answer.get("count") for answer in answers] == [3, 5, 1, None]  # 125, 225, 25, bad
-    assert "are no picture" in answers[3]["error"] and "Send a JPEG" in answers[3]["error"]
+    assert "are no image" in answers[3]["error"] and "Send a JPEG" in answers[3]["error"]
     assert list(answers[0]["probabilities"].values()) == pytest.approx(by_hand(125), abs=1e-5)
 
 

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 DRAW = numpy.random.default_rng(0)
 PIXELS = DRAW.integers(0, 256, (9, 14, 3), dtype=numpy.uint8).repeat(5, 0).repeat(5, 1)  # 45 high, 70 wide
 PHOTO = Image.fromarray(PIXELS)
-GREY = numpy.asarray(PHOTO.convert("L"))
+GRAY = numpy.asarray(PHOTO.convert("L"))
 DEEP = DRAW.integers(0, 2**16, (9, 14, 3), dtype=numpy.uint16).repeat(5, 0).repeat(5, 1)
 TURNS = {  # what the camera's orientation makes of the pixels in the file (EXIF 2.32, table 6)
     1: lambda p: p,
@@ -42,7 +42,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width, height, depth, colour, rows: bytes, *before: bytes, interlaced=0, behind: bytes = b"") -> bytes:
-    """A PNG of filtered rows; `colour` 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA."""
+    """A PNG of filtered rows; `colour` 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
     body = b"".join(before) + chunk(b"IDAT", zlib.compress(rows)) + behind
     return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
@@ -65,16 +65,16 @@ def interlaced_png() -> bytes:
 
 
 def packed_png(bits: int) -> tuple[bytes, numpy.ndarray]:
-    """Grey of fewer than 8 bits, several to the byte."""
-    steps = GREY >> (8 - bits)
+    """Gray of fewer than 8 bits, several to the byte."""
+    steps = GRAY >> (8 - bits)
     per_byte = 8 // bits
     padded = numpy.pad(steps, ((0, 0), (0, -steps.shape[1] % per_byte)))
     parts = padded.reshape(len(padded), -1, per_byte).astype(int) << (numpy.arange(per_byte)[::-1] * bits)
     return png(70, 45, bits, 0, unfiltered(parts.sum(2).astype(numpy.uint8))), steps * (255 // (2**bits - 1))
 
 
-def in_colours(grey: numpy.ndarray) -> numpy.ndarray:
-    return numpy.repeat(grey[..., None], 3, 2).astype(numpy.uint8)
+def in_colours(gray: numpy.ndarray) -> numpy.ndarray:
+    return numpy.repeat(gray[..., None], 3, 2).astype(numpy.uint8)
 
 
 def without_segment(jpeg: bytes, marker: int) -> bytes:
@@ -91,8 +91,8 @@ PNG = saved(PHOTO, "PNG")
 WEBP = saved(PHOTO, "WEBP", lossless=True)
 PALETTE = PHOTO.quantize(16)
 IN_PALETTE = numpy.asarray(PALETTE.convert("RGB"))
-ALPHA = Image.fromarray(numpy.dstack([PIXELS, GREY]))
-INKS = Image.merge("CMYK", [Image.fromarray(255 - PIXELS[..., 0]), *PHOTO.split()[1:], Image.fromarray(GREY // 4)])
+ALPHA = Image.fromarray(numpy.dstack([PIXELS, GRAY]))
+INKS = Image.merge("CMYK", [Image.fromarray(255 - PIXELS[..., 0]), *PHOTO.split()[1:], Image.fromarray(GRAY // 4)])
 ADOBE = saved(INKS, "JPEG", quality=95)
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a b:Orientation="1"/></x:xmpmeta>'
 TEXT = PngImagePlugin.PngInfo()
@@ -106,17 +106,17 @@ LOSSLESS = {
     "png-gamma": (png(70, 45, 8, 2, unfiltered(PIXELS), chunk(b"gAMA", struct.pack(">I", 45455))), PIXELS),
     "png-resolution": (saved(PHOTO, "PNG", dpi=(300, 150)), PIXELS),
     "png-alpha": (saved(ALPHA, "PNG"), PIXELS),
-    "png-grey": (saved(Image.fromarray(GREY), "PNG"), in_colours(GREY)),
-    "png-grey-alpha": (saved(Image.fromarray(GREY).convert("LA"), "PNG"), in_colours(GREY)),
-    "png-grey-transparent": (saved(Image.fromarray(GREY), "PNG", transparency=int(GREY[0, 0])), in_colours(GREY)),
+    "png-gray": (saved(Image.fromarray(GRAY), "PNG"), in_colours(GRAY)),
+    "png-gray-alpha": (saved(Image.fromarray(GRAY).convert("LA"), "PNG"), in_colours(GRAY)),
+    "png-gray-transparent": (saved(Image.fromarray(GRAY), "PNG", transparency=int(GRAY[0, 0])), in_colours(GRAY)),
     "png-colour-transparent": (saved(PHOTO, "PNG", transparency=tuple(map(int, PIXELS[0, 0]))), PIXELS),
     "png-1-bit": (packed_png(1)[0], in_colours(packed_png(1)[1])),
     "png-2-bit": (packed_png(2)[0], in_colours(packed_png(2)[1])),
     "png-4-bit": (packed_png(4)[0], in_colours(packed_png(4)[1])),
     "png-16-bit": (deep(DEEP, 2), DEEP >> 8),
     "png-16-bit-alpha": (deep(numpy.dstack([DEEP, DEEP[..., 0]]), 6), DEEP >> 8),
-    "png-16-bit-grey": (deep(DEEP[..., 0], 0), in_colours(DEEP[..., 0] >> 8)),
-    "png-16-bit-grey-alpha": (deep(DEEP[..., :2], 4), in_colours(DEEP[..., 0] >> 8)),
+    "png-16-bit-gray": (deep(DEEP[..., 0], 0), in_colours(DEEP[..., 0] >> 8)),
+    "png-16-bit-gray-alpha": (deep(DEEP[..., :2], 4), in_colours(DEEP[..., 0] >> 8)),
     "png-palette": (saved(PALETTE, "PNG"), IN_PALETTE),
     "png-palette-transparent": (saved(PALETTE, "PNG", transparency=3), IN_PALETTE),
     "png-palette-half-transparent": (saved(PALETTE, "PNG", transparency=bytes(range(0, 160, 10))), IN_PALETTE),
@@ -128,7 +128,7 @@ LOSSLESS = {
     "gif": (saved(PALETTE, "GIF", interlace=0), IN_PALETTE),
     "gif-interlaced": (saved(PALETTE, "GIF", interlace=1), IN_PALETTE),
     "gif-transparent": (saved(PALETTE, "GIF", transparency=3), IN_PALETTE),
-    "gif-grey": (saved(Image.fromarray(GREY & 0xF0), "GIF"), in_colours(GREY & 0xF0)),
+    "gif-gray": (saved(Image.fromarray(GRAY & 0xF0), "GIF"), in_colours(GRAY & 0xF0)),
     "webp-lossless": (WEBP, PIXELS),
     "webp-alpha": (saved(ALPHA, "WEBP", lossless=True, exact=True), PIXELS),
     "webp-damaged-exif": (saved(PHOTO, "WEBP", lossless=True, exif=b"Exif\0\0nonsense"), PIXELS),
@@ -141,7 +141,7 @@ JPEGS = {
     "jpeg-progressive": saved(PHOTO, "JPEG", progressive=True),
     "jpeg-4:4:4": saved(PHOTO, "JPEG", subsampling=0),
     "jpeg-4:2:2": saved(PHOTO, "JPEG", subsampling=1),
-    "jpeg-grey": saved(PHOTO.convert("L"), "JPEG"),
+    "jpeg-gray": saved(PHOTO.convert("L"), "JPEG"),
     "jpeg-restarts": saved(PHOTO, "JPEG", restart_marker_blocks=2),
     "jpeg-optimised": saved(PHOTO, "JPEG", optimize=True),
     "jpeg-comment": saved(PHOTO, "JPEG", comment="bin 7"),
@@ -183,17 +183,17 @@ BOMB = zlib.compress(bytes(5 * 2**20))
 # By name: the file and what is said of it, wherever it comes.
 REFUSED = {
     "empty": (b"", "empty: 0 bytes"),
-    "text": (b"hello", "start with b'hell' are no picture"),
-    "page": (b"<!doctype html><p>404", "are no picture"),
-    "bmp": (saved(PHOTO, "BMP"), "no picture that is read here"),
-    "tiff": (saved(PHOTO, "TIFF"), "no picture that is read here"),
-    "jpeg-header-alone": (JPEG[:2], "no picture that is read here"),
+    "text": (b"hello", "start with b'hell' are no image"),
+    "page": (b"<!doctype html><p>404", "are no image"),
+    "bmp": (saved(PHOTO, "BMP"), "no image that is read here"),
+    "tiff": (saved(PHOTO, "TIFF"), "no image that is read here"),
+    "jpeg-header-alone": (JPEG[:2], "no image that is read here"),
     "jpeg-cut": (JPEG[:-200], "damaged or cut off"),
     "jpeg-progressive-cut": (JPEGS["jpeg-progressive"][:-200], "damaged or cut off"),
     "png-cut": (PNG[:-200], "damaged or cut off"),
-    "png-header-alone": (PNG[:40], "damaged or cut off|no picture"),
-    "png-of-nothing": (png(0, 5, 8, 2, b""), "0 x 5 pixels|no picture"),
-    "webp-cut": (WEBP[:-200], "damaged or cut off|no picture"),
+    "png-header-alone": (PNG[:40], "damaged or cut off|no image"),
+    "png-of-nothing": (png(0, 5, 8, 2, b""), "0 x 5 pixels|no image"),
+    "webp-cut": (WEBP[:-200], "damaged or cut off|no image"),
     "gif-cut": (saved(PALETTE, "GIF")[:100], "damaged or cut off"),
     "gif-animated": (frames("GIF"), "animated"),
     "png-animated": (frames("PNG"), "animated"),

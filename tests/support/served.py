@@ -1,5 +1,6 @@
 """An exported model whose answers can be worked out by hand, and the server over it as its users start it."""
 
+import asyncio
 import contextlib
 import hashlib
 import io
@@ -25,7 +26,7 @@ CENTRES = numpy.array([25, 75, 125, 175, 225], dtype=numpy.float32)  # the brigh
 
 
 def by_hand(brightness: float) -> numpy.ndarray:
-    """P(count) of a grey picture: a softmax of the squared distances to the centres."""
+    """P(count) of a gray image: a softmax of the squared distances to the centres."""
     scores = numpy.exp(-((brightness - CENTRES) ** 2) / 500)
     return scores / scores.sum()
 
@@ -63,8 +64,8 @@ def export(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def picture(brightness: int = 125, kind: str = "PNG", size: tuple[int, int] = (48, 36), **options) -> bytes:
-    """A plain grey picture."""
+def gray_image(brightness: int = 125, kind: str = "PNG", size: tuple[int, int] = (48, 36), **options) -> bytes:
+    """A plain gray image."""
     file = io.BytesIO()
     Image.new("RGB", size, (brightness,) * 3).save(file, kind, **options)
     return file.getvalue()
@@ -86,14 +87,22 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(folder: pathlib.Path, log: pathlib.Path, *words: str):
+def serving(folder: pathlib.Path, log: pathlib.Path, *overrides: str):
     """Runs scripts/serve.py in a process of its own."""
-    command = [sys.executable, str(REPOSITORY / "scripts" / "serve.py"), "serve", f"model={folder}", "port=0", *words]
+    command = [
+        sys.executable,
+        str(REPOSITORY / "scripts" / "serve.py"),
+        "serve",
+        f"model={folder}",
+        "port=0",
+        *overrides,
+    ]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
     with log.open("w") as stderr:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment, cwd=log.parent
         )
+        assert process.stdout
         try:
             first = process.stdout.readline()
             assert first, log.read_text()
@@ -108,8 +117,8 @@ def serving(folder: pathlib.Path, log: pathlib.Path, *words: str):
 
 
 @contextlib.contextmanager
-def listening(app, http="h11"):
-    """Serves an app in a thread of this process; yields a client of it."""
+def listening(app, http: type[asyncio.Protocol] | str = "h11"):
+    """Serves an app in a thread of this process; yields a client of it, whose `base_url` has the port."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, http=http, ws="none", log_level="critical"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -20,9 +20,9 @@ MAX_ASPECT = 50  # of the longer side to the shorter; a panorama has 10
 MAX_STEPS = 4_096  # of a JPEG up to its pixels: segments, and bytes between them; 32 MiB of EXIF and ICC have 512
 MAX_SCANS = 100  # of a progressive JPEG, which has 10; each costs time for the whole image, and few bytes
 
-EMPTY = ("The picture is empty: 0 bytes came.", "Send a JPEG, PNG, GIF or WebP file.")
+EMPTY = ("The image is empty: 0 bytes came.", "Send a JPEG, PNG, GIF or WebP file.")
 
-DEEP_MODES = ("I;16", "I;16B", "I")  # as which Pillow opens grey PNG of 16 bits, and nothing else of FORMATS
+DEEP_MODES = ("I;16", "I;16B", "I")  # as which Pillow opens gray PNG of 16 bits, and nothing else of FORMATS
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {  # what brings an orientation (EXIF 2.32, table 6) upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,18 +51,18 @@ class UndecodableImage(ValueError):
     Attributes:
         reason: A short fixed word: `image-undecodable`, `image-animated` or `image-size`.
         error: What is wrong.
-        cure: What to send instead.
+        hint: What to send instead.
     """
 
-    def __init__(self, error: str, cure: str = "", reason: str = "image-undecodable"):
-        super().__init__(f"{error} {cure}".rstrip())
-        self.error, self.cure, self.reason = error, cure, reason
+    def __init__(self, error: str, hint: str = "", reason: str = "image-undecodable"):
+        super().__init__(f"{error} {hint}".rstrip())
+        self.error, self.hint, self.reason = error, hint, reason
 
 
 def read_pixels(content: bytes | bytearray) -> ndarray:
     """Returns the image upright, uint8, H x W x 3 (red, green, blue), from JPEG, PNG, GIF or WebP bytes.
 
-    16 bits a channel become 8 by their upper half, grey becomes three equal channels, transparency is left out.
+    16 bits a channel become 8 by their upper half, gray becomes three equal channels, transparency is left out.
 
     Raises:
         UndecodableImage: The bytes are empty, cut off, no such image, an animation, or over a limit.
@@ -87,7 +87,7 @@ def open_image(content: bytes | bytearray) -> Image.Image:
     if not content:
         raise UndecodableImage(*EMPTY)
     if len(content) > MAX_BYTES:
-        raise _too_large(f"The picture has {len(content)} bytes, more than the {MAX_BYTES} that are read.")
+        raise _too_large(f"The image has {len(content)} bytes, more than the {MAX_BYTES} that are read.")
     _check_steps(content)
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
@@ -95,11 +95,11 @@ def open_image(content: bytes | bytearray) -> Image.Image:
         _check_frames(image, content)
     except Image.UnidentifiedImageError:
         raise UndecodableImage(
-            f"The {len(content)} bytes that start with {bytes(content[:4])!r} are no picture that is read here.",
+            f"The {len(content)} bytes that start with {bytes(content[:4])!r} are no image that is read here.",
             "Send a JPEG, PNG, GIF or WebP file.",
         ) from None
     except Image.DecompressionBombError:
-        raise _too_large(f"The picture has more than the {MAX_PIXELS} pixels that are read.") from None
+        raise _too_large(f"The image has more than the {MAX_PIXELS} pixels that are read.") from None
     except UndecodableImage:
         raise
     except Exception as error:
@@ -154,13 +154,13 @@ def damaged(content: bytes | bytearray, reason: object) -> UndecodableImage:
     return UndecodableImage(
         f"The {len(content)} bytes that start with {bytes(content[:4])!r} are damaged or cut off: "
         f"{' '.join(str(reason).split())[:200] or type(reason).__name__}.",
-        "Send the picture once more, whole.",
+        "Send the image once more, whole.",
     )
 
 
 def _check_size(width: int, height: int) -> None:
     if (reason := _size_reason(width, height)) is not None:
-        raise _too_large(f"The picture has {width} x {height} pixels, {reason}.")
+        raise _too_large(f"The image has {width} x {height} pixels, {reason}.")
 
 
 def _size_reason(width: int, height: int) -> str | None:
@@ -182,9 +182,9 @@ def _too_large(error: str) -> UndecodableImage:
 def _check_frames(image: Image.Image, content: bytes | bytearray) -> None:
     # A phone's MPO is a JPEG with a second one behind it (depth, brightness), no animation: the first is the photo.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise UndecodableImage("The picture is animated.", "Send a single frame.", "image-animated")
+        raise UndecodableImage("The image is animated.", "Send a single frame.", "image-animated")
     if image.info.get("progressive") and content.count(START_OF_SCAN) > MAX_SCANS:
-        raise _too_large(f"The picture is a JPEG of more than the {MAX_SCANS} scans that are read.")
+        raise _too_large(f"The image is a JPEG of more than the {MAX_SCANS} scans that are read.")
 
 
 def _check_steps(content: bytes | bytearray) -> None:
@@ -198,7 +198,7 @@ def _check_steps(content: bytes | bytearray) -> None:
             return
         is_segment = marker[0] == 0xFF and marker[1] not in (0x00, 0xFF)
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big") if is_segment else 1
-    raise _too_large(f"The picture is a JPEG of more than {MAX_STEPS} segments and bytes of filling before its pixels.")
+    raise _too_large(f"The image is a JPEG of more than {MAX_STEPS} segments and bytes of filling before its pixels.")
 
 
 def _upright(image: Image.Image) -> Image.Image:

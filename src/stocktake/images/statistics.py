@@ -1,13 +1,13 @@
 """What a photo is like, whatever is in it: bright or dark, sharp or blurred, and how much of the net is in the way.
 
 Needs nothing but numpy, so that the report, a monitor and the server's log can ask the same question. Light and shape
-are measured on the luma of the picture at REFERENCE_PX, so that a large photo and its small copy say the same.
+are measured on the luma of the image at REFERENCE_PX, so that a large photo and its small copy have the same figures.
 
 Axes: H height, W width, C 3 channels (red, green, blue).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy
@@ -17,21 +17,21 @@ LUMA_C = numpy.array([0.299, 0.587, 0.114])  # ITU-R BT.601, which JPEG uses (IT
 REFERENCE_PX = 224
 THREAD_PX = 9  # a thread of the net is straight for so long, and letters and wrinkles are not
 NUM_BARS = 20  # of a histogram
-MARGIN = 0.1  # share of a histogram's width by which a picture may lie outside it and still be like the others
+MARGIN = 0.1  # share of a histogram's width by which an image may lie outside it and still be like the others
 THREAD_CONTRAST = 2.0  # of 255; 1 and 3 rank real bins nearly the same (correlation 0.98 and more)
 
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """One picture's figures.
+    """One image's figures.
 
     Attributes:
         brightness: Mean luma, 0 (black) to 255 (white).
         sharpness: Variance of the Laplacian of the luma (Pech-Pacheco et al. 2000, Diatom autofocusing in brightfield
-            microscopy: a comparative study, section 2): the lower, the more blurred. What a picture shows counts too,
+            microscopy: a comparative study, section 2): the lower, the more blurred. What an image shows counts too,
             so it compares bins that were photographed alike, and says little of a single one.
         strap_density: Share of the pixels on thin, bright, nearly level lines, see `strap_density`.
-        width_px: Of the picture as it came.
+        width_px: Of the image as it came.
         height_px: Likewise.
     """
 
@@ -44,7 +44,7 @@ class ImageStatistics:
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """What the pictures that a model learned from are like; kept beside it, to tell what it has never seen.
+    """What the images that a model learned from are like; kept beside it, to recognize what it has never seen.
 
     Attributes:
         are_drawn: They are drawings, not photos.
@@ -55,7 +55,7 @@ class TrainingImages:
 
     are_drawn: bool
     num_images: int = 0
-    histograms: Mapping[str, Mapping[str, Sequence[float]]] | None = None
+    histograms: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, measured: Sequence[ImageStatistics], are_drawn: bool) -> Self:
@@ -67,7 +67,7 @@ class TrainingImages:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON knows them."""
-        return asdict(self) | {"histograms": dict(self.histograms or {})}
+        return asdict(self) | {"histograms": dict(self.histograms)}
 
     @classmethod
     def from_dict(cls, plain: Any) -> Self:
@@ -82,13 +82,13 @@ class TrainingImages:
             is_ours = training.histograms.keys() <= HISTOGRAMS.keys() and numpy.isfinite(edges).all()
             is_ours &= all(len(bars["edges"]) == NUM_BARS + 1 for bars in training.histograms.values())
         except (AttributeError, KeyError, TypeError, ValueError):
-            is_ours = False
-        if not is_ours:
-            raise ValueError("What the training images are like is not told as this project does: export again.")
+            training, is_ours = None, False
+        if training is None or not is_ours:
+            raise ValueError("training_images is not what this project writes: export again.")
         return training
 
 
-# What is compared with the training images; and what a picture is beside them if it has less, or more, of it.
+# What is compared with the training images; and what an image is beside them if it has less, or more, of it.
 HISTOGRAMS = {
     "brightness": ("darker", "brighter"),
     "sharpness": ("more blurred", "sharper"),
@@ -100,13 +100,13 @@ PHOTOS_DIFFER_BY = ("brightness", "sharpness", "strap_density")  # the network s
 
 
 def unlike_training(image: ImageStatistics, training: TrainingImages) -> str | None:
-    """Returns one sentence that says in what a picture is unlike all that the model has seen; None if it is like them.
+    """Returns one sentence that says in what an image is unlike all that the model has seen; None if it is like them.
 
-    A picture that is like them may still show something else: this warns, and vouches for nothing.
+    An image that is like them may still show something else: this warns, and vouches for nothing.
     """
     found = []
     for name, (less, more) in HISTOGRAMS.items():
-        if name not in (training.histograms or {}) or not (training.are_drawn or name in PHOTOS_DIFFER_BY):
+        if name not in training.histograms or not (training.are_drawn or name in PHOTOS_DIFFER_BY):
             continue
         low, *_, high = training.histograms[name]["edges"]
         margin, value = MARGIN * (high - low), getattr(image, name)
@@ -115,25 +115,25 @@ def unlike_training(image: ImageStatistics, training: TrainingImages) -> str | N
     if training.are_drawn:
         if training.histograms and not found:
             return None
-        unlike = f", and this picture is {_listed(found)} than all of them" if found else ""
-        return f"This model has only ever seen drawn bins{unlike}: what it says of a photo means nothing."
+        unlike = f", and this image is {_listed(found)} than all of them" if found else ""
+        return f"This model has only ever seen drawn bins{unlike}: its count of a photo means nothing."
     if not found:
         return None
     return (
-        f"This picture is {_listed(found)} than all of the {training.num_images:,} training images that were measured: "
-        "what the model says of it may mean little."
+        f"This image is {_listed(found)} than all of the {training.num_images:,} training images that were measured: "
+        "the model's count of it may mean little."
     )
 
 
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+def _listed(adjectives: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(adjectives[:-1]), adjectives[-1]]))
 
 
 def measure_image(pixels_HWC: ndarray) -> ImageStatistics:
-    """Returns the figures of one picture, uint8.
+    """Returns the figures of one image, uint8.
 
     Raises:
-        ValueError: The array is no such picture, or under 9 pixels wide or high.
+        ValueError: The array is no such image, or under 9 pixels wide or high.
     """
     shape, dtype = numpy.shape(pixels_HWC), getattr(pixels_HWC, "dtype", type(pixels_HWC).__name__)
     if len(shape) != 3 or shape[2] != 3 or dtype != numpy.uint8 or min(shape[:2]) < THREAD_PX:
@@ -153,7 +153,7 @@ def measure_image(pixels_HWC: ndarray) -> ImageStatistics:
 
 
 def laplacian(luma_HW: ndarray) -> ndarray:
-    """Returns the sum of the four neighbours less four times the pixel; the picture's edge is its own neighbour."""
+    """Returns the sum of the four neighbours less four times the pixel; the image's edge is its own neighbour."""
     padded = numpy.pad(luma_HW, 1, mode="edge")
     return padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * luma_HW
 

@@ -24,7 +24,7 @@ from stocktake.report.slices import describe_slices
 from stocktake.report.text import DRAWN_LABELS, LABELS, describe_result
 
 TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
+    loader=FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1]]),
     autoescape=True,  # ids, paths and configs come from data
     undefined=StrictUndefined,
     trim_blocks=True,

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import html
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.resources import files
+from string import Template
 
 from fastapi import FastAPI, Request
 from PIL import Image
@@ -12,86 +15,100 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from stocktake.images.decoding import UndecodableImage
-from stocktake.serving.errors import Refused
-from stocktake.serving.observability import FACTS, Figures, LogLine, Observer
-from stocktake.serving.openapi import invocation_refusals, invocation_request, refusals
-from stocktake.serving.page import add_page
-from stocktake.serving.predictor import Answer, Predictor
-from stocktake.serving.request_parsing import Arriving, Question, read_question
-from stocktake.serving.s3_images import StoredPictures
-from stocktake.serving.worker_pool import Pool
+from stocktake.serving.errors import RejectedRequest, undecodable
+from stocktake.serving.observability import LOG_FIELDS, LogLine, Observer, ServerMetrics
+from stocktake.serving.openapi import invocation_rejections, invocation_request, rejections
+from stocktake.serving.predictor import Prediction, Predictor
+from stocktake.serving.request_parsing import BodyReader, CountRequest, read_count_request
+from stocktake.serving.s3_images import S3Images
+from stocktake.serving.worker_pool import WorkerPool
+
+PAGE_FILES = {
+    "serving/page.html": "text/html",
+    "serving/page.css": "text/css",
+    "serving/page.js": "text/javascript",
+    "serving/page.svg": "image/svg+xml",
+    "theme.css": "text/css",  # which the report has, too
+}
+PAGE_HEADERS = {
+    # Only what this server itself sends is fetched or run; images are shown from the browser's own memory.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
 
 
 class Service:
-    """Answers questions with a predictor, so many at a time, and knows whether the model still answers."""
+    """Counts images with a predictor, so many at a time, and knows whether the model still answers."""
 
-    def __init__(self, predictor: Predictor, alone: Predictor, pool: Pool, stored: StoredPictures | None):
-        self.predictor, self.alone, self.pool, self.stored = predictor, alone, pool, stored
+    def __init__(self, predictor: Predictor, on_all_cores: Predictor, pool: WorkerPool, s3_images: S3Images | None):
+        self.predictor, self.on_all_cores, self.pool, self.s3_images = predictor, on_all_cores, pool, s3_images
         self.has_answered = False
         self._probing = asyncio.Lock()
 
-    async def answer(self, question: Question) -> Answer:
-        """Returns what the model says.
-
-        Raises:
-            Refused: The picture cannot be read.
+    async def predict(self, count_request: CountRequest) -> Prediction:
         """
-        predictor = self.predictor if self.pool.num_inside > 1 else self.alone
+        Raises:
+            RejectedRequest: The object in S3 cannot be read.
+            UndecodableImage: The image cannot.
+        """
+        predictor = self.predictor if self.pool.num_inside > 1 else self.on_all_cores
         try:
-            answer = await self.pool.run(self._predict, predictor, question)
-        except (Refused, UndecodableImage):
+            prediction = await self.pool.run(self._predict, predictor, count_request)
+        except (RejectedRequest, UndecodableImage):
             raise
         except Exception:
             self.has_answered = False  # /ping asks the model again
             raise
         self.has_answered = True
-        return answer
+        return prediction
 
-    def _predict(self, predictor: Predictor, question: Question) -> Answer:
-        picture = question.picture
-        if question.s3_key is not None:
-            if self.stored is None:
-                raise Refused(
-                    *(403, "place-not-allowed", "This server reads no pictures from S3."), "Send the picture as image."
-                )
-            picture = self.stored.read(question.s3_key)
-        return predictor.predict(picture, question.expected_count)
+    def _predict(self, predictor: Predictor, count_request: CountRequest) -> Prediction:
+        image = count_request.image
+        if count_request.s3_key is not None:
+            if self.s3_images is None:
+                error, hint = "This server reads no images from S3.", "Send the image itself, in base64, as image."
+                raise RejectedRequest(403, "place-not-allowed", error, hint)
+            image = self.s3_images.read(count_request.s3_key)
+        return predictor.predict(image, count_request.expected_count)
 
     async def check(self) -> None:
-        """Has a small grey picture counted, unless the last question was answered; raises what the model raises."""
+        """Has a small gray image counted, unless the last request was answered; raises what the model raises."""
         async with self._probing:
             if not self.has_answered:
                 file = io.BytesIO()
                 Image.new("RGB", (64, 64), (128, 128, 128)).save(file, "PNG")
-                await self.answer(Question(file.getvalue()))
+                await self.predict(CountRequest(file.getvalue()))
 
 
 def create_app(
     predictor: Predictor,
     *,
-    alone: Predictor | None = None,
+    on_all_cores: Predictor | None = None,
     num_workers: int = 1,
     max_waiting: int = 32,
     max_body_mib: float = 6,
     body_timeout_s: float = 30,
-    stored: StoredPictures | None = None,
+    s3_images: S3Images | None = None,
     log_line: LogLine | None = None,
 ) -> FastAPI:
     """Returns the ASGI app.
 
     Args:
         predictor: The model; `num_workers` threads ask it at once, each on its share of the cores.
-        alone: The same model on all cores, asked where a picture has no others beside it; `None`: `predictor`.
+        on_all_cores: The same model, asked where an image has no others beside it; `None`: `predictor`.
         max_waiting: Requests beyond those that may wait; further ones get 503 with Retry-After.
         max_body_mib: SageMaker sends at most 6 MB.
         body_timeout_s: For a whole body to arrive.
-        stored: Reads pictures that a request names by `s3_key`; `None` reads none.
-        log_line: Takes the facts of each request; none of its picture.
+        s3_images: Reads images that a request names by `s3_key`; `None` reads none.
+        log_line: Takes the fields of each request; none of its image.
     """
     max_bytes = int(max_body_mib * 2**20)
-    pool, figures = Pool(num_workers, max_waiting), Figures()
-    arriving = Arriving(max_bytes, max_bytes * (num_workers + max_waiting), body_timeout_s)
-    service = Service(predictor, alone or predictor, pool, stored)
+    pool, server_metrics = WorkerPool(num_workers, max_waiting), ServerMetrics()
+    bodies = BodyReader(max_bytes, max_bytes * (num_workers + max_waiting), body_timeout_s)
+    service = Service(predictor, on_all_cores or predictor, pool, s3_images)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -107,70 +124,83 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(Observer, figures=figures, log_line=log_line)
+    app.add_middleware(Observer, server_metrics=server_metrics, log_line=log_line)
 
-    async def refuse(request: Request, refused: Refused) -> JSONResponse:
-        request.scope[FACTS]["reason"] = refused.reason
-        figures.refused.labels(refused.reason).inc()
-        return refused.response()
+    @app.exception_handler(RejectedRequest)
+    async def reject(request: Request, rejected: RejectedRequest) -> JSONResponse:
+        request.scope[LOG_FIELDS]["reason"] = rejected.reason
+        server_metrics.refused.labels(rejected.reason).inc()
+        return rejected.response()
 
-    async def refuse_picture(request: Request, error: UndecodableImage) -> JSONResponse:
-        return await refuse(request, Refused(422, "picture", error.error, error.cure))
+    @app.exception_handler(UndecodableImage)
+    async def reject_image(request: Request, image: UndecodableImage) -> JSONResponse:
+        return await reject(request, undecodable(image))
 
-    async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
-        cure = "GET / is a page for people, POST /invocations counts, GET /openapi.json describes it all."
-        return await refuse(request, Refused(error.status_code, "route", f"{error.detail}.", cure, error.headers))
+    @app.exception_handler(HTTPException)
+    async def reject_route(request: Request, error: HTTPException) -> JSONResponse:
+        hint = "GET / is a page for people, POST /invocations counts, GET /openapi.json describes it all."
+        rejected = RejectedRequest(error.status_code, "route", f"{error.detail}.", hint, error.headers)
+        return await reject(request, rejected)
 
+    @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> JSONResponse:  # the trace goes to the log
-        return Refused(
-            500, "failed", "The model failed on this request.", "Try again; see the server's log."
-        ).response()
-
-    handlers: dict[type[Exception], Callable] = {
-        **{Refused: refuse, UndecodableImage: refuse_picture, HTTPException: refuse_route, Exception: fail}
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
+        hint = "Try again; see the server's log."
+        return RejectedRequest(500, "failed", "The model failed on this request.", hint).response()
 
     @app.head("/ping", include_in_schema=False)  # which load balancers ask
-    @app.get("/ping", responses=refusals(503), summary="Whether the model answers")
+    @app.get("/ping", responses=rejections(503), summary="Whether the model answers")
     async def ping() -> dict[str, str]:
         try:
             await service.check()
         except Exception as error:
-            raise Refused(503, "no-answer", "The model does not answer.", "See the server's log.") from error
+            raise RejectedRequest(503, "no-answer", "The model does not answer.", "See the server's log.") from error
         return {"status": "ok", "model_version": predictor.version}
 
     @app.post(
         "/invocations",
-        response_model=Answer,
-        responses=invocation_refusals(stored is not None),
-        openapi_extra=invocation_request(predictor.counts, stored is not None),
-        summary="Count the items in a picture",
+        response_model=Prediction,
+        responses=invocation_rejections(s3_images is not None),
+        openapi_extra=invocation_request(predictor.counts, s3_images is not None),
+        summary="Count the items in an image",
     )
-    async def invocations(request: Request) -> Answer:
+    async def invocations(request: Request) -> Prediction:
         pool.check()  # else a body would be read for nothing
-        question = await read_question(request, predictor.counts, arriving)  # holds no place: it may take its time
-        with pool.place():
-            answer = await service.answer(question)
-        request.scope[FACTS]["count"] = answer.count
-        figures.counts.labels(answer.count).inc()
-        return answer
+        count_request = await read_count_request(request, predictor.counts, bodies)  # holds no slot: it may take long
+        with pool.slot():
+            prediction = await service.predict(count_request)
+        request.scope[LOG_FIELDS]["count"] = prediction.count
+        server_metrics.counts.labels(prediction.count).inc()
+        return prediction
 
     @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Figures in Prometheus' text format."""
-        return Response(figures.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(server_metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    counts = predictor.counts
-    add_page(
-        app,
-        max_bytes=max_bytes,
-        coverage=predictor.calibration.coverage,
-        counts=", ".join(map(str, counts)),
-        smallest=min(counts),
-        largest=max(counts),
-        version=predictor.version,
-    )
+    _add_page(app, predictor, max_bytes)
     return app
+
+
+def _add_page(app: FastAPI, predictor: Predictor, max_bytes: int) -> None:
+    """Adds page.html at / and what it needs beside it."""
+    values = {
+        "max_bytes": max_bytes,
+        "coverage": predictor.calibration.coverage,
+        "counts": ", ".join(map(str, predictor.counts)),
+        "smallest": min(predictor.counts),
+        "largest": max(predictor.counts),
+        "version": predictor.version,
+    }
+    for path, media_type in PAGE_FILES.items():
+        name, content = path.rpartition("/")[2], files("stocktake").joinpath(path).read_text("utf-8")
+        if name == "page.html":
+            name, content = "", Template(content).substitute({key: html.escape(str(values[key])) for key in values})
+        app.add_route(f"/{name}", _always(Response(content, headers=PAGE_HEADERS, media_type=media_type)))
+
+
+def _always(response: Response) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        return response
+
+    return respond

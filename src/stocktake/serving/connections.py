@@ -5,10 +5,11 @@ keeps for ever, and every one takes a file descriptor. What a whole head is foll
 """
 
 import asyncio
-import json
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from stocktake.serving.errors import RejectedRequest
 
 try:
     import resource
@@ -18,11 +19,8 @@ except ModuleNotFoundError:  # Windows has no such limit
 HEAD_TIMEOUT_S = 10  # for a whole head to arrive, and for the last answer to be taken; uvicorn's keep-alive is shorter
 MAX_CONNECTIONS = 512
 MAX_CHUNKS = 10_000  # of a body; each costs 12 us, whatever it holds, and clients send some 100 of 64 KiB
-NOT_HTTP = {
-    "error": "This is no request of HTTP/1.1.",
-    "cure": "Send Host, and one Content-Length: <bytes of the body>, as any HTTP client does by itself.",
-    "reason": "no-http",
-}
+NOT_HTTP = "This is no request of HTTP/1.1."
+NOT_HTTP_HINT = "Send Host, and one Content-Length: <bytes of the body>, as any HTTP client does by itself."
 
 
 class Connections:
@@ -34,17 +32,23 @@ class Connections:
         self.num_open = 0
         self.waiting: dict[Connection, None] = {}  # the longest first
 
-    def protocol(self, **options) -> "Connection":
-        """Returns the protocol of one new connection, as uvicorn asks for it."""
-        return Connection(self, **options)
+    @property
+    def protocol(self) -> "type[Connection]":
+        """The class of which uvicorn makes one for each new connection."""
+
+        class OneOfThese(Connection):
+            _all = self
+
+        return OneOfThese
 
 
 class Connection(H11Protocol):
     """uvicorn's connection, which is dropped when its client lets it wait, and first of all where places are short."""
 
-    def __init__(self, all_of_them: Connections, **options):
+    _all: Connections
+
+    def __init__(self, **options):
         super().__init__(**options)
-        self._all = all_of_them
         self._deadline: asyncio.TimerHandle | None = None
         self.conn = Parser(h11.SERVER, self.config.h11_max_incomplete_event_size or 65536)
 
@@ -71,8 +75,8 @@ class Connection(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
-        told = NOT_HTTP | ({"error": self.conn.problem} if self.conn.problem else {})
-        content = json.dumps(told).encode()
+        rejected = RejectedRequest(400, "no-http", self.conn.problem or NOT_HTTP, NOT_HTTP_HINT)
+        content = bytes(rejected.response().body)
         headers = {"content-type": "application/json", "content-length": str(len(content)), "connection": "close"}
         for event in (
             h11.Response(status_code=400, headers=list(headers.items())),
@@ -119,7 +123,7 @@ class Connection(H11Protocol):
 
 
 class Parser(h11.Connection):
-    """h11's parser, which tells what is wrong, and reads a body of so many chunks and no more."""
+    """h11's parser, which keeps what is wrong, and reads a body of so many chunks and no more."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)

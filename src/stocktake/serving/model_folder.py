@@ -29,7 +29,7 @@ REQUIRED = ("format_version", "version", "counts", "calibration", "sha256")
 
 
 class ModelFolderError(ValueError):
-    """A folder that is no whole exported model; the message names the file and the cure."""
+    """A folder that is no whole exported model; the message names the file and what to type."""
 
 
 def read_model(folder: Path) -> dict[str, Any]:
@@ -39,46 +39,46 @@ def read_model(folder: Path) -> dict[str, Any]:
         ModelFolderError: It is missing, damaged, or of another version.
     """
     path = folder / MODEL_NAME
-    cure = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
+    hint = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
     try:
         model = json.loads(path.read_bytes())
     except OSError as error:  # export writes model.json last
-        raise ModelFolderError(f"{path} cannot be read ({error.strerror}), so this is no whole model. {cure}") from None
+        raise ModelFolderError(f"{path} cannot be read ({error.strerror}), so this is no whole model. {hint}") from None
     except ValueError as error:
-        raise ModelFolderError(f"{path} is damaged ({error}). {cure}") from None
+        raise ModelFolderError(f"{path} is damaged ({error}). {hint}") from None
     missing = [key for key in REQUIRED if not isinstance(model, dict) or key not in model]
     if missing:
-        raise ModelFolderError(f"{path} lacks {', '.join(missing)}. {cure}")
+        raise ModelFolderError(f"{path} lacks {', '.join(missing)}. {hint}")
     if model["format_version"] != FORMAT_VERSION:
         raise ModelFolderError(
-            f"{path} is of format {model['format_version']!r}; this Stocktake reads format {FORMAT_VERSION}. {cure}"
+            f"{path} is of format {model['format_version']!r}; this Stocktake reads format {FORMAT_VERSION}. {hint}"
         )
     try:
         check_seal(model, MODEL_SEAL)
     except ValueError as error:
-        raise ModelFolderError(f"{path} {error}. {cure}") from None
+        raise ModelFolderError(f"{path} {error}. {hint}") from None
     try:
         calibration = Calibration.from_dict(model["calibration"])
         if model.get(TRAINING_IMAGES) is not None:
             TrainingImages.from_dict(model[TRAINING_IMAGES])
     except (TypeError, ValueError) as error:
-        raise ModelFolderError(f"{path}: {error} {cure}") from None
+        raise ModelFolderError(f"{path}: {error} {hint}") from None
     if not isinstance(model["version"], str) or not model["version"].isprintable() or not model["version"]:
-        raise ModelFolderError(f"{path}: version={model['version']!r} is no line of text. {cure}")
+        raise ModelFolderError(f"{path}: version={model['version']!r} is no line of text. {hint}")
     if calibration.counts != model["counts"]:
-        raise ModelFolderError(f"{path}: counts={model['counts']!r} are not its calibration's. {cure}")
+        raise ModelFolderError(f"{path}: counts={model['counts']!r} are not its calibration's. {hint}")
     return model
 
 
 def read_graph(folder: Path, model: dict[str, Any]) -> bytes:
     path = folder / GRAPH_NAME
-    cure = "Copy the whole folder again, or export the model again."
+    hint = "Copy the whole folder again, or export the model again."
     try:
         graph = path.read_bytes()
     except OSError as error:
-        raise ModelFolderError(f"{path} cannot be read ({error.strerror}). {cure}") from None
+        raise ModelFolderError(f"{path} cannot be read ({error.strerror}). {hint}") from None
     if hashlib.sha256(graph).hexdigest() != model["sha256"]:
-        raise ModelFolderError(f"{path} ({len(graph)} bytes) is not the file that {MODEL_NAME} describes. {cure}")
+        raise ModelFolderError(f"{path} ({len(graph)} bytes) is not the file that {MODEL_NAME} describes. {hint}")
     if any(name in graph for name in EXTERNAL_DATA):
         raise ModelFolderError(
             f"{path} names other files to read its tensors from, which could be any on this machine. It is refused: "
@@ -92,7 +92,7 @@ def open_session(folder: Path, graph: bytes, num_threads: int | None) -> onnxrun
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or num_cores()
-    # Threads that wait in a loop would take the cores from other pictures that are counted at the same time.
+    # Threads that wait in a loop would take the cores from other images that are counted at the same time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # not whatever its first bytes say
     try:
@@ -103,20 +103,22 @@ def open_session(folder: Path, graph: bytes, num_threads: int | None) -> onnxrun
 
 
 def check_fit(folder: Path, session: onnxruntime.InferenceSession, counts: list[int]) -> None:
-    """Has a grey picture counted, so that a graph of other inputs, outputs or counts is told before anybody asks.
+    """Has a gray image counted, so that a graph of other inputs, outputs or counts is found before anybody asks.
 
     Raises:
         ModelFolderError: The graph is not one that this model.json describes.
     """
     path = folder / GRAPH_NAME
-    cure = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
+    hint = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
     try:
-        probabilities_K = session.run([OUTPUT], {INPUT: numpy.full((32, 48, 3), 128, numpy.uint8)})[0]
+        gray_HW3 = numpy.full((32, 48, 3), 128, numpy.uint8)
+        probabilities_K = numpy.asarray(session.run([OUTPUT], {INPUT: gray_HW3})[0])
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        raise ModelFolderError(f"{path} does not count a grey picture given as {INPUT}: {reason}. {cure}") from None
-    shape = numpy.shape(probabilities_K)
-    if shape != (len(counts),):
-        raise ModelFolderError(f"{path} gives {OUTPUT} of shape {shape}, and {MODEL_NAME} says counts={counts}. {cure}")
-    if not (numpy.min(probabilities_K) >= 0 and abs(numpy.sum(probabilities_K) - 1) < 1e-3):  # NaN, too
-        raise ModelFolderError(f"{path} gives {numpy.asarray(probabilities_K).tolist()}, no {OUTPUT}. {cure}")
+        raise ModelFolderError(f"{path} does not count a gray image given as {INPUT}: {reason}. {hint}") from None
+    if probabilities_K.shape != (len(counts),):
+        raise ModelFolderError(
+            f"{path} gives {OUTPUT} of shape {probabilities_K.shape}, and {MODEL_NAME} says counts={counts}. {hint}"
+        )
+    if not (probabilities_K.min() >= 0 and abs(probabilities_K.sum() - 1) < 1e-3):  # NaN, too
+        raise ModelFolderError(f"{path} gives {probabilities_K.tolist()}, no {OUTPUT}. {hint}")

@@ -1,4 +1,4 @@
-"""What the server tells of its work: figures for Prometheus, and one line for each request."""
+"""What the server shows of its work: metrics for Prometheus, and one line for each request."""
 
 import asyncio
 import json
@@ -12,23 +12,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stocktake.serving.errors import busy
 
-FACTS = "stocktake.facts"  # where a request's scope keeps what its line is to say beside the usual
+LOG_FIELDS = "stocktake.log_fields"  # where a request's scope keeps those of its line beside the usual
 LogLine = Callable[[dict[str, Any]], None]
 
 
-class Figures:
-    """The figures of one app, apart from those of any other in the same process."""
+class ServerMetrics:
+    """The metrics of one app, apart from those of any other in the same process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.requests = self._made(Counter, "requests", "Requests answered", ["path", "status"])
-        self.seconds = self._made(Histogram, "request_seconds", "Seconds from a request to its answer", ["path"])
-        self.in_flight = self._made(Gauge, "requests_in_flight", "Requests being answered")
-        self.refused = self._made(Counter, "refused", "Requests refused, by reason", ["reason"])
-        self.counts = self._made(Counter, "counts", "Pictures answered, by the most likely count", ["count"])
+        self.requests = self._metric(Counter, "requests", "Requests answered", ["path", "status"])
+        self.seconds = self._metric(Histogram, "request_seconds", "Seconds from a request to its answer", ["path"])
+        self.in_flight = self._metric(Gauge, "requests_in_flight", "Requests being answered")
+        self.refused = self._metric(Counter, "refused", "Requests refused, by reason", ["reason"])
+        self.counts = self._metric(Counter, "counts", "Images answered, by the most likely count", ["count"])
 
-    def _made(self, kind: type, name: str, what: str, labels: list[str] | None = None) -> Any:
+    def _metric(self, kind: type, name: str, what: str, labels: list[str] | None = None) -> Any:
         return kind(f"stocktake_{name}", what, labels or [], registry=self.registry)
 
     def text(self) -> bytes:
@@ -39,13 +39,13 @@ class Figures:
 class Observer:
     """ASGI middleware that measures every request; it sees no body, only how long it is."""
 
-    def __init__(self, app: ASGIApp, figures: Figures, log_line: LogLine | None):
-        self.app, self.figures, self.log_line = app, figures, log_line
+    def __init__(self, app: ASGIApp, server_metrics: ServerMetrics, log_line: LogLine | None):
+        self.app, self.server_metrics, self.log_line = app, server_metrics, log_line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        facts = scope[FACTS] = {}
+        fields = scope[LOG_FIELDS] = {}
         began, num_bytes = time.perf_counter(), 0
         status: int | None = None
 
@@ -61,20 +61,20 @@ class Observer:
                 status = message["status"]
             await send(message)
 
-        with self.figures.in_flight.track_inprogress():
+        with self.server_metrics.in_flight.track_inprogress():
             try:
                 return await self.app(scope, counted_receive, seen_send)
             except asyncio.CancelledError:  # the server goes down, and the time for what had begun is over
                 if status is not None:
                     raise
-                refusal = busy("It is going down.")
-                facts["reason"] = refusal.reason
-                await refusal.response()(scope, counted_receive, seen_send)
+                rejected = busy("It is going down.")
+                fields["reason"] = rejected.reason
+                await rejected.response()(scope, counted_receive, seen_send)
             finally:
                 seconds = time.perf_counter() - began
                 route = getattr(scope.get("route"), "path", "other")  # not what was typed: labels are kept for ever
-                self.figures.requests.labels(route, status or 500).inc()
-                self.figures.seconds.labels(route).observe(seconds)
+                self.server_metrics.requests.labels(route, status or 500).inc()
+                self.server_metrics.seconds.labels(route).observe(seconds)
                 if self.log_line:
                     self.log_line(
                         {
@@ -85,7 +85,7 @@ class Observer:
                             "status": status or 500,
                             "ms": round(1000 * seconds, 1),
                             "bytes": num_bytes,
-                            **facts,
+                            **fields,
                         }
                     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from stocktake.serving.request_parsing import ATTRIBUTES_HEADER, FORM, JSON, RAW
 
-REFUSALS = {
+REJECTIONS = {
     400: "The body or expected_count is malformed.",
     403: "s3_key lies under no prefix that this server may read.",
     404: "There is no such object in S3.",
@@ -13,40 +13,40 @@ REFUSALS = {
     409: "expected_count is given in two places that differ.",
     413: "The body, or the object in S3, is too large.",
     415: "The body's media type is none of these.",
-    422: "The picture is damaged, animated, or none that can be counted in.",
+    422: "The image is damaged, animated, or none that can be counted in.",
     424: "S3 did not give the object.",
-    500: "The model failed; GET /ping tells whether it still answers.",
-    503: "All places are taken; Retry-After says in how many seconds to try again.",
+    500: "The model failed; GET /ping shows whether it still answers.",
+    503: "All slots are taken; Retry-After says in how many seconds to try again.",
 }
-STORED_ONLY = (403, 404, 424)
-REFUSAL_SCHEMA = {
+S3_ONLY = (403, 404, 424)
+REJECTION_SCHEMA = {
     "type": "object",
-    "required": ["error", "cure", "reason"],
+    "required": ["error", "hint", "reason"],
     "additionalProperties": False,
     "properties": {
         "error": {"type": "string", "description": "What is wrong."},
-        "cure": {"type": "string", "description": "What to send instead."},
+        "hint": {"type": "string", "description": "What to send instead."},
         "reason": {"type": "string", "description": "A short fixed word, as /metrics counts it."},
     },
 }
 
 
-def refusals(*statuses: int) -> dict[int, dict[str, Any]]:
+def rejections(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Returns the `responses` of a route that may answer with these statuses beside 200."""
     return {
-        status: {"description": REFUSALS[status], "content": {"application/json": {"schema": REFUSAL_SCHEMA}}}
+        status: {"description": REJECTIONS[status], "content": {"application/json": {"schema": REJECTION_SCHEMA}}}
         for status in statuses
     }
 
 
-def invocation_refusals(reads_stored: bool) -> dict[int, dict[str, Any]]:
+def invocation_rejections(reads_s3: bool) -> dict[int | str, dict[str, Any]]:
     """Returns all answers of POST /invocations that are no count."""
-    described = refusals(*(status for status in REFUSALS if reads_stored or status not in STORED_ONLY))
+    described = rejections(*(status for status in REJECTIONS if reads_s3 or status not in S3_ONLY))
     described[503]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return described
 
 
-def invocation_request(counts: Sequence[int], reads_stored: bool) -> dict[str, Any]:
+def invocation_request(counts: Sequence[int], reads_s3: bool) -> dict[str, Any]:
     """Returns the parameters and the bodies of POST /invocations, for `openapi_extra`."""
     expected = {"type": "integer", "enum": list(counts), "description": "The record's count, to have it checked."}
     return {
@@ -63,7 +63,7 @@ def invocation_request(counts: Sequence[int], reads_stored: bool) -> dict[str, A
             "required": True,
             "content": {
                 **{media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in RAW},
-                JSON: {"schema": _json_schema(expected, reads_stored)},
+                JSON: {"schema": _json_schema(expected, reads_s3)},
                 FORM: {
                     "schema": {
                         "type": "object",
@@ -78,13 +78,13 @@ def invocation_request(counts: Sequence[int], reads_stored: bool) -> dict[str, A
     }
 
 
-def _json_schema(expected: dict[str, Any], reads_stored: bool) -> dict[str, Any]:
-    places = {"image": {"type": "string", "format": "byte", "description": "The picture in base64."}}
-    if reads_stored:
-        places["s3_key"] = {"type": "string", "description": "s3://bucket/key under a prefix that is allowed here."}
+def _json_schema(expected: dict[str, Any], reads_s3: bool) -> dict[str, Any]:
+    fields = {"image": {"type": "string", "format": "byte", "description": "The image in base64."}}
+    if reads_s3:
+        fields["s3_key"] = {"type": "string", "description": "s3://bucket/key under a prefix that is allowed here."}
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": places | {"expected_count": {"anyOf": [expected, {"type": "null"}]}},
-        **({"oneOf": [{"required": [name]} for name in places]} if reads_stored else {"required": ["image"]}),
+        "properties": fields | {"expected_count": {"anyOf": [expected, {"type": "null"}]}},
+        **({"oneOf": [{"required": [name]} for name in fields]} if reads_s3 else {"required": ["image"]}),
     }

@@ -1,8 +1,8 @@
-// Takes a picture by choice, drop, paste or camera, asks POST invocations, and shows what the model says.
+// Takes an image by choice, drop, paste or camera, asks POST invocations, and shows what the model says.
 "use strict";
 
 const SENT_AS_IT_IS = ["image/jpeg", "image/png", "image/webp", "image/gif"];
-const LONGER_SIDE_PX = 2048; // of a picture that has to be made smaller; the network sees far fewer
+const LONGER_SIDE_PX = 2048; // of an image that has to be made smaller; the network sees far fewer
 const MAX_TRIES = 4; // while the server says that it is busy
 const MAX_BYTES = Number(document.body.dataset.maxBytes);
 const COVERAGE = Number(document.body.dataset.coverage);
@@ -12,14 +12,14 @@ const percent = (share) => (share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixe
 const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 const listed = (counts) => (counts.length < 2 ? `${counts}` : `${counts.slice(0, -1).join(", ")} or ${counts.at(-1)}`);
 
-let picture = null; // a Blob that the server takes
+let image = null; // a Blob that the server takes
 let taken = null; // the file of the last choice; an older one may still be on its way
 let asking = null; // the AbortController of the request under way
 
 class Trouble extends Error {
-  constructor(error, cure) {
+  constructor(error, hint) {
     super(error);
-    this.cure = cure;
+    this.hint = hint;
   }
 }
 
@@ -31,7 +31,7 @@ async function sendable(file) {
   try {
     drawn = await createImageBitmap(file);
   } catch {
-    throw new Trouble("This is no picture that your browser can read.", "Choose a JPEG or PNG file.");
+    throw new Trouble("This is no image that your browser can read.", "Choose a JPEG or PNG file.");
   }
   const { width, height } = drawn;
   for (let side = LONGER_SIDE_PX; side >= 256; side /= 2) {
@@ -46,19 +46,19 @@ async function sendable(file) {
       return [jpeg, `Sent as a JPEG of ${canvas.width} × ${canvas.height} px instead of ${width} × ${height}: ${why}.`];
     }
   }
-  throw new Trouble("The picture cannot be made small enough.", "Choose a smaller one.");
+  throw new Trouble("The image cannot be made small enough.", "Choose a smaller one.");
 }
 
 async function take(file) {
   if (!file) return;
   asking?.abort();
   const own = (taken = { file });
-  picture = null;
+  image = null;
   at("scaled").textContent = "";
-  URL.revokeObjectURL(at("preview").src); // nothing of the picture before stays beside what is said of this one
+  URL.revokeObjectURL(at("preview").src); // nothing of the image before stays beside what is said of this one
   at("preview").removeAttribute("src");
   at("preview").hidden = true;
-  at("invitation").textContent = file.name || "Pasted picture";
+  at("invitation").textContent = file.name || "Pasted image";
   let sent, why;
   try {
     [sent, why] = await sendable(file);
@@ -66,9 +66,9 @@ async function take(file) {
     return own === taken ? showTrouble(error) : undefined;
   }
   if (own !== taken) return; // a large file takes longer to draw than the next one to choose
-  picture = sent;
+  image = sent;
   at("scaled").textContent = why;
-  at("preview").src = URL.createObjectURL(picture);
+  at("preview").src = URL.createObjectURL(image);
   at("preview").hidden = false;
   await ask();
 }
@@ -88,7 +88,7 @@ async function ask() {
   at("result").setAttribute("aria-busy", "true");
   at("count").textContent = "Counting…";
   try {
-    if (!picture) throw new Trouble("There is no picture yet.", "Choose, drop or paste a photo of a bin first.");
+    if (!image) throw new Trouble("There is no image yet.", "Choose, drop or paste a photo of a bin first.");
     const expected = expectedCount();
     showAnswer(await answerOf(expected, own.signal), expected);
   } catch (error) {
@@ -105,14 +105,14 @@ async function answerOf(expected, signal) {
   for (let attempt = 1; ; attempt += 1) {
     let response, body;
     try {
-      response = await fetch(address, { method: "POST", body: picture, headers: { "Content-Type": picture.type }, signal });
+      response = await fetch(address, { method: "POST", body: image, headers: { "Content-Type": image.type }, signal });
       body = await response.json();
     } catch (error) {
       if (signal.aborted) throw error;
       throw new Trouble("The server did not answer.", "Check that it is running, then press Count.");
     }
     if (response.ok) return body;
-    if (response.status !== 503 || attempt === MAX_TRIES) throw new Trouble(body.error, body.cure);
+    if (response.status !== 503 || attempt === MAX_TRIES) throw new Trouble(body.error, body.hint);
     const wait = Number(response.headers.get("Retry-After") || 1);
     await new Promise((done) => setTimeout(done, 1000 * wait));
     signal.throwIfAborted();
@@ -122,12 +122,12 @@ async function answerOf(expected, signal) {
 function show(id) {
   for (const part of ["empty", "trouble", "answer"]) at(part).hidden = part !== id;
   at("details").hidden = id !== "answer";
-  at("result").scrollIntoView({ block: "nearest" }); // on a phone it lies below the picture
+  at("result").scrollIntoView({ block: "nearest" }); // on a phone it lies below the image
 }
 
 function showTrouble(error) {
   at("error").textContent = error.message;
-  at("cure").textContent = error.cure ?? "";
+  at("hint").textContent = error.hint ?? "";
   at("result").removeAttribute("aria-busy");
   show("trouble");
 }
@@ -187,7 +187,7 @@ at("question").addEventListener("submit", (event) => {
   event.preventDefault();
   ask();
 });
-at("record").addEventListener("change", () => picture && ask());
+at("record").addEventListener("change", () => image && ask());
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
   if (file) take(file);

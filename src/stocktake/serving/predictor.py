@@ -1,4 +1,4 @@
-"""Predictor: an exported model folder, asked for P(count) of one picture at a time, by ONNX Runtime and without torch.
+"""Predictor: an exported model folder, asked for P(count) of one image at a time, by ONNX Runtime and without torch.
 
 The folder is what scripts/export.py writes: `model.onnx` (input `pixels`, uint8 H x W x 3; output `probabilities`,
 float32 K, tempered) and `model.json`, which names its counts, its calibration and its version.
@@ -6,17 +6,24 @@ float32 K, tempered) and `model.json`, which names its counts, its calibration a
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy
 import onnxruntime
 from numpy import ndarray
+from PIL import Image
 
 from stocktake.images.decoding import read_pixels
-from stocktake.images.statistics import TrainingImages
+from stocktake.images.statistics import (
+    REFERENCE_PX,
+    THREAD_PX,
+    ImageStatistics,
+    TrainingImages,
+    measure_image,
+    unlike_training,
+)
 from stocktake.metrics.calibration import Calibration, conformal_sets, mismatch_score
-from stocktake.serving.distribution_check import warning
 from stocktake.serving.model_folder import (
     INPUT,
     OUTPUT,
@@ -29,24 +36,24 @@ from stocktake.serving.model_folder import (
 )
 from stocktake.storage import is_s3, local_path
 
-LARGE = 3 * 4_000_000  # numbers of a picture after which ONNX Runtime gives its memory back: 400 MB after 50 megapixels
+LARGE = 3 * 4_000_000  # numbers of an image after which ONNX Runtime gives its memory back: 400 MB after 50 megapixels
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What there is to say of one picture.
+class Prediction:
+    """What the model predicts for one image.
 
     Attributes:
         count: The most likely count.
         probabilities: P(count) of every count that the model knows, tempered; they sum to 1.
-        conformal_set: The counts that cannot be ruled out, rising; the sets of `calibration.coverage` of all pictures
+        conformal_set: The counts that cannot be ruled out, rising; the sets of `calibration.coverage` of all images
             hold the record's count. Never empty.
         mismatch_score: 0 to 1, how unlikely the record's count is given the photo: 1 - P(record), by which records are
             ranked for a recount (`metrics.calibration.mismatch_score` says why). `None` where no record was named.
         verdict: All of this in one sentence.
-        model_version: Of the model that said so.
-        milliseconds: From the picture's bytes to this answer.
-        warning: In what the picture is unlike all that the model has seen, so that the rest means little; or `None`.
+        model_version: Of the model that predicted it.
+        milliseconds: From the image's bytes to this prediction.
+        warning: In what the image is unlike all that the model has seen, so that the rest means little; or `None`.
     """
 
     count: int
@@ -72,15 +79,15 @@ class Predictor:
         self.counts: list[int] = model["counts"]
         self.version: str = model["version"]
         self.calibration = Calibration.from_dict(model["calibration"])
-        told = model.get(TRAINING_IMAGES)
-        self.training_images = None if told is None else TrainingImages.from_dict(told)
+        training_images = model.get(TRAINING_IMAGES)
+        self.training_images = None if training_images is None else TrainingImages.from_dict(training_images)
 
     @classmethod
     def open(cls, folder: str, num_threads: int | None = None) -> Self:
         """Opens the local folder of an exported model.
 
         Args:
-            num_threads: Cores that one picture is counted on; `None` for all that this process may use.
+            num_threads: Cores that one image is counted on; `None` for all that this process may use.
 
         Raises:
             ModelFolderError: A file is missing, damaged or of another version.
@@ -99,24 +106,24 @@ class Predictor:
         check_fit(path, sessions[0], model["counts"])
         return [cls(session, model) for session in sessions]
 
-    def predict(self, picture: bytes, expected_count: int | None = None) -> Answer:
-        """Counts the items in a picture.
+    def predict(self, image: bytes, expected_count: int | None = None) -> Prediction:
+        """Counts the items in an image.
 
         Args:
-            picture: The bytes of a JPEG, PNG, GIF or WebP file.
-            expected_count: What the record says, to be told how far the photo bears it out.
+            image: The bytes of a JPEG, PNG, GIF or WebP file.
+            expected_count: The record's count, to have it compared with the photo.
 
         Raises:
-            UndecodableImage: The bytes are no picture to count in.
+            UndecodableImage: The bytes are no image to count in.
             ValueError: The model does not know `expected_count`.
         """
         start = time.perf_counter()
         if expected_count is not None and expected_count not in self.counts:
             raise ValueError(
                 f"expected_count={expected_count!r} is none of the counts that this model tells apart: {self.counts}. "
-                "Leave it out to have the picture counted alone."
+                "Leave it out to have the image counted alone."
             )
-        pixels_HW3 = read_pixels(picture)
+        pixels_HW3 = read_pixels(image)
         probabilities_K = self.probabilities(pixels_HW3)
         in_set_K = conformal_sets(probabilities_K[None], self.calibration.threshold)[0]
         conformal_set = [count for count, is_in in zip(self.counts, in_set_K, strict=True) if is_in]
@@ -126,24 +133,40 @@ class Predictor:
             recorded_N = numpy.array([self.counts.index(expected_count)])
             score = float(mismatch_score(probabilities_K[None], recorded_N)[0])
         by_count = dict(zip(self.counts, probabilities_K.tolist(), strict=True))
-        return Answer(
+        return Prediction(
             count=count,
             probabilities=by_count,
             conformal_set=conformal_set,
             mismatch_score=score,
             verdict=_verdict(count, by_count, conformal_set, expected_count),
             model_version=self.version,
-            warning=warning(pixels_HW3, self.training_images),
+            warning=_distribution_warning(pixels_HW3, self.training_images),
             milliseconds=(time.perf_counter() - start) * 1000,
         )
 
     def probabilities(self, pixels_HW3: ndarray) -> ndarray:
-        """Returns P(count) of a decoded picture, `probabilities_K`, float32, tempered; `pixels_HW3` are uint8."""
+        """Returns P(count) of a decoded image, `probabilities_K`, float32, tempered; `pixels_HW3` are uint8."""
         options = None
         if pixels_HW3.size > LARGE:
             options = onnxruntime.RunOptions()
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        return self.session.run([OUTPUT], {INPUT: pixels_HW3}, options)[0]
+        return numpy.asarray(self.session.run([OUTPUT], {INPUT: pixels_HW3}, options)[0])
+
+
+def _distribution_warning(pixels_HW3: ndarray, training: TrainingImages | None) -> str | None:
+    """Returns in what an image is unlike all that the model has seen, `None` for nothing.
+
+    Only of a model of drawn bins: to measure an image takes as long as to count it. A model of photos is watched by
+    the statistics that an evaluation writes down.
+    """
+    if training is None or not training.are_drawn:
+        return None
+    height, width, _ = pixels_HW3.shape
+    if min(height, width) < THREAD_PX:
+        return unlike_training(ImageStatistics(0.0, 0.0, 0.0, width, height), training)
+    factor = max(1, max(height, width) // (2 * REFERENCE_PX))  # a phone's photo would take half a second
+    small = numpy.asarray(Image.fromarray(pixels_HW3).reduce(factor))
+    return unlike_training(replace(measure_image(small), width_px=width, height_px=height), training)
 
 
 def _verdict(count: int, probabilities: dict[int, float], conformal_set: list[int], expected: int | None) -> str:

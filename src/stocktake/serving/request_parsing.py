@@ -1,11 +1,11 @@
-"""From a request's body to a picture and the record's count, within limits of size and time."""
+"""From a request's body to an image and the record's count, within limits of size and time."""
 
 import asyncio
 import base64
 import binascii
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from stocktake.images.decoding import EMPTY
-from stocktake.serving.errors import Refused, busy
-from stocktake.serving.s3_images import too_large
+from stocktake.serving.errors import RejectedRequest, busy, malformed, too_large
 
-# What the bytes are is told by themselves, so those that say nothing of it are taken for an image, too.
+# The bytes themselves show what they are, so a body without a media type is taken for an image, too.
 RAW = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-image", "application/octet-stream")
-UNSAID = ""  # boto3's invoke_endpoint sends no Content-Type unless it is told one
+NO_MEDIA_TYPE = ""  # boto3's invoke_endpoint sends no Content-Type unless it is given one
 JSON, FORM = "application/json", "multipart/form-data"
 MAX_JSON_PARTS = 2_000  # more than the longest key of S3 could hold of such letters
 # SageMaker hands `CustomAttributes` of InvokeEndpoint over in this header.
@@ -27,16 +26,16 @@ ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a request asks: a picture, or where it is stored, and what the record says of it."""
+class CountRequest:
+    """What a request asks: an image, or where it is stored, and what the record says of it."""
 
-    picture: bytes = b""
+    image: bytes = b""
     s3_key: str | None = None
     expected_count: int | None = None
 
 
-class Arriving:
-    """Bodies on their way, none of them too large or too slow, and all together within a limit.
+class BodyReader:
+    """Reads bodies as they arrive, none of them too large or too slow, and all together within a limit.
 
     Where they would not be, the one that has been arriving the longest is let go, so that slow ones hold up nobody.
     """
@@ -53,7 +52,7 @@ class Arriving:
         """Returns the body of a request.
 
         Raises:
-            Refused: It is too large (reading stops there), too slow, or breaks off.
+            RejectedRequest: It is too large (reading stops there), too slow, or breaks off.
         """
         announced = request.headers.get("Content-Length", "")
         if announced.isdecimal() and int(announced) > self.max_bytes_each:
@@ -73,11 +72,12 @@ class Arriving:
         except TimeoutError:
             if was_let_go:
                 raise busy("Bodies that arrive faster need the room.") from None
-            raise Refused(
-                *(408, "too-slow", f"The body did not arrive within {self.timeout_s:g} s."), "Send a smaller picture."
-            ) from None
+            error = f"The body did not arrive within {self.timeout_s:g} s."
+            raise RejectedRequest(408, "too-slow", error, "Send a smaller image.") from None
         except ClientDisconnect:  # nobody reads this answer, but the log does
-            raise Refused(400, "gone", "The client left before its body had arrived.", "Send it again.") from None
+            raise RejectedRequest(
+                400, "gone", "The client left before its body had arrived.", "Send it again."
+            ) from None
         return bytes(body)
 
     def _make_room(self) -> None:
@@ -88,68 +88,70 @@ class Arriving:
                 oldest.reschedule(0)
 
 
-async def read_question(request: Request, counts: Sequence[int], arriving: Arriving) -> Question:
+async def read_count_request(request: Request, counts: Sequence[int], bodies: BodyReader) -> CountRequest:
     """Returns what is asked.
 
     Args:
         counts: Those that the model tells apart; a record can only be checked against them.
-        arriving: Reads the body, within its limits.
+        bodies: Reads the body, within its limits.
 
     Raises:
-        Refused: The body is too large (reading stops there), too slow, of another type, or malformed.
+        RejectedRequest: The body is too large (reading stops there), too slow, of another type, or malformed.
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type not in (*RAW, UNSAID, JSON, FORM):
-        raise Refused(
-            *(415, "media-type", f"Content-Type {media_type[:100]!r} is none that this server reads."),
+    if media_type not in (*RAW, NO_MEDIA_TYPE, JSON, FORM):
+        raise RejectedRequest(
+            415,
+            "media-type",
+            f"Content-Type {media_type[:100]!r} is none that this server reads.",
             f"Set Content-Type to {', '.join((*RAW, JSON))} or {FORM}.",
         )
     beside = [_from_text(text) for text in _texts_beside_the_body(request)]
     _check_counts(beside, counts)
-    body = await arriving.read(request)
+    body = await bodies.read(request)
     if not body:
-        raise Refused(400, "empty", *EMPTY)
+        raise RejectedRequest(400, "empty", *EMPTY)
     if media_type == JSON:
-        question = _from_json(body)
+        count_request = _from_json(body)
     elif media_type == FORM:
-        question = await _from_form(request, body)
+        count_request = await _from_form(request, body)
     else:
-        question = Question(body)
-    given = [*beside, *([] if question.expected_count is None else [question.expected_count])]
+        count_request = CountRequest(body)
+    given = [*beside, *([] if count_request.expected_count is None else [count_request.expected_count])]
     _check_counts(given, counts)
-    return replace(question, expected_count=given[0] if given else None)
+    return replace(count_request, expected_count=given[0] if given else None)
 
 
-def _from_json(body: bytes) -> Question:
+def _from_json(body: bytes) -> CountRequest:
     # Millions of lists would take the time of everybody's requests; what is asked for here has one object, two commas.
     if sum(map(body.count, (b"[", b"{", b","))) > MAX_JSON_PARTS:
-        raise _malformed(f"The JSON body has more than {MAX_JSON_PARTS} parts.", '{"image": "<base64>"}')
+        raise malformed(f"The JSON body has more than {MAX_JSON_PARTS} parts.", '{"image": "<base64>"}')
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _malformed(f"The body is not JSON: {str(error)[:100]}.", '{"image": "<base64>"}') from None
+        raise malformed(f"The body is not JSON: {str(error)[:100]}.", '{"image": "<base64>"}') from None
     keys = ("image", "s3_key", "expected_count")
     if not isinstance(asked, dict) or set(asked) - set(keys) or ("image" in asked) == ("s3_key" in asked):
-        raise _malformed(
+        raise malformed(
             "The JSON body has to be an object with either image or s3_key, and perhaps expected_count.",
             '{"image": "<base64>", "expected_count": 3}',
         )
     name = "image" if "image" in asked else "s3_key"
     if not isinstance(asked[name], str):
-        raise _malformed(f"{name} has to be a string.", f'{{"{name}": "..."}}')
+        raise malformed(f"{name} has to be a string.", f'{{"{name}": "..."}}')
     expected_count = _from_json_number(asked.get("expected_count"))
     if name == "s3_key":
-        return Question(s3_key=asked[name], expected_count=expected_count)
+        return CountRequest(s3_key=asked[name], expected_count=expected_count)
     try:
-        return Question(base64.b64decode(asked[name], validate=True), expected_count=expected_count)
+        return CountRequest(base64.b64decode(asked[name], validate=True), expected_count=expected_count)
     except (binascii.Error, ValueError) as error:
-        raise _malformed(
+        raise malformed(
             f"image is not base64: {str(error)[:100]}.", "the plain alphabet (A-Z a-z 0-9 + /), without line breaks"
         ) from None
 
 
-async def _from_form(request: Request, body: bytes) -> Question:
-    async def whole() -> AsyncIterator[bytes]:
+async def _from_form(request: Request, body: bytes) -> CountRequest:
+    async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = MultiPartParser(request.headers, whole(), max_files=1, max_fields=1, max_part_size=1024)
@@ -157,17 +159,17 @@ async def _from_form(request: Request, body: bytes) -> Question:
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise _malformed(f"The form cannot be read: {error.message}", "one part `file`") from None
+        raise malformed(f"The form cannot be read: {error.message}", "one part `file`") from None
     except ValueError:  # its names are decoded as the charset says, which may be any that Python knows
-        raise _malformed("The form's charset does not fit its names.", "one part `file`, and no charset") from None
+        raise malformed("The form's charset does not fit its names.", "one part `file`, and no charset") from None
     file, count = form.get("file"), form.get("expected_count", "")
     if set(form) - {"file", "expected_count"} or not isinstance(file, UploadFile) or not isinstance(count, str):
-        raise _malformed(
+        raise malformed(
             "The form has to have a part `file` with a file name, and perhaps `expected_count`, no other.",
             "curl --form file=@bin.jpg --form expected_count=3",
         )
     # A browser sends the field of a number that was left empty.
-    return Question(await file.read(), expected_count=_from_text(count) if count else None)
+    return CountRequest(await file.read(), expected_count=_from_text(count) if count else None)
 
 
 def _texts_beside_the_body(request: Request) -> list[str]:
@@ -198,8 +200,10 @@ def _from_json_number(number: Any) -> int | None:
 def _check_counts(given: Sequence[int], counts: Sequence[int]) -> None:
     """Refuses what no model could check: a count that it never learnt, or two that contradict each other."""
     if len(set(given)) > 1:
-        raise Refused(
-            *(409, "expected-count", f"expected_count is given more than once: {', '.join(map(str, given))[:40]}."),
+        raise RejectedRequest(
+            409,
+            "expected-count",
+            f"expected_count is given more than once: {', '.join(map(str, given))[:40]}.",
             "Give it in one place: the body, the query or the custom attributes.",
         )
     if given and given[0] not in counts:
@@ -207,12 +211,6 @@ def _check_counts(given: Sequence[int], counts: Sequence[int]) -> None:
         raise _bad_count(f"is {str(given[0])[:40]}, which this model does not tell apart", f"one of {known}")
 
 
-def _bad_count(what: str, wanted: str) -> Refused:
-    return Refused(
-        *(400, "expected-count", f"expected_count {what}."),
-        f"Send {wanted}, or leave it out to have the items counted.",
-    )
-
-
-def _malformed(error: str, wanted: str) -> Refused:
-    return Refused(400, "malformed", error, f"Send {wanted}.")
+def _bad_count(what: str, wanted: str) -> RejectedRequest:
+    hint = f"Send {wanted}, or leave it out to have the items counted."
+    return RejectedRequest(400, "expected-count", f"expected_count {what}.", hint)

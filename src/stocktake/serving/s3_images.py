@@ -1,12 +1,12 @@
-"""Pictures that a request names instead of sending: objects under prefixes that the server's owner has allowed."""
+"""Images that a request names instead of sending: objects under prefixes that the server's owner has allowed."""
 
 from collections.abc import Sequence
 
-from stocktake.serving.errors import Refused
+from stocktake.serving.errors import RejectedRequest, too_large
 from stocktake.storage import Folder, ImpossibleKey, StorageError, StorageOptions, is_s3, split_url
 
 
-class StoredPictures:
+class S3Images:
     """Reads `s3://bucket/key` where it lies under one of the allowed prefixes, and nothing else."""
 
     def __init__(self, allowed_prefixes: Sequence[str], storage: StorageOptions, max_bytes: int):
@@ -31,14 +31,16 @@ class StoredPictures:
         """Returns the bytes of one object.
 
         Raises:
-            Refused: It is not allowed, not there, too large, or S3 did not give it.
+            RejectedRequest: It is not allowed, not there, too large, or S3 did not give it.
         """
         folder_url, name = split_url(url)
         has_odd_part = any(part in ("", ".", "..") for part in url.removeprefix("s3://").split("/"))
         if has_odd_part or not url.startswith(self.allowed_prefixes):
-            raise Refused(
-                *(403, "place-not-allowed", "s3_key does not lie under a prefix that this server may read."),
-                "Send the picture itself, or ask the server's owner to add its prefix to allowed_prefixes.",
+            raise RejectedRequest(
+                403,
+                "place-not-allowed",
+                "s3_key does not lie under a prefix that this server may read.",
+                "Send the image itself, or ask the server's owner to add its prefix to allowed_prefixes.",
             )
         bucket, _, path = folder_url.removeprefix("s3://").partition("/")
         folder = self._folders.setdefault(bucket, Folder(f"s3://{bucket}", self._storage))
@@ -50,17 +52,12 @@ class StoredPictures:
         except (FileNotFoundError, ImpossibleKey):  # removed between the two requests, or never there
             num_bytes = None
         except StorageError as error:
-            raise Refused(
-                *(424, "storage", "The object could not be read from S3."),
-                "Send the picture itself, or try again; the server's log says what S3 answered.",
+            raise RejectedRequest(
+                424,
+                "storage",
+                "The object could not be read from S3.",
+                "Send the image itself, or try again; the server's log says what S3 answered.",
             ) from error
         if num_bytes is None:
-            raise Refused(404, "no-such-object", "There is no such object in S3.", "Check bucket and key.")
+            raise RejectedRequest(404, "no-such-object", "There is no such object in S3.", "Check bucket and key.")
         raise too_large(self.max_bytes)
-
-
-def too_large(max_bytes: int) -> Refused:
-    return Refused(
-        *(413, "too-large", f"The body or picture is larger than {max_bytes / 2**20:g} MiB."),
-        "Send a smaller picture, for instance 1,024 pixels on its longer side as JPEG.",
-    )

@@ -17,7 +17,7 @@ from stocktake.serving.app import create_app
 from stocktake.serving.connections import Connections
 from stocktake.serving.observability import LINES
 from stocktake.serving.predictor import Predictor
-from stocktake.serving.s3_images import StoredPictures
+from stocktake.serving.s3_images import S3Images
 from stocktake.storage import StorageOptions
 
 # What each number may be: the least, the most, what to type; whole ones are those whose least is.
@@ -50,7 +50,7 @@ def serve(
     Prints the address to stdout once it listens, and what was answered as the last line; the log goes to stderr.
 
     Raises:
-        ValueError: The model's folder or a word is wrong.
+        ValueError: The model's folder or a setting is wrong.
         OSError: The port is taken.
     """
     numbers = {"port": port, "max_waiting": max_waiting, "max_body_mib": max_body_mib, "body_timeout_s": body_timeout_s}
@@ -63,11 +63,11 @@ def serve(
     if log is not None and log not in LINES:
         raise ValueError(f"log={log!r} is none of {', '.join(LINES)}, null. Type log=plain.")
     host = host.removeprefix("[").removesuffix("]")  # of IPv6, as in a URL
-    # uvicorn raises the signal again once it is down; ended as asked is no failure.
+    # uvicorn raises the signal again once it is down; an end that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     num_workers = workers or num_cores()
-    predictor, alone = open_predictors(model, num_workers)
-    stored = StoredPictures(allowed_prefixes, storage, int(max_body_mib * 2**20)) if allowed_prefixes else None
+    predictor, on_all_cores = open_predictors(model, num_workers)
+    s3_images = S3Images(allowed_prefixes, storage, int(max_body_mib * 2**20)) if allowed_prefixes else None
     answered = {"requests": 0, "counted": 0}
 
     def log_line(line: dict[str, Any]) -> None:
@@ -78,18 +78,18 @@ def serve(
 
     app = create_app(
         predictor,
-        alone=alone,
+        on_all_cores=on_all_cores,
         num_workers=num_workers,
         max_waiting=max_waiting,
         max_body_mib=max_body_mib,
         body_timeout_s=body_timeout_s,
-        stored=stored,
+        s3_images=s3_images,
         log_line=log_line,
     )
     connections = Connections()
     with _listening(host, port) as listener:
-        shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{listener.getsockname()[1]}"
+        url_host = f"[{host}]" if ":" in host else host
+        url = f"http://{url_host}:{listener.getsockname()[1]}"
         print(json.dumps({"url": url, "model_version": predictor.version, "workers": num_workers}), flush=True)
         began = time.monotonic()
         config = uvicorn.Config(
@@ -114,11 +114,11 @@ def serve(
 def open_predictors(model: str, num_workers: int) -> tuple[Predictor, Predictor | None]:
     """Returns the model on each worker's share of the cores, and on all of them where that is more.
 
-    Pictures beside each other are counted fastest on cores of their own, and one that comes alone on all of them.
+    Images beside each other are counted fastest on cores of their own, and one that comes alone on all of them.
     """
     share = max(1, num_cores() // num_workers)
-    predictor, *alone = Predictor.open_each(model, [share, None] if share < num_cores() else [share])
-    return predictor, alone[0] if alone else None
+    predictor, *on_all_cores = Predictor.open_each(model, [share, None] if share < num_cores() else [share])
+    return predictor, on_all_cores[0] if on_all_cores else None
 
 
 def _check_number(name: str, number: object) -> None:
@@ -135,5 +135,5 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
-        cure = "port=0 for a free one" if is_port else "host=127.0.0.1"
-        raise OSError(f"Cannot listen on host={host} port={port}: {error.strerror}. Type {cure}.") from error
+        hint = "port=0 for a free one" if is_port else "host=127.0.0.1"
+        raise OSError(f"Cannot listen on host={host} port={port}: {error.strerror}. Type {hint}.") from error

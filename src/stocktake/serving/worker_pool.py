@@ -11,7 +11,7 @@ from stocktake.serving.errors import busy
 Result = TypeVar("Result")
 
 
-class Pool:
+class WorkerPool:
     """Runs work in `num_workers` threads; so many requests and `max_waiting` more are let in, the others turned away.
 
     Used from one event loop, so its count needs no lock.
@@ -25,17 +25,17 @@ class Pool:
     def check(self) -> None:
         """
         Raises:
-            Refused: With 503 and Retry-After: all places are taken.
+            RejectedRequest: With 503 and Retry-After: all slots are taken.
         """
         if self.num_inside >= self.num_workers + self.max_waiting:
             raise busy(f"{self.num_inside} requests are being answered or waiting.")
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """Holds a place while a request that has arrived is answered.
+    def slot(self) -> Iterator[None]:
+        """Holds a slot while a request that has arrived is answered.
 
         Raises:
-            Refused: With 503 and Retry-After: all places are taken.
+            RejectedRequest: With 503 and Retry-After: all slots are taken.
         """
         self.check()
         self.num_inside += 1
