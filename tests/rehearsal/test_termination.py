@@ -40,10 +40,17 @@ def started(*, ignored: int | None = None) -> tuple[subprocess.Popen, int]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=(lambda: signal.signal(ignored, signal.SIG_IGN)) if ignored else None,
+        preexec_fn=lambda: heed_all_but(ignored),
     )
     assert process.stdout
     return process, int(process.stdout.readline())
+
+
+def heed_all_but(ignored: int | None) -> None:
+    """Whoever runs the tests may have been started by nohup, and what ignores a signal hands that down."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def runs(pid: int) -> bool:

@@ -171,7 +171,7 @@ def test_after_a_file_that_is_no_image_nothing_of_the_one_before_stays(page):
     shows(page, "#error", "There is no image yet")
 
 
-def test_a_image_that_takes_long_to_draw_does_not_displace_the_one_chosen_after_it(page):
+def test_an_image_that_takes_long_to_draw_does_not_displace_the_one_chosen_after_it(page):
     page.evaluate("""() => {
       const draw = window.createImageBitmap;
       const released = new Promise((release) => { window.release = release; });
