@@ -115,5 +115,5 @@ def test_a_rank_without_data_ends_the_other_with_its_reason(words, tmp_path):
     elsewhere = [*words, f"data.root={tmp_path}/nothing"]
     code, output, seconds = torchrun(tmp_path, [(tmp_path / "run", words), (tmp_path / "run", elsewhere)])
     assert code != 0
-    assert "There is no manifest.parquet" in output
+    assert "There is no dataset in data.root=" in output
     assert seconds < 60
