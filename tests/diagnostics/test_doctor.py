@@ -13,6 +13,7 @@ from collections import namedtuple
 
 import pytest
 from account import Account
+from imported import help_and_imports
 
 from stocktake.diagnostics import doctor as ward
 from stocktake.diagnostics.credentials import aws_source, wandb_key_source
@@ -333,9 +334,7 @@ def test_another_python_is_told_what_to_type(tmp_path):
 
 
 def test_help_waits_for_no_torch(tmp_path):
-    command = [sys.executable, "-X", "importtime", str(SCRIPT), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True)
-    assert "python scripts/doctor.py network=true" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    shown, imported = help_and_imports(SCRIPT, tmp_path)
+    assert "python scripts/doctor.py network=true" in shown
     assert "hydra.main" in imported
     assert not imported & {"torch", "boto3", "pytorch_lightning"}

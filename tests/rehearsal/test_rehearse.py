@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from imported import LIST_IMPORTS, imported_modules
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -102,8 +103,8 @@ def test_a_users_exception_is_told_where_it_was_typed(tmp_path):
 
 def test_a_training_on_this_machine_never_imports_aws(tmp_path):
     words = ("experiment=resnet50_spot", "model=small", *SMALL, "data.image_size_px=32", f"data.root={tmp_path}/bins")
-    told = typed("-X", "importtime", "train.py", *words, f"hydra.run.dir={tmp_path}/run")
+    told = typed(*LIST_IMPORTS, "train.py", *words, f"hydra.run.dir={tmp_path}/run")
     assert told.returncode == 0, told.stderr[-3000:]
-    imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines() if line.startswith("import time:")}
+    imported = imported_modules(told.stderr)
     assert "torch" in imported
     assert not {"boto3", "botocore", "sagemaker", "psutil"} & imported

@@ -11,6 +11,7 @@ import time
 
 import psutil
 import pytest
+from imported import LIST_IMPORTS, imported_modules
 from served import COUNTS, REPOSITORY, by_hand, gray_image, serving
 
 from stocktake.serving.server import open_predictors, serve
@@ -266,12 +267,12 @@ def test_what_cannot_be_served_is_refused(model_folder, monkeypatch, setting, er
 
 def test_a_taken_port_is_refused_without_a_trace_and_torch_is_not_imported(model_folder, server):
     arguments = ["serve", f"model={model_folder}", f"port={server.port}"]
-    command = [sys.executable, "-X", "importtime", str(REPOSITORY / "scripts" / "serve.py"), *arguments]
+    command = [sys.executable, *LIST_IMPORTS, str(REPOSITORY / "scripts" / "serve.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert lines[-1].startswith(f"Cannot listen on host=127.0.0.1 port={server.port}: Address already in use")
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    imported = imported_modules(done.stderr)
     assert "stocktake.serving.server" in imported
     assert not imported & {"torch", "torchvision", "pytorch_lightning", "boto3", "sagemaker"}
 

@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy
@@ -11,6 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from evaluation_results import make_result, make_subject
+from imported import help_and_imports
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 
 from stocktake.evaluation.results import EvaluationError
@@ -117,9 +116,7 @@ def test_words_that_do_not_fit_are_refused(compose, tmp_path, three, words, mess
 
 
 def test_help_shows_the_sweep_and_waits_for_no_torch(tmp_path):
-    command = [sys.executable, "-X", "importtime", str(SCRIPT), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True)
-    assert "data.num_train_bins=1000,2000,4000,null" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    shown, imported = help_and_imports(SCRIPT, tmp_path)
+    assert "data.num_train_bins=1000,2000,4000,null" in shown
     assert "hydra.main" in imported
     assert not imported & {"torch", "boto3", "pytorch_lightning"}

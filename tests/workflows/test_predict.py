@@ -8,14 +8,13 @@ import os
 import pathlib
 import socket
 import stat
-import subprocess
-import sys
 import threading
 
 import numpy
 import obstore
 import pytest
 import torch
+from imported import help_and_imports
 from local_s3 import local_s3
 from PIL import Image
 
@@ -229,10 +228,8 @@ def test_pictures_come_from_s3(monkeypatch, tmp_path):
 
 
 def test_help_shows_an_example_and_waits_for_no_torch(tmp_path):
-    command = [sys.executable, "-X", "importtime", str(SCRIPT), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True)
-    assert "scripts/predict.py 'images=[bin.jpg]' checkpoint=" in done.stdout
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    shown, imported = help_and_imports(SCRIPT, tmp_path)
+    assert "scripts/predict.py 'images=[bin.jpg]' checkpoint=" in shown
     assert "hydra.main" in imported
     assert not imported & {"torch", "timm", "pytorch_lightning"}
     assert list(tmp_path.iterdir()) == []
