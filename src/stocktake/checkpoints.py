@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any, Self
 
-from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
 from stocktake.callbacks.calibration import CALIBRATION_KEY
 from stocktake.callbacks.run_config import CONFIG_KEY
-from stocktake.cli.local_files import there_instead
+from stocktake.cli.local_files import CHECKPOINT_NAMES, TYPE_CHECKPOINT, there_instead
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity, IdentityError
 from stocktake.metrics.calibration import Calibration
@@ -21,10 +20,10 @@ from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import Classes, DescriptionError, check_arguments, check_plain, model_from
 from stocktake.model.torch_files import ZIP_START, load_plain
+from stocktake.run_folder import BEFORE_NAME, BEST_NAME
 from stocktake.shell import override
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url, local_path, split_url
 
-BEST_KEY = "checkpoints/best.ckpt"  # in a run's folder
 SHA256_KEY = "stocktake_sha256"  # of the file, beside what it holds
 # Of the run's `data`, what is asked of a finished model.
 USED_OF_DATA = ("root", "batch_size", "image_size_px", "resize", "counts", "limit", "num_train_bins", "seed")
@@ -128,10 +127,7 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
         content = place.read(name)
     except FileNotFoundError:
         there = "" if is_s3(checkpoint) else there_instead(checkpoint)
-        raise CheckpointError(
-            f"checkpoint={checkpoint} does not exist{there}. Type the path of a run's "
-            "checkpoints/best.ckpt, or of its folder."
-        ) from None
+        raise CheckpointError(f"checkpoint={checkpoint} does not exist{there}. {TYPE_CHECKPOINT}.") from None
     try:
         state = load_plain(content)
     except Exception as error:  # torch raises a dozen different ones for a broken file
@@ -157,7 +153,7 @@ def find_checkpoint(place: str, storage: StorageOptions | None = None) -> str:
     if place.endswith(".ckpt") or (not is_s3(place) and local_path(place).is_file()):
         return place
     folder = Folder(place, storage or StorageOptions())
-    inside = (key for key in (BEST_KEY, split_url(BEST_KEY)[1]) if folder.exists(key))
+    inside = (key for key in CHECKPOINT_NAMES if folder.exists(key))
     return next((join_url(place, key) for key in inside), place)
 
 
@@ -181,10 +177,7 @@ def check_config(config: Any) -> None:
 def _broken(content: bytes, error: Exception) -> str:
     """Returns what is wrong with a file that torch does not read, without torch's advice to trust it nevertheless."""
     if not content.startswith(ZIP_START):
-        return (
-            f"is no checkpoint ({len(content)} bytes, which do not begin like one). Type the path of a run's "
-            "checkpoints/best.ckpt, or of its folder."
-        )
+        return f"is no checkpoint ({len(content)} bytes, which do not begin like one). {TYPE_CHECKPOINT}."
     if isinstance(error, UnpicklingError) and zipfile.is_zipfile(io.BytesIO(content)):
         return (
             "holds something else than tensors and plain values, which could run code when it is read. It is refused: "

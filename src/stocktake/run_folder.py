@@ -21,7 +21,9 @@ from stocktake.storage import Folder, join_url
 CONFIG_NAME = "config.yaml"  # as it was composed, with what each `auto` became
 METRICS_NAME = "metrics.json"  # last of all, so that its presence means that the run is finished; an evaluation's, too
 CALIBRATION_NAME = "calibration.json"  # beside the checkpoint that it is of
-INTERRUPTED_NAME = "interrupted"  # a file that tells a launcher an interruption from a failure
+INTERRUPTED_NAME = "interrupted"  # empty; tells an interruption from a failure; cloud/container.py looks for it
+BEST_NAME, BEFORE_NAME = "best.ckpt", "best-before.ckpt"
+BEST_KEY = f"checkpoints/{BEST_NAME}"
 
 SEAL = "metrics_sha256"  # in metrics.json; older files lack it
 

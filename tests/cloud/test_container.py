@@ -18,6 +18,7 @@ import pytest
 
 from stocktake.cloud import container, container_output
 from stocktake.cloud.container_supervisor import WAITS
+from stocktake.run_folder import INTERRUPTED_NAME
 
 FAKE_TORCHRUN = """
 import os, pathlib, signal, subprocess, sys
@@ -408,3 +409,7 @@ def test_the_real_torchrun_keeps_the_users_traceback(tmp_path, start):
     assert start(base, MASTER_PORT=free_port(), NPROC_PER_NODE="2").wait(60) == 1
     assert failure(base).endswith("ValueError: no such backbone: resnet5")
     assert "ChildFailedError" not in failure(base)
+
+
+def test_an_interruption_has_the_name_that_a_training_gives_it():
+    assert container.INTERRUPTED_NAME == INTERRUPTED_NAME

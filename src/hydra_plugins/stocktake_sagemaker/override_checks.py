@@ -45,7 +45,7 @@ def override_problems(
     jobs = [
         {
             "name": plan.name,
-            "words": [*plan.overrides, *plan.added_overrides],
+            "overrides": [*plan.overrides, *plan.added_overrides],
             "environment": _environment(plan),
             "before": (befores or {}).get(plan.name),
         }
@@ -60,7 +60,7 @@ def override_problems(
             "config_name": config.hydra.job.config_name,
             "jobs": jobs,
         }
-        print("Composing the words as the job will, and binding them to what they build ...", flush=True)
+        print("Composing the overrides as the job will, and binding them to what they build ...", flush=True)
         found = _problems_by_job(request, folder)
     for (text, is_missing), names in found.items():
         # What is wrong with all of a sweep is said once.
@@ -92,7 +92,7 @@ def _problems_by_job(request: Mapping[str, Any], folder: str) -> dict[tuple[str,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        print(f"The words were not checked: that took longer than {TIMEOUT_S} s here.")
+        print(f"The overrides were not checked: that took longer than {TIMEOUT_S} s here.")
         return {}
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was ended"])[-1]

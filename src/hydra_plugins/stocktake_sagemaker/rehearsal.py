@@ -52,13 +52,15 @@ class RehearsalBackend:
         self.options = options
 
     def settings(self, cfg: DictConfig) -> JobSettings:
+        from stocktake.hardware import num_cores
+
         compute = resolved_compute(cfg, **ACCOUNT)
         # What is no number is refused later, with its key.
         num_hosts = compute["num_instances"] if isinstance(compute["num_instances"], int) else 1
         # Nothing of a rehearsal shall appear among the real runs.
         environment = {
             "WANDB_MODE": "offline",
-            "OMP_NUM_THREADS": str(max(1, _num_cores() // max(1, num_hosts))),
+            "OMP_NUM_THREADS": str(max(1, num_cores() // max(1, num_hosts))),
         }
         if num_hosts > 1:
             # Several hosts cannot share this machine's GPUs as they would have their own.
@@ -113,10 +115,6 @@ class RehearsalBackend:
 
     def left_running(self, jobs: Jobs, batch: Batch, followed: Sequence[FollowedJob]) -> None:
         print("The rehearsal ends with this program, and all that it started.", flush=True)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _local_paths(cfg: DictConfig) -> list[tuple[str, str]]:

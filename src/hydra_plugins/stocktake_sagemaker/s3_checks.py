@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stocktake.storage import Folder
 
 RUN = "run"  # the run folder below a job's checkpoints, see `stocktake.cloud.container`
-MANIFEST, CONFIG, METRICS = "manifest.parquet", "config.yaml", "metrics.json"
+MANIFEST = "manifest.parquet"  # `stocktake.data.manifest` imports pyarrow, which a launch does without
 
 
 def stored_problems(
@@ -31,6 +31,8 @@ def stored_problems(
         open_folder: The way to what the launcher itself writes.
         profile: Of these credentials; a job has its role's.
     """
+    from stocktake.run_folder import CONFIG_NAME, METRICS_NAME
+
     problems, befores = [], {}
     for plan in plans:
         problems += _missing_objects(plan.cfg, profile)
@@ -38,7 +40,7 @@ def stored_problems(
         if checkpoints is None:
             continue
         folder = open_folder(checkpoints["S3Uri"].rstrip("/"))
-        if not folder.exists(f"{RUN}/{CONFIG}"):
+        if not folder.exists(f"{RUN}/{CONFIG_NAME}"):
             continue
         if not plan.cfg.get("resume"):
             problems.append(
@@ -48,8 +50,8 @@ def stored_problems(
                 )
             )
             continue
-        befores[plan.name] = folder.read(f"{RUN}/{CONFIG}").decode()
-        if folder.exists(f"{RUN}/{METRICS}"):
+        befores[plan.name] = folder.read(f"{RUN}/{CONFIG_NAME}").decode()
+        if folder.exists(f"{RUN}/{METRICS_NAME}"):
             print(f"{plan.name}: the run in {folder.url} is finished; a job only brings its results.")
         else:
             print(f"{plan.name}: goes on with the run in {folder.url}.")

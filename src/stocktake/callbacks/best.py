@@ -7,9 +7,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from stocktake.model.torch_files import load_plain
+from stocktake.run_folder import BEFORE_NAME, BEST_NAME
 from stocktake.storage import Folder, StorageOptions
-
-BEST_NAME, BEFORE_NAME = "best.ckpt", "best-before.ckpt"
 
 
 class BestCheckpoint(ModelCheckpoint):

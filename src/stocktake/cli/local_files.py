@@ -11,12 +11,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from stocktake.run_folder import BEST_KEY, BEST_NAME, METRICS_NAME
 from stocktake.shell import command, override
 from stocktake.storage import local_path
 
-CHECKPOINT_NAMES = ("checkpoints/best.ckpt", "best.ckpt")  # in a run's folder
+CHECKPOINT_NAMES = (BEST_KEY, BEST_NAME)  # in a run's folder
 DRAWN_NAME = "synthetic-"  # how the folders begin that bins are drawn into unasked
-TYPE_CHECKPOINT = "Type the path of a run's checkpoints/best.ckpt, or of its folder"
+TYPE_CHECKPOINT = f"Type the path of a run's {BEST_KEY}, or of its folder"
 
 
 def missing_files(config: DictConfig, swept: Mapping[str, list[Any]] | None = None) -> Iterator[str]:
@@ -86,7 +87,7 @@ def _other_dataset(key: str, place: str, config: DictConfig) -> Iterator[str]:
 def _is_finished(config: DictConfig) -> bool:
     """Whether a run that would be gone on with is finished: then its bins are not read again."""
     folder = _value(config, "hydra.run.dir") if config.get("resume") else None
-    return isinstance(folder, str) and Path(folder, "metrics.json").is_file()
+    return isinstance(folder, str) and Path(folder, METRICS_NAME).is_file()
 
 
 def _weights(key: str, place: str, config: DictConfig) -> Iterator[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from stocktake.run_folder import BEST_NAME
 from stocktake.shell import command, hydra_value, typed_again
 
 
@@ -32,7 +33,7 @@ def _length(trainer: DictConfig) -> str:
 def what_is_kept(cfg: DictConfig) -> str:
     """Returns where the best checkpoint is, and how to go on."""
     folder = Path(cfg.checkpoint_dir)
-    best = folder / "best.ckpt"
+    best = folder / BEST_NAME
     kept = "Nothing is kept: no validation was finished."
     if "://" in cfg.checkpoint_dir:
         kept = f"What was saved is in {cfg.checkpoint_dir}."

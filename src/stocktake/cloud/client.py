@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from stocktake.cloud.retries import Patience, Unavailable, is_passing
+from stocktake.run_folder import METRICS_NAME
 from stocktake.storage import Folder
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 ENDED = ("Completed", "Failed", "Stopped")
-METRICS_NAME = "metrics.json"
 # AWS's words for a job name that nobody used yet.
 NOT_FOUND = re.compile(r"not found|could not find", re.IGNORECASE)
 HINTS = {

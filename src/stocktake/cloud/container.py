@@ -48,6 +48,7 @@ else:  # uploaded, beside this file
 SOURCES = tuple(sorted(Path(__file__).parent.glob("container*.py")))
 # SageMaker kills 120 s after SIGTERM; what is left after this long is for copying the results.
 SHUTDOWN_TIMEOUT_S = 100
+INTERRUPTED_NAME = "interrupted"  # as in stocktake.run_folder, which is not there to be imported
 GPU_TYPE = re.compile(r"ml\.[gp]")  # NVIDIA's, all of them
 USE_EVERY_GPU = """
 import torch
@@ -198,7 +199,7 @@ def train(host: Host, supervisor: Supervisor) -> int:
     shutil.rmtree(log_folder, ignore_errors=True)
     log_folder.mkdir(parents=True)
     host.restore()
-    interrupted = host.run_folder / "interrupted"
+    interrupted = host.run_folder / INTERRUPTED_NAME
     interrupted.unlink(missing_ok=True)  # of the attempt before this
     restored = files(host.run_folder)
 

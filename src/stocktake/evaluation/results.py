@@ -11,11 +11,12 @@ from stocktake.data.manifest import Manifest
 from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.files import GROUP, probabilities, read_metrics, read_predictions
 from stocktake.evaluation.subject import Subject
+from stocktake.run_folder import BEST_KEY, METRICS_NAME
 from stocktake.s3 import StorageError
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url
 
-METRICS_KEY, PREDICTIONS_KEY = "metrics.json", "predictions.parquet"
+PREDICTIONS_KEY = "predictions.parquet"
 NUM_NAMED = 3  # bins that an error names
 
 
@@ -53,7 +54,7 @@ class Evaluation:
         """
         folder = _find(Folder(place, storage))
         again = f"Evaluate again: {command('scripts/evaluate.py', {'checkpoint': '...'})}"
-        key = METRICS_KEY
+        key = METRICS_NAME
         try:
             result = read_metrics(folder.read(key))
             subject = result.subject
@@ -81,7 +82,7 @@ class Evaluation:
         accuracy = result.metrics["accuracy"].value or 0.0
         if len(image_ids) != subject.num_images or abs(exact - accuracy) > 1e-9:
             raise EvaluationError(
-                f"{METRICS_KEY} in {folder.url} is about {subject.num_images} bins with an accuracy of "
+                f"{METRICS_NAME} in {folder.url} is about {subject.num_images} bins with an accuracy of "
                 f"{accuracy:.4f}, {PREDICTIONS_KEY} about {len(image_ids)} with {exact:.4f}: "
                 f"they are not of one evaluation. {again}"
             )
@@ -169,9 +170,9 @@ def _advice(folder: Folder) -> str:
     """Returns what to type where a folder holds no evaluation: only of a checkpoint that is there."""
     parent, _, name = folder.url.rpartition("/")
     run = Folder(parent if name.startswith("evaluation") else folder.url, folder.options)
-    if not run.exists("checkpoints/best.ckpt"):
+    if not run.exists(BEST_KEY):
         return "Type a folder that scripts/evaluate.py wrote, such as runs/demo/latest/evaluation-test."
-    checkpoint = join_url(run.url, "checkpoints/best.ckpt")
+    checkpoint = join_url(run.url, BEST_KEY)
     return f"Evaluate first: {command('scripts/evaluate.py', {'checkpoint': checkpoint})}"
 
 

@@ -1,4 +1,4 @@
-"""What would end a job in its first seconds: composes its words and binds every `_target_` to its signature.
+"""What would end a job in its first seconds: composes its overrides and binds every `_target_` to its signature.
 
 A launcher runs it before it sends: python -m stocktake.training.job_check < jobs.json. It prints, as its last line,
 for each job what is wrong.
@@ -198,9 +198,9 @@ def main() -> None:
         problems: dict[str, list[str]] = {"missing": [], "wrong": []}
         found[job["name"]] = problems
         try:
-            cfg = composed(wanted["config_folder"], wanted["config_name"], job["words"])
+            cfg = composed(wanted["config_folder"], wanted["config_name"], job["overrides"])
         except Exception as error:  # whatever it is, the job's own composition would end so
-            problems["wrong"].append(f"The words cannot be composed in the job: {_first_line(error)}")
+            problems["wrong"].append(f"The overrides cannot be composed in the job: {_first_line(error)}")
             continue
         if job.get("before") is not None:
             problems["wrong"] += run_problems(cfg, job["before"])

@@ -18,12 +18,11 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from stocktake.agreement import Agreement, is_first_rank
-from stocktake.callbacks.best import BEFORE_NAME, BEST_NAME
 from stocktake.callbacks.run_config import CONFIG_KEY, OtherConfig
 from stocktake.config import build
 from stocktake.model.counter import LENGTHS
 from stocktake.model.torch_files import load_plain
-from stocktake.run_folder import CONFIG_NAME, METRICS_NAME, kept_from_others
+from stocktake.run_folder import BEFORE_NAME, BEST_NAME, CONFIG_NAME, METRICS_NAME, kept_from_others
 from stocktake.shell import hydra_value, typed_again
 from stocktake.storage import Folder, is_s3, local_path
 

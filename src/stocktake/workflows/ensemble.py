@@ -20,7 +20,7 @@ from rich.table import Table
 
 from stocktake.callbacks.calibration import CALIBRATION_KEY
 from stocktake.callbacks.run_config import CONFIG_KEY
-from stocktake.checkpoints import BEST_KEY, Checkpoint, CheckpointError, find_checkpoint
+from stocktake.checkpoints import Checkpoint, CheckpointError, find_checkpoint
 from stocktake.config import build
 from stocktake.console import silence_library_warnings
 from stocktake.data.datamodule import BinDataModule
@@ -32,7 +32,7 @@ from stocktake.metrics.counts import group_errors, summarize
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import ENSEMBLE
-from stocktake.run_folder import CALIBRATION_NAME, CONFIG_NAME
+from stocktake.run_folder import BEST_KEY, CALIBRATION_NAME, CONFIG_NAME
 from stocktake.shell import command, override
 from stocktake.storage import Folder, StorageOptions, join_url
 

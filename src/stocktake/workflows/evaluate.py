@@ -29,7 +29,7 @@ from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.image_statistics import measure_images
 from stocktake.evaluation.leakage import count_train_bins, describe_subject
 from stocktake.evaluation.predict_split import predict_split
-from stocktake.evaluation.results import METRICS_KEY, PREDICTIONS_KEY
+from stocktake.evaluation.results import PREDICTIONS_KEY
 from stocktake.evaluation.slices import measure_slices
 from stocktake.evaluation.subject import describe_what_was_seen
 from stocktake.evaluation.training_history import read_history
@@ -39,7 +39,7 @@ from stocktake.metrics.estimate import Estimate
 from stocktake.metrics.table import COUNT_METRICS
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import Run, render_evaluation
-from stocktake.run_folder import require_replaceable, sealed
+from stocktake.run_folder import METRICS_NAME, require_replaceable, sealed
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url
 
@@ -62,7 +62,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     subject = describe_subject(checkpoint, datamodule, cfg.split, rows)
     place = cfg.output_dir or str(_output_dir(checkpoint.place, cfg.split))
     output = Folder(place, storage)
-    require_replaceable(output, METRICS_KEY, {name: getattr(subject, name) for name in MADE_OF}, cfg.overwrite)
+    require_replaceable(output, METRICS_NAME, {name: getattr(subject, name) for name in MADE_OF}, cfg.overwrite)
     for note in describe_what_was_seen(subject):
         print(note, flush=True)
     probabilities_NK = predict_split(model, datamodule, cfg.split, cfg.accelerator, cfg.precision)
@@ -98,7 +98,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     report = _report(result, predictions, rows, datamodule.root, checkpoint.config)
     content = {PREDICTIONS_KEY: table.getvalue(), REPORT_KEY: report.encode()}
     metrics = (json.dumps(sealed(result.to_json()), indent=2) + "\n").encode()
-    output.write_together(content | {METRICS_KEY: metrics})
+    output.write_together(content | {METRICS_NAME: metrics})
 
     summary: dict[str, Any] = {"leakage": subject.leakage, "split": subject.split}
     summary |= {name: result.metrics[name].value for name in SUMMARY}
