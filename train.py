@@ -17,7 +17,7 @@ from stocktake.cli.training_messages import first_line, what_is_kept
 
 @command("train", first_line, conf="conf", kept=what_is_kept)
 def main(cfg: Config) -> float:
-    # Only now torch, so that --help, --cfg and wrong words are answered at once.
+    # Only now torch, so that --help, --cfg and wrong overrides are answered at once.
     from stocktake.workflows.train import train
 
     return train(cfg)

@@ -1,4 +1,4 @@
-"""Counts the items in pictures: files, folders, s3:// and web addresses.
+"""Counts the items in images: files, folders, s3:// and web addresses.
 
 python scripts/predict.py 'images=[bin.jpg]' checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/predict.py 'images=[photos/,"https://example.com/bin.jpg"]' checkpoint=best.ckpt
@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
     raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
-@command("predict", "Counts the items in the pictures ...")
+@command("predict", "Counts the items in the images ...")
 def main(cfg: Config) -> None:
     from stocktake.workflows.predict import predict
 

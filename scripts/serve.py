@@ -23,5 +23,5 @@ def main(cfg: Config) -> None:
 
 if __name__ == "__main__":
     # SageMaker starts its containers as `docker run IMAGE serve`.
-    sys.argv[1:] = [word for word in sys.argv[1:] if word != "serve"]
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "serve"]
     main()

@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
 
 @command("tune", lambda cfg: f"Looks for a value for experiment {cfg.name}. Loading PyTorch ...")
 def main(cfg: Config) -> float:
-    # Only now torch, so that --help and wrong words are answered at once.
+    # Only now torch, so that --help and wrong overrides are answered at once.
     from stocktake.workflows.tune import tune
 
     return tune(cfg, sys.argv[1:])

@@ -28,8 +28,8 @@ def test_a_run_s_folder_does(run, monkeypatch, place):
     for name in (place, f"file://{run.parent}/{place}"):
         opened = Checkpoint.open(name)
         assert opened.sha256 == whole.sha256
-        assert opened.place == find_checkpoint(name)
-        assert opened.place.endswith("/checkpoints/best.ckpt") and not opened.place.startswith("/")
+        assert opened.location == find_checkpoint(name)
+        assert opened.location.endswith("/checkpoints/best.ckpt") and not opened.location.startswith("/")
 
 
 def test_a_run_s_folder_in_a_bucket_does(run, s3, tmp_path):

@@ -129,7 +129,7 @@ def test_without_credentials_the_message_says_what_to_type(monkeypatch, tmp_path
 
 
 def test_a_place_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="'ftp://host/x' is not a place"):
+    with pytest.raises(ValueError, match="'ftp://host/x' is no location"):
         Folder("ftp://host/x").read("y")
 
 

@@ -38,7 +38,7 @@ class Checkpoint:
     """A finished model and what its file says of its making.
 
     Attributes:
-        place: Path or URL of the file.
+        location: Path or URL of the file.
         sha256: Of the file.
         model: In evaluation mode; what it says is untempered.
         calibration: How far that may be believed; `None` where it was not saved after a validation.
@@ -46,7 +46,7 @@ class Checkpoint:
         data: What it was trained on; `None` in files from before this was kept.
     """
 
-    place: str
+    location: str
     sha256: str
     model: BinCounter | Ensemble
     calibration: Calibration | None
@@ -54,16 +54,16 @@ class Checkpoint:
     data: DataIdentity | None
 
     @classmethod
-    def open(cls, place: str, storage: StorageOptions | None = None) -> Self:
-        """Reads a checkpoint, or that of the run's folder that `place` names.
+    def open(cls, location: str, storage: StorageOptions | None = None) -> Self:
+        """Reads a checkpoint, or that of the run's folder that `location` names.
 
         Raises:
             CheckpointError: As `read_checkpoint` and `counter_of` do.
         """
-        place = find_checkpoint(place, storage)
-        state = read_checkpoint(place, storage)
-        model, calibration = counter_of(state, place), calibration_of(state, place)
-        return cls(place, state[SHA256_KEY], model, calibration, state[CONFIG_KEY], identity_of(state, place))
+        location = find_checkpoint(location, storage)
+        state = read_checkpoint(location, storage)
+        model, calibration = counter_of(state, location), calibration_of(state, location)
+        return cls(location, state[SHA256_KEY], model, calibration, state[CONFIG_KEY], identity_of(state, location))
 
 
 def identity_of(state: dict[str, Any], checkpoint: str) -> DataIdentity | None:
@@ -122,9 +122,9 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
     """
     checkpoint = find_checkpoint(checkpoint, storage)
     folder, name = split_url(checkpoint)
-    place = Folder(folder, storage or StorageOptions())
+    parent = Folder(folder, storage or StorageOptions())
     try:
-        content = place.read(name)
+        content = parent.read(name)
     except FileNotFoundError:
         there = "" if is_s3(checkpoint) else there_instead(checkpoint)
         raise CheckpointError(f"checkpoint={checkpoint} does not exist{there}. {TYPE_CHECKPOINT}.") from None
@@ -132,7 +132,7 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
         state = load_plain(content)
     except Exception as error:  # torch raises a dozen different ones for a broken file
         before = join_url(folder, BEFORE_NAME)
-        is_kept = name == BEST_NAME and place.exists(BEFORE_NAME)
+        is_kept = name == BEST_NAME and parent.exists(BEFORE_NAME)
         instead = f" The best before it is there: {override('checkpoint', before)}" if is_kept else ""
         raise CheckpointError(f"checkpoint={checkpoint} {_broken(content, error)}{instead}") from None
     if not isinstance(state, dict) or CONFIG_KEY not in state:
@@ -147,14 +147,14 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
     return state | {SHA256_KEY: hashlib.sha256(content).hexdigest()}
 
 
-def find_checkpoint(place: str, storage: StorageOptions | None = None) -> str:
+def find_checkpoint(location: str, storage: StorageOptions | None = None) -> str:
     """Returns the path or URL of a checkpoint, where it or its run's folder is named."""
-    place = place.rstrip("/") or place
-    if place.endswith(".ckpt") or (not is_s3(place) and local_path(place).is_file()):
-        return place
-    folder = Folder(place, storage or StorageOptions())
+    location = location.rstrip("/") or location
+    if location.endswith(".ckpt") or (not is_s3(location) and local_path(location).is_file()):
+        return location
+    folder = Folder(location, storage or StorageOptions())
     inside = (key for key in CHECKPOINT_NAMES if folder.exists(key))
-    return next((join_url(place, key) for key in inside), place)
+    return next((join_url(location, key) for key in inside), location)
 
 
 def check_config(config: Any) -> None:

@@ -14,7 +14,7 @@ def build(node: DictConfig | dict | None, **runtime: Any) -> Any:
     """Builds what `node._target_` names, with plain dicts and lists as arguments.
 
     `runtime` adds arguments that no configuration can hold, such as an object built before. An error that the target
-    raises comes as it is, with its own traceback; a TypeError comes in Hydra's words, which name the key.
+    raises comes as it is, with its own traceback; a TypeError comes as Hydra's message, which names the key.
     """
     try:
         return instantiate(node, _convert_="all", **runtime)
@@ -34,15 +34,15 @@ def as_plain(cfg: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
-def composed(folder: str, name: str, words: Sequence[str]) -> DictConfig:
-    """Returns what Hydra makes of a command's words, without running it.
+def composed(folder: str, name: str, overrides: Sequence[str]) -> DictConfig:
+    """Returns what Hydra makes of a command's overrides, without running it.
 
     Args:
         folder: Of the configuration, absolute.
         name: Of the command's own file in it, without `.yaml`.
     """
     with initialize_config_dir(folder, version_base="1.3"):
-        cfg = compose(name, list(words), return_hydra_config=True)
+        cfg = compose(name, list(overrides), return_hydra_config=True)
     with open_dict(cfg):
         cfg.hydra.runtime.output_dir = cfg.hydra.run.dir
         cfg.hydra.job.num, cfg.hydra.job.id = 0, "0"

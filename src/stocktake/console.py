@@ -21,12 +21,12 @@ def silence_library_warnings() -> None:
     """Drops messages of libraries that are about other products or that nobody here can act on."""
     rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     rank_zero.addFilter(lambda record: not str(record.msg).startswith(UNWANTED))
-    # Its history in the terminal repeats the validations' lines; where the run can be seen is told at the end.
+    # Its history in the terminal repeats the validations' lines; where the run can be seen is printed at the end.
     os.environ.setdefault("WANDB_SILENT", "true")
     # The finders read back a file that they have just written themselves.
     connector = logging.getLogger("pytorch_lightning.trainer.connectors.checkpoint_connector")
     connector.addFilter(lambda record: "`weights_only` was not set" not in str(record.msg))
-    # A hub that does not answer is told once, by the error, and not at each of five tries.
+    # A hub that does not answer is reported once, by the error, and not at each of five tries.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # Metrics of torchmetrics have been summed over the ranks already.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")

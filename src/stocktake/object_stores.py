@@ -92,7 +92,7 @@ def open_store(url: str | os.PathLike, options: StorageOptions | None = None) ->
         FileNotFoundError: There is no such local folder.
         NotADirectoryError: It is a file.
         StorageError: There are no credentials for a bucket that is not public.
-        ValueError: The URL's scheme is none of these, or obstore needs to know more; in words that say what.
+        ValueError: The URL's scheme is none of these, or obstore needs to know more; the message says what.
     """
     url, options = os.fspath(url), options or StorageOptions()
     if is_s3(url):
@@ -131,7 +131,7 @@ def _open_remote(url: str, options: StorageOptions) -> ObjectStore:
     except (BaseError, ValueError) as error:  # a URL without a bucket, no account
         raise ValueError(f"{url} cannot be opened: {_reason(error)}. Hint: {HINTS[scheme]}.") from error
     raise ValueError(
-        f"{url!r} is not a place to read or write: use s3://bucket/folder, gs://bucket/folder, "
+        f"{url!r} is no location to read or write: use s3://bucket/folder, gs://bucket/folder, "
         "az://container/folder, https://host/folder (to read), file:///folder or a path."
     )
 

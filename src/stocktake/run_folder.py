@@ -1,6 +1,6 @@
 """The folders that commands write into: the names of their files, who writes, what may go, and which figures are whole.
 
-One process at a time writes into a folder, a result is not replaced by one of something else unless that is said, and
+One process at a time writes into a folder, a result is not replaced by one of something else unless the user asks, and
 figures carry a checksum within the JSON file that holds them, where one turned bit makes another number of a digit.
 """
 
@@ -39,7 +39,7 @@ def kept_from_others(folder: Path, doing: str, lost: str) -> Iterator[None]:
     The folder itself is locked, so no file is left that a kill would leave. The lock holds among the processes of one
     machine. Of another machine on the same shared folder it knows only where the file system carries flock between
     them, which few do for a folder; of a bucket it knows nothing, and of a file system without locks nothing either,
-    which is told.
+    which is noted on stderr.
 
     Args:
         doing: What the process does there, for messages: `training in`.
@@ -70,7 +70,7 @@ def kept_from_others(folder: Path, doing: str, lost: str) -> Iterator[None]:
 
 
 class WouldReplaceError(ValueError):
-    """A folder holds a result of something else, which nobody said to replace."""
+    """A folder holds a result of something else, which nobody asked to replace."""
 
 
 def require_replaceable(output: Folder, key: str, now: Mapping[str, Any], overwrite: bool) -> None:
@@ -81,10 +81,10 @@ def require_replaceable(output: Folder, key: str, now: Mapping[str, Any], overwr
     Args:
         key: Of the file that says what the folder holds, as JSON.
         now: What that file is to say of what it is made of; `num_images` may have grown.
-        overwrite: Whether the user said so.
+        overwrite: Whether the user asked for it.
 
     Raises:
-        WouldReplaceError: It is of something else; the message names what, and the words to type.
+        WouldReplaceError: It is of something else; the message names what, and the override to type.
         OSError: The folder cannot be made or written.
     """
     output.create()

@@ -36,18 +36,18 @@ def typed_again(*overrides: str) -> str:
     Args:
         overrides: `key=value` as Hydra reads it, not yet quoted for the shell.
     """
-    keys = {word.partition("=")[0] for word in overrides}
-    kept = [word for word in sys.argv[1:] if word.partition("=")[0] not in keys]
+    keys = {argument.partition("=")[0] for argument in overrides}
+    kept = [argument for argument in sys.argv[1:] if argument.partition("=")[0] not in keys]
     return shlex.join([*_started_with(), *kept, *overrides])
 
 
 def _started_with() -> list[str]:
-    """Returns what was typed in front of the words: `python train.py`, or `torchrun --nproc-per-node=2 train.py`."""
-    words = sys.argv[1:]
+    """Returns what was typed before the overrides: `python train.py`, or `torchrun --nproc-per-node=2 train.py`."""
+    arguments = sys.argv[1:]
     typed = _torchrun() if "TORCHELASTIC_RUN_ID" in os.environ else list(sys.orig_argv)
-    start = typed[: len(typed) - len(words)]
-    if not start or typed[len(start) :] != words or Path(start[-1]).name != Path(sys.argv[0]).name:
-        return ["python", sys.argv[0]]  # the words were changed, or the process is not the command's own
+    start = typed[: len(typed) - len(arguments)]
+    if not start or typed[len(start) :] != arguments or Path(start[-1]).name != Path(sys.argv[0]).name:
+        return ["python", sys.argv[0]]  # the arguments were changed, or the process is not the command's own
     return start
 
 

@@ -87,7 +87,7 @@ class Folder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            odd = next((place for place in path.parents if os.path.lexists(place) and not place.is_dir()), path)
+            odd = next((parent for parent in path.parents if os.path.lexists(parent) and not parent.is_dir()), path)
             kind = "a file" if odd.is_file() else "a link that leads nowhere" if odd.is_symlink() else "no folder"
             raise NotADirectoryError(
                 f"{path} cannot be a folder, because {odd} is {kind}. Type another folder, or move that away."

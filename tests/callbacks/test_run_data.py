@@ -39,7 +39,7 @@ def test_other_data_is_refused_with_what_to_type():
 
 def test_a_checkpoint_from_before_data_was_kept_goes_on_and_says_so(capsys):
     run("a").on_load_checkpoint(RANK_ZERO, None, {})
-    assert "cannot be told" in capsys.readouterr().err
+    assert "whether it is the same is not known" in capsys.readouterr().err
 
 
 def test_other_code_is_told(capsys, monkeypatch):

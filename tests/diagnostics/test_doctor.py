@@ -28,7 +28,7 @@ SECRET = "a-secret-that-nobody-may-see"
 @pytest.fixture(autouse=True)
 def bare_machine(monkeypatch, tmp_path):
     """A home without credentials, and a socket that leads nowhere: without network=true nothing may be asked."""
-    for name in ("WANDB_API_KEY", "NETRC", "STOCKTAKE_BUCKET", "STOCKTAKE_ROLE", *ward.PLACES):
+    for name in ("WANDB_API_KEY", "NETRC", "STOCKTAKE_BUCKET", "STOCKTAKE_ROLE", *ward.TEST_DATA):
         monkeypatch.delenv(name, raising=False)
     for name in [name for name in ward.os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -249,7 +249,7 @@ def test_with_the_network_bucket_role_and_quota_are_looked_at(monkeypatch):
     assert (role.detail, role.hint) == ("arn:aws:iam::123456789012:role/Stocktake", None)
     assert on_demand.detail == "ml.g5.xlarge for training job usage: 0"
     assert "servicequotas" in on_demand.hint
-    assert spot.detail == "ml.g5.xlarge for spot training job usage: not told"
+    assert spot.detail == "ml.g5.xlarge for spot training job usage: not reported"
 
 
 @pytest.fixture

@@ -274,7 +274,7 @@ def test_a_sweep_refused_half_way_tells_what_runs_and_what_it_costs(tiny, aws, m
     assert "1 of 3 job(s) run on, and are billed: sweep-0." in told.stdout
     assert "They cost 2.82 USD an hour on demand" in told.stdout
     assert "aws sagemaker stop-training-job --training-job-name sweep-0 --region us-east-1" in told.stdout
-    assert "type the same words and hydra.launcher.job_name=sweep" in told.stdout
+    assert "type the same overrides and hydra.launcher.job_name=sweep" in told.stdout
     assert "2 × ml.g5.xlarge" in told.stdout, "the table"
     assert "sweep-1: The account-level service limit" in told.stderr
     assert [(job.name, job.status) for job in aws.jobs] == [("sweep-0", "InProgress")]

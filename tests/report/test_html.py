@@ -93,7 +93,7 @@ def render(**changes) -> str:
     inputs = {
         "result": make_metrics(),
         "predictions": make_predictions(),
-        "pictures": lambda image_id: make_jpeg(),
+        "read_image": lambda image_id: make_jpeg(),
         "history": make_history(),
         "run": make_run(),
     }
@@ -322,7 +322,7 @@ def test_mistakes_and_hits_come_surest_first_and_ties_by_id():
 def test_at_most_twelve_pictures_a_section_are_asked_for():
     asked = []
     predictions = [BinPrediction(f"{i:05}", 1, 1 + i % 2, [0.6, 0.3, 0.1]) for i in range(60)]
-    render(predictions=predictions, pictures=lambda image_id: asked.append(image_id) or make_jpeg())
+    render(predictions=predictions, read_image=lambda image_id: asked.append(image_id) or make_jpeg())
     assert len(asked) == len(set(asked)) == 24
 
 

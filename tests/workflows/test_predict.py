@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_counted(answers, tmp_pa
     assert "damaged or cut off" in found[str(tmp_path / "cut.jpg")]["error"]
     assert "there is no .jpg" in found[str(tmp_path / "empty")]["error"]
     assert "No such file" in found[str(missing)]["error"]
-    assert "ftp:// is no place" in found[unknown]["error"]
+    assert "ftp:// is no location" in found[unknown]["error"]
 
 
 def test_the_table_shows_counts_and_reasons(run_script, monkeypatch, capsys, checkpoint, network, tmp_path):

@@ -269,5 +269,5 @@ def test_what_it_says_can_be_typed(compose, synthetic_root, tmp_path, capsys, mo
 def test_the_command_explains_itself():
     command = [sys.executable, "scripts/tune.py", "--help"]
     told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120).stdout
-    assert "python scripts/tune.py [find=lr|batch_size] [words of train.py ...]" in told
+    assert "python scripts/tune.py [find=lr|batch_size] [overrides of train.py ...]" in told
     assert "python scripts/tune.py experiment=resnet50 data.root=data/abid find=batch_size" in told

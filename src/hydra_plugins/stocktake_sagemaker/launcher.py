@@ -191,4 +191,4 @@ def show_dry_run(batch: Batch, problems: Sequence[Problem], options: LauncherOpt
     if problems:
         print(summary(problems))
     else:
-        print("Checked against AWS's service model, the rules across its fields and the job's own words: all right.")
+        print("Checked against AWS's service model, the rules across its fields and the job's overrides: all right.")

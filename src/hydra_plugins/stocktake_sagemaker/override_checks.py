@@ -63,7 +63,7 @@ def override_problems(
         print("Composing the overrides as the job will, and binding them to what they build ...", flush=True)
         found = _problems_by_job(request, folder)
     for (text, is_missing), names in found.items():
-        # What is wrong with all of a sweep is said once.
+        # What is wrong with all of a sweep is reported once.
         yield Problem(text if len(names) == len(plans) else f"{text} (in {', '.join(names)})", is_missing)
 
 

@@ -150,7 +150,7 @@ class SageMakerBackend:
         lines.append("To stop them, type:")
         stop = "aws sagemaker stop-training-job --training-job-name"
         lines += [f"  {stop} {job.name} --region {self.region}" for job in running]
-        lines.append(f"To see them again, type the same words and hydra.launcher.job_name={batch.name}")
+        lines.append(f"To see them again, type the same overrides and hydra.launcher.job_name={batch.name}")
         return lines
 
 

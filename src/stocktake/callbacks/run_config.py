@@ -21,7 +21,7 @@ RENAMED_TARGETS = {
 
 
 class OtherConfig(ValueError):
-    """A run folder holds a checkpoint that was made by other words."""
+    """A run folder holds a checkpoint that was made by other overrides."""
 
 
 class RunConfig(Callback):
@@ -61,7 +61,7 @@ class RunConfig(Callback):
         if differing:
             raise OtherConfig(
                 "This run folder holds a run of another configuration: " + "; ".join(differing) + ". "
-                "Type the old words to go on with it, or run_name=<new> to start another run beside it."
+                "Type the old overrides to go on with it, or run_name=<new> to start another run beside it."
             )
 
     def what_is_learnt(self) -> dict[str, Any]:

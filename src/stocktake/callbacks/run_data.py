@@ -58,7 +58,7 @@ class RunData(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert self.identity is not None, "known from the setup of a fit on"
         if self.key not in checkpoint:
-            _tell(trainer, "This run began before checkpoints kept their data: whether it is the same cannot be told.")
+            _tell(trainer, "This run began before checkpoints kept their data: whether it is the same is not known.")
         else:
             refuse_other_data(checkpoint[self.key]["manifest_sha256"], self.identity.manifest_sha256)
         if checkpoint.get(CODE_KEY, code_sha256()) != code_sha256():

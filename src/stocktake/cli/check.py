@@ -45,7 +45,7 @@ def _walk(
             continue
         if isinstance(value, str) and "${" in value:
             if (same := SAME_AS.fullmatch(value)) and has_rules(same[1], rules):
-                continue  # told once, where it stands
+                continue  # reported once, where it stands
             value, problem = _looked_up(config, key, value)
             if problem or isinstance(value, DictConfig) or value is _LATER:
                 yield from [(key, problem)] if problem else []

@@ -82,7 +82,7 @@ def _prepare(config_dir: Path, name: str, typed: Sequence[str], inputs: Any, beg
 
     parsed, further = get_args_parser().parse_known_args(typed)
     if parsed.experimental_rerun is not None:
-        raise ValueError("--experimental-rerun reads a pickle, which can run code. Type the run's words again.")
+        raise ValueError("--experimental-rerun reads a pickle, which can run code. Type the run's overrides again.")
     if (
         parsed.hydra_help
         or parsed.info
@@ -112,9 +112,9 @@ def _make_run_dir(typed: Sequence[str]) -> None:
     from stocktake.shell import override
 
     folder = os.environ.get("RUN_DIR") or "runs"
-    for word in typed:
-        if word.startswith("hydra.run.dir="):
-            folder = plain_value(word)
+    for argument in typed:
+        if argument.startswith("hydra.run.dir="):
+            folder = plain_value(argument)
     if "${" in folder:
         return
     try:

@@ -34,7 +34,7 @@ class Inputs:
 
     Attributes:
         rules: Of every key.
-        first: The key that a bare word means, such as the picture in `predict.py bin.jpg`.
+        first: The key that a bare argument means, such as the image in `predict.py bin.jpg`.
         former: Keys of before, by what they are called now.
     """
 

@@ -99,7 +99,7 @@ def own_message(error: BaseException | None) -> str | None:
     if message := missing_package(error):
         return message
 
-    from hydra.errors import InstantiationException  # later than Ctrl-C can be told in one line
+    from hydra.errors import InstantiationException  # later than Ctrl-C can be reported in one line
     from omegaconf.errors import MissingMandatoryValue
 
     while error is not None:

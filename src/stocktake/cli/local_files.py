@@ -1,4 +1,4 @@
-"""Files and folders on this machine that a command is to read: told before torch is imported where they are missing.
+"""Files and folders on this machine that a command is to read: what is missing is reported before torch is imported.
 
 What lies in a bucket, and what a file holds, is for the code that reads it to say.
 """
@@ -29,17 +29,17 @@ def missing_files(config: DictConfig, swept: Mapping[str, list[Any]] | None = No
     for key, check in CHECKS.items():
         values = (swept or {}).get(key) or [_value(config, key)]
         for value in values:
-            for place in value if isinstance(value, list) else [value]:
-                if isinstance(place, str) and ("://" not in place or place.startswith("file://")):
+            for location in value if isinstance(value, list) else [value]:
+                if isinstance(location, str) and ("://" not in location or location.startswith("file://")):
                     try:
-                        yield from check(key, place, config)
+                        yield from check(key, location, config)
                     except (OSError, RuntimeError, ValueError) as error:  # no such user's ~, no right to look, a NUL
-                        yield f"{override(key, place)} cannot be looked for ({error}). Type another path"
+                        yield f"{override(key, location)} cannot be looked for ({error}). Type another path"
 
 
-def there_instead(place: str) -> str:
+def there_instead(location: str) -> str:
     """Returns what is to be found where a local path ends, as a part of a sentence."""
-    path = local_path(place)
+    path = local_path(location)
     nearest = next(parent for parent in path.parents if parent.is_dir())
     wanted = path.relative_to(nearest).parts[0]
     children = [child for child in nearest.iterdir() if wanted.startswith(".") or not child.name.startswith(".")]
@@ -57,31 +57,31 @@ def _value(config: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
 
 
-def _checkpoint(key: str, place: str, config: DictConfig) -> Iterator[str]:
-    path = local_path(place)
+def _checkpoint(key: str, location: str, config: DictConfig) -> Iterator[str]:
+    path = local_path(location)
     if path.is_dir() and not any((path / name).is_file() for name in CHECKPOINT_NAMES):
-        yield f"{override(key, place)} holds no {CHECKPOINT_NAMES[0]}. {TYPE_CHECKPOINT}"
+        yield f"{override(key, location)} holds no {CHECKPOINT_NAMES[0]}. {TYPE_CHECKPOINT}"
     elif not path.exists():
-        yield f"{override(key, place)} does not exist{there_instead(place)}. {TYPE_CHECKPOINT}"
+        yield f"{override(key, location)} does not exist{there_instead(location)}. {TYPE_CHECKPOINT}"
 
 
-def _dataset(key: str, place: str, config: DictConfig) -> Iterator[str]:
-    path, data = local_path(place), config.get("data", {})
+def _dataset(key: str, location: str, config: DictConfig) -> Iterator[str]:
+    path, data = local_path(location), config.get("data", {})
     can_draw = data.get("num_bins") is not None
     is_drawn = can_draw and (data.get("draw") or (data.get("draw") is None and path.name.startswith(DRAWN_NAME)))
     if is_drawn or (path / "manifest.parquet").is_file() or _is_finished(config):
         return
-    what = there_instead(place) if not path.exists() else f": {path} holds no manifest.parquet"
+    what = there_instead(location) if not path.exists() else f": {path} holds no manifest.parquet"
     if can_draw:
         other = f"; to draw {data.num_bins:,} bins into it, add data.draw=true"
     else:
-        other = f", or make it: {command('scripts/prepare.py', {'source': 's3://aft-vbi-pds', 'root': place})}"
-    yield f"There is no dataset in {override(key, place)}{what}. Type the folder that scripts/prepare.py made{other}"
+        other = f", or make it: {command('scripts/prepare.py', {'source': 's3://aft-vbi-pds', 'root': location})}"
+    yield f"There is no dataset in {override(key, location)}{what}. Type the folder that scripts/prepare.py made{other}"
 
 
-def _other_dataset(key: str, place: str, config: DictConfig) -> Iterator[str]:
+def _other_dataset(key: str, location: str, config: DictConfig) -> Iterator[str]:
     if "source" not in config:  # prepare makes its root
-        yield from _dataset(key, place, config)
+        yield from _dataset(key, location, config)
 
 
 def _is_finished(config: DictConfig) -> bool:
@@ -90,21 +90,22 @@ def _is_finished(config: DictConfig) -> bool:
     return isinstance(folder, str) and Path(folder, METRICS_NAME).is_file()
 
 
-def _weights(key: str, place: str, config: DictConfig) -> Iterator[str]:
-    if place not in ("imagenet", "none") and not local_path(place).exists():
-        yield f"{override(key, place)} does not exist{there_instead(place)}. Type imagenet, none, or the path of a file"
+def _weights(key: str, location: str, config: DictConfig) -> Iterator[str]:
+    if location not in ("imagenet", "none") and not local_path(location).exists():
+        missing = f"{override(key, location)} does not exist{there_instead(location)}"
+        yield f"{missing}. Type imagenet, none, or the path of a file"
 
 
-def _file(key: str, place: str, config: DictConfig) -> Iterator[str]:
-    if not local_path(place).exists():
-        yield f"{override(key, place)} does not exist{there_instead(place)}. Type the path of a file"
+def _file(key: str, location: str, config: DictConfig) -> Iterator[str]:
+    if not local_path(location).exists():
+        yield f"{override(key, location)} does not exist{there_instead(location)}. Type the path of a file"
 
 
-def _exported(key: str, place: str, config: DictConfig) -> Iterator[str]:
-    path = local_path(place)
+def _exported(key: str, location: str, config: DictConfig) -> Iterator[str]:
+    path = local_path(location)
     if not (path / "model.json").is_file():
-        what = " holds no model.json" if path.is_dir() else f" does not exist{there_instead(place)}"
-        yield f"{override(key, place)}{what}. Type the folder that scripts/export.py wrote"
+        what = " holds no model.json" if path.is_dir() else f" does not exist{there_instead(location)}"
+        yield f"{override(key, location)}{what}. Type the folder that scripts/export.py wrote"
 
 
 # By the key, which means the same in every command that has it.

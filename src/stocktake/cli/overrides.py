@@ -29,7 +29,7 @@ _GROUP = r"Could not find '{}/.*?Available options in '[^']*':\n((?:\t[\w-]+\n)+
 
 
 class OverrideError(ValueError):
-    """A word that was typed cannot be taken; the message says which, what is allowed and what to type."""
+    """An argument that was typed cannot be taken; the message says which, what is allowed and what to type."""
 
 
 def read_overrides(
@@ -38,16 +38,16 @@ def read_overrides(
     """Returns the configuration that what was typed composes, of a sweep the first.
 
     Raises:
-        OverrideError: A word is not Hydra's, or names no key or choice.
+        OverrideError: An argument is not Hydra's, or names no key or choice.
     """
     groups = _groups(config_dir)
     if several := several_places(typed, inputs):
         raise OverrideError(several)
-    overrides = [_parsed(word, inputs, groups) for word in typed]
+    overrides = [_parsed(argument, inputs, groups) for argument in typed]
     if taken := [one.key_or_group for one in overrides if one.is_delete() and _is_needed(one.key_or_group, inputs)]:
         raise OverrideError(f"~{taken[0]}: {taken[0]} cannot be taken away. Type {to_type(taken[0], inputs, groups)}.")
     if is_sweep:
-        typed = [_first_of_sweep(word, parsed) for word, parsed in zip(typed, overrides, strict=True)]
+        typed = [_first_of_sweep(argument, parsed) for argument, parsed in zip(typed, overrides, strict=True)]
     if several := [one for one in overrides if _is_list_for_one(one, groups)]:
         key, choices = several[0].key_or_group, groups[several[0].key_or_group]
         raise OverrideError(
@@ -106,16 +106,16 @@ def _swept(parsed: Override, inputs: Inputs) -> list[Any]:
     return [_plain(_parsed(f"key={text}", inputs, {}).value()) for text in parsed.sweep_string_iterator()]
 
 
-def _parsed(word: str, inputs: Inputs, groups: dict[str, list[str]]) -> Override:
+def _parsed(argument: str, inputs: Inputs, groups: dict[str, list[str]]) -> Override:
     try:
-        return OverridesParser.create().parse_override(word)
+        return OverridesParser.create().parse_override(argument)
     except HydraException as error:
-        raise OverrideError(not_read(word, inputs, groups)) from error
+        raise OverrideError(not_read(argument, inputs, groups)) from error
 
 
-def plain_value(word: str) -> str:
-    """Returns the value of a word that was read before, as text."""
-    value = _plain(OverridesParser.create().parse_override(word).value())
+def plain_value(argument: str) -> str:
+    """Returns the value of an override that was read before, as text."""
+    value = _plain(OverridesParser.create().parse_override(argument).value())
     return "" if value is None else str(value)
 
 
@@ -130,9 +130,9 @@ def _is_list_for_one(parsed: Override, groups: dict[str, list[str]]) -> bool:
     return parsed.key_or_group in groups and parsed.key_or_group not in TAKE_LISTS and isinstance(value, list)
 
 
-def _first_of_sweep(word: str, parsed: Override) -> str:
+def _first_of_sweep(argument: str, parsed: Override) -> str:
     if not parsed.is_discrete_sweep():
-        return word
+        return argument
     return f"{parsed.get_key_element()}={next(iter(parsed.sweep_string_iterator()))}"
 
 
@@ -159,19 +159,19 @@ def _explained(
     """Returns what composing ended with, as a person would say it."""
     reason = f"{error}\n{error.__cause__ or ''}"
     for parsed in overrides:
-        key, word, value = parsed.key_or_group, parsed.input_line or "", _plain(parsed.value())
-        if "Ambiguous value" in reason and word in reason:
-            return f"{word}: several values are a sweep. Type -m in front of the words, or [ ] around the values"
+        key, argument, value = parsed.key_or_group, parsed.input_line or "", _plain(parsed.value())
+        if "Ambiguous value" in reason and argument in reason:
+            return f"{argument}: several values are a sweep. Type -m in front of them, or [ ] around the values"
         is_chosen = isinstance(value, str) and re.search(rf"Could not find '{re.escape(key)}/", reason)
         if key in groups and (is_chosen or (not isinstance(value, str | list) and "group override" in reason)):
             near = nearest(str(value), groups[key])
             guess = f"Did you mean {near}? " if near else ""
             choices = ", ".join(groups[key])
-            return f"{word}: {key} takes one of {choices}. {guess}Type {override(key, near or groups[key][0])}"
+            return f"{argument}: {key} takes one of {choices}. {guess}Type {override(key, near or groups[key][0])}"
         if found := re.search(_GROUP.format(re.escape(key)), reason, re.DOTALL):
             choices = found[1].split()
             near = nearest(str(value), choices) or choices[0]
-            return f"{word}: {key} takes one of {', '.join(choices)}. Type {override(key, near)}"
+            return f"{argument}: {key} takes one of {', '.join(choices)}. Type {override(key, near)}"
         if f"Could not override '{key}'" in reason:
             others = [other.input_line or "" for other in overrides if other is not parsed]
             return _no_such_key(key, value, _composed_of_what_can_be(config_name, others), inputs, groups)
@@ -181,7 +181,7 @@ def _explained(
 def _composed_of_what_can_be(config_name: str, typed: Sequence[str]) -> DictConfig:
     try:
         return compose(config_name, list(typed), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError):  # a second word is wrong, too
+    except (HydraException, OmegaConfBaseException, ValueError):  # a second one is wrong, too
         return compose(config_name, return_hydra_config=True)
 
 

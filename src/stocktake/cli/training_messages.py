@@ -11,7 +11,7 @@ from stocktake.shell import command, hydra_value, typed_again
 
 def first_line(cfg: DictConfig) -> str:
     """Returns what begins, for a person who waits while libraries are imported."""
-    launcher = next((word for word in sys.argv if word.startswith("hydra/launcher=")), None)
+    launcher = next((argument for argument in sys.argv if argument.startswith("hydra/launcher=")), None)
     if launcher is not None and not launcher.endswith("=basic"):
         what = f"{cfg.model.backbone}, {_length(cfg.trainer)}"
         return f"Prepares {cfg.name} as jobs of {launcher}: {what}. Checking them first ..."
@@ -45,7 +45,7 @@ def what_is_kept(cfg: DictConfig) -> str:
 
 
 def how_to_resume(cfg: DictConfig) -> str:
-    """Returns what to type after an interruption: the same words begin another run where they do not say to resume."""
+    """Returns what to type after an interruption: the same overrides begin another run unless they resume."""
     return "Type the same again to go on." if cfg.resume else f"To go on with it, type {_resumed(cfg)}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MAX_FAILURE_CHARACTERS = 980  # FailureReason holds 1,024, with SageMaker's own words around ours
-# A frame of an installed package in a traceback: its place and the lines under it. 980 characters are for the user's.
+# A frame of an installed package in a traceback: where it is and the lines under it. 980 characters are for the user's.
 INSTALLED_FRAME = re.compile(r'  File "[^"]*site-packages[^"]*", line .*\n(?:    .*\n)*')
 PEER_LOST = re.compile(
     r"Connection (closed|reset) by peer|Connection refused|Broken pipe|DistNetworkError|DistBackendError|"

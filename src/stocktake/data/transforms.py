@@ -53,12 +53,12 @@ def decode(content: bytes | bytearray) -> Tensor:
 class Resize:
     """Brings an image to S x S pixels, antialiased.
 
-    `squash` stretches both sides; `letterbox` keeps the aspect ratio and fills the rest with grey. With several sizes,
+    `squash` stretches both sides; `letterbox` keeps the aspect ratio and fills the rest with gray. With several sizes,
     the epoch picks one, and the last holds from then on (progressive resizing).
     """
 
     MODES = ("squash", "letterbox")
-    GREY = 128
+    GRAY = 128
 
     def __init__(self, size_px: int | Sequence[int], mode: str = "squash"):
         if mode not in self.MODES:
@@ -78,7 +78,7 @@ class Resize:
         image_CHW = _resized(image_CHW, size)
         top, left = (side - size[0]) // 2, (side - size[1]) // 2
         padding = [left, top, side - size[1] - left, side - size[0] - top]
-        return functional.pad(image_CHW, padding, fill=self.GREY)
+        return functional.pad(image_CHW, padding, fill=self.GRAY)
 
 
 def _resized(image_CHW: Tensor, size: list[int]) -> Tensor:
@@ -128,7 +128,7 @@ class Augment:
                     translate=(shift, shift),
                     scale=(1 - zoom, 1 + zoom),
                     interpolation=v2.InterpolationMode.BILINEAR,
-                    fill=Resize.GREY,
+                    fill=Resize.GRAY,
                 )
             )
         self.steps = v2.Compose(steps)

@@ -106,7 +106,7 @@ def _quotas(found, quotas) -> Iterator[Finding]:
         return
     for name in names:
         number = numbers.get(name)
-        quota = "not told" if number is None else f"{number:g}"
+        quota = "not reported" if number is None else f"{number:g}"
         hint = "https://console.aws.amazon.com/servicequotas   # ask for more: a day or two" if number == 0 else None
         yield Finding("SageMaker quota", f"{name}: {quota}", hint)
 

@@ -22,7 +22,7 @@ SMALLEST_DISK_GIB = 5  # a ResNet50's checkpoints, 10,441 images and the report
 SMALLEST_MEMORY_GIB = 4  # torch, two workers and a batch of a ResNet50
 PUBLIC_BUCKET = "s3://aft-vbi-pds"
 WEIGHTS_HUB = "https://huggingface.co"
-PLACES = {  # environment variable: what the tests take from it, and how it is set
+TEST_DATA = {  # environment variable: what the tests take from it, and how it is set
     "ABID_ROOT": ("real bins", "export ABID_ROOT=<folder with bin-images/ and metadata/>"),
     "ABID_ORIGINAL_ROOT": (
         "real bins in full size",
@@ -73,7 +73,7 @@ def examine(repository: Path, network: bool = False) -> Iterator[Finding]:
     yield from sagemaker(network)
     yield wandb()
     yield chromium()
-    yield from named_places()
+    yield from test_data()
     if network:
         yield public_bucket()
         yield weights_hub()
@@ -173,15 +173,15 @@ def chromium() -> Finding:
     return Finding("chromium", path or "not on the PATH; only the report's tests need it", hint)
 
 
-def named_places() -> Iterator[Finding]:
-    for name, (purpose, hint) in PLACES.items():
-        place = os.environ.get(name)
-        if not place:
+def test_data() -> Iterator[Finding]:
+    for name, (purpose, hint) in TEST_DATA.items():
+        path = os.environ.get(name)
+        if not path:
             yield Finding(name, f"not set; the tests that want {purpose} skip", hint)
-        elif not Path(place).exists():
-            yield Finding(name, f"{place} does not exist; the tests that want {purpose} fail", hint)
+        elif not Path(path).exists():
+            yield Finding(name, f"{path} does not exist; the tests that want {purpose} fail", hint)
         else:
-            yield Finding(name, place)
+            yield Finding(name, path)
 
 
 def public_bucket() -> Finding:

@@ -1,4 +1,4 @@
-"""What the pictures of a split are like: image_statistics of every file, as columns beside the predictions."""
+"""What the images of a split are like: image_statistics of every file, as columns beside the predictions."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +14,8 @@ from stocktake.images.statistics import ImageStatistics, TrainingImages, measure
 from stocktake.storage import Folder, join_url
 
 NUM_READERS = 8  # threads that fetch, decode and measure; most of their time is the network's or a library's
-NUM_SAMPLED = 300  # of the training pictures
-CHUNK = 1024  # so many pictures are waited for at once, so that a large split is not queued whole
+NUM_SAMPLED = 300  # of the training images
+CHUNK = 1024  # so many images are waited for at once, so that a large split is not queued whole
 SCHEMA = pyarrow.schema(
     {
         "brightness": pyarrow.float64(),  # mean luma, 0 to 255
@@ -31,19 +31,19 @@ def measure_images(root: Folder, rows: pyarrow.Table) -> pyarrow.Table:
     """Returns the columns of SCHEMA for the images of a manifest's rows, in their order.
 
     Raises:
-        UndecodableImage: A file is no picture any more.
+        UndecodableImage: A file is no image any more.
         StorageError: A file could not be read within the retry budget.
     """
     keys = rows["key"].to_pylist()
-    measured = track(_measured(root, keys), "Measuring pictures", len(keys), console=Console(stderr=True))
+    measured = track(_measured(root, keys), "Measuring images", len(keys), console=Console(stderr=True))
     return pyarrow.Table.from_pylist([vars(statistics) for statistics in measured], schema=SCHEMA)
 
 
 def measure_training_images(root: Folder, train_rows: pyarrow.Table, are_drawn: bool) -> TrainingImages:
-    """Returns what the pictures that a model was trained on are like, from NUM_SAMPLED of them, evenly spread.
+    """Returns what the images that a model was trained on are like, from NUM_SAMPLED of them, evenly spread.
 
     Raises:
-        UndecodableImage: A file is no picture any more.
+        UndecodableImage: A file is no image any more.
         StorageError: A file could not be read within the retry budget.
     """
     positions = numpy.linspace(0, train_rows.num_rows - 1, min(NUM_SAMPLED, train_rows.num_rows)).round().astype(int)

@@ -31,7 +31,7 @@ def describe_subject(checkpoint: Checkpoint, datamodule: BinDataModule, split: s
     else:
         was_drawn = trained_on.source == join_url(Folder(train_data["root"]).url, "source")
     return Subject(
-        checkpoint=checkpoint.place,
+        checkpoint=checkpoint.location,
         checkpoint_sha256=checkpoint.sha256,
         root=root.url,
         split=split,

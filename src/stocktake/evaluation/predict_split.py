@@ -31,7 +31,7 @@ def predict_split(
     trainer = Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=precision,  # pyright: ignore[reportArgumentType]: Lightning itself refuses other words
+        precision=precision,  # pyright: ignore[reportArgumentType]: Lightning itself refuses other values
         logger=False,
         enable_model_summary=False,
         callbacks=[RichProgressBar()],

@@ -45,14 +45,14 @@ class Evaluation:
     probabilities_NK: ndarray
 
     @classmethod
-    def read(cls, place: str, storage: StorageOptions) -> "Evaluation":
+    def read(cls, location: str, storage: StorageOptions) -> "Evaluation":
         """Reads an evaluation's folder, or a run's folder with one evaluation in it.
 
         Raises:
             EvaluationError: There is none, there are several, or its two files do not fit each other.
             StorageError: It could not be read.
         """
-        folder = _find(Folder(place, storage))
+        folder = _find(Folder(location, storage))
         again = f"Evaluate again: {command('scripts/evaluate.py', {'checkpoint': '...'})}"
         key = METRICS_NAME
         try:
@@ -123,18 +123,18 @@ class Evaluation:
                 )
 
 
-def read_evaluations(places: Sequence[str], storage: StorageOptions) -> list[Evaluation]:
+def read_evaluations(locations: Sequence[str], storage: StorageOptions) -> list[Evaluation]:
     """Reads evaluations of the same bins.
 
     Raises:
         EvaluationError: There are fewer than two, one stands twice, or they are not of the same bins.
     """
-    if len(places) < 2:
+    if len(locations) < 2:
         raise EvaluationError(
-            f"evaluations={list(places)}, but two or more are needed: "
+            f"evaluations={list(locations)}, but two or more are needed: "
             "'evaluations=[runA/evaluation-test,runB/evaluation-test]'"
         )
-    evaluations = [Evaluation.read(place, storage) for place in places]
+    evaluations = [Evaluation.read(location, storage) for location in locations]
     urls = [evaluation.url for evaluation in evaluations]
     if twice := sorted({url for url in urls if urls.count(url) > 1}):
         raise EvaluationError(f"evaluations has {', '.join(twice)} twice. Type each once.")

@@ -38,10 +38,10 @@ UPRIGHT = {  # what brings an orientation (EXIF 2.32, table 6) upright
 START_OF_IMAGE, START_OF_SCAN, END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 BASELINE, PROGRESSIVE, SCAN = 0xC0, 0xC2, 0xDA
 # What may stand before the scan of a plain JPEG beside its frame: JFIF's APP0, tables of Huffman and quantisation, the
-# interval of restarts, comments. EXIF, Adobe's colours and a phone's second image have segments of their own.
+# interval of restarts, comments. EXIF, Adobe's colors and a phone's second image have segments of their own.
 PLAIN_SEGMENTS = frozenset((0xE0, 0xC4, 0xDB, 0xDD, 0xFE))
 
-# This module's own limit, checked right after, says the same in its own words.
+# This module's own limit, checked right after, says the same in its own message.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -71,7 +71,7 @@ def read_pixels(content: bytes | bytearray) -> ndarray:
         with open_image(content) as image:
             image.load()
             check_end(content, image)
-            return numpy.asarray(_in_colours(_upright(image)))
+            return numpy.asarray(_in_rgb(_upright(image)))
     except UndecodableImage:
         raise
     except Exception as error:  # Pillow's parsers raise nearly anything: struct.error, IndexError, MemoryError
@@ -124,19 +124,19 @@ def is_plain_jpeg(content: bytes | bytearray) -> bool:
     """
     if not (content.startswith(START_OF_IMAGE) and content.endswith(END_OF_IMAGE) and len(content) <= MAX_BYTES):
         return False
-    place, frame, is_progressive = 2, None, False
+    offset, frame, is_progressive = 2, None, False
     try:
         for _ in range(MAX_STEPS):
-            if content[place] != 0xFF:
+            if content[offset] != 0xFF:
                 return False
-            marker, length = content[place + 1], content[place + 2] << 8 | content[place + 3]
+            marker, length = content[offset + 1], content[offset + 2] << 8 | content[offset + 3]
             if marker in (BASELINE, PROGRESSIVE) and frame is None:
-                frame, is_progressive = content[place + 4 : place + 2 + length], marker == PROGRESSIVE
+                frame, is_progressive = content[offset + 4 : offset + 2 + length], marker == PROGRESSIVE
             elif marker == SCAN:
                 break
             elif marker not in PLAIN_SEGMENTS:
                 return False
-            place += 2 + length
+            offset += 2 + length
         else:
             return False
     except IndexError:
@@ -191,13 +191,13 @@ def _check_steps(content: bytes | bytearray) -> None:
     """Walks a JPEG up to its first scan as Pillow does, byte after byte of filling: 30 MB of it take 50 s."""
     if not content.startswith(START_OF_IMAGE):
         return
-    place = 2
+    offset = 2
     for _ in range(MAX_STEPS):
-        marker = content[place : place + 2]
+        marker = content[offset : offset + 2]
         if len(marker) < 2 or marker == START_OF_SCAN:
             return
         is_segment = marker[0] == 0xFF and marker[1] not in (0x00, 0xFF)
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big") if is_segment else 1
+        offset += 2 + int.from_bytes(content[offset + 2 : offset + 4], "big") if is_segment else 1
     raise _too_large(f"The image is a JPEG of more than {MAX_STEPS} segments and bytes of filling before its pixels.")
 
 
@@ -209,7 +209,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
 
 
-def _in_colours(image: Image.Image) -> Image.Image:
+def _in_rgb(image: Image.Image) -> Image.Image:
     if image.mode in DEEP_MODES:
         image = Image.fromarray((numpy.asarray(image).astype(numpy.uint16) >> 8).astype(numpy.uint8))
     elif image.mode in ("P", "PA"):

@@ -21,7 +21,7 @@ MAX_ANSWER_BYTES = 2**20  # scripts/serve.py never says so much
 
 
 class EndpointError(OSError):
-    """The server did not answer, or refused; the message says what it said."""
+    """The server did not answer, or refused; the message holds its answer."""
 
 
 class Endpoint:

@@ -62,7 +62,9 @@ class ImageReader:
             bucket, prefix = split_bucket(url)
             found = [f"s3://{bucket}/{key}" for key, _ in self._bucket(bucket).sizes(prefix) if _is_image(key)]
         elif scheme not in ("", "file"):
-            raise ValueError(f"{scheme}:// is no place to read from; use a path, file://, s3://, http:// or https://")
+            raise ValueError(
+                f"{scheme}:// is no location to read from; use a path, file://, s3://, http:// or https://"
+            )
         elif local_path(url).is_dir():
             found = _under(Path(url.removeprefix("file://")).expanduser())
         else:

@@ -45,20 +45,20 @@ def _weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
     return "not stated: weights from a file of one's own"
 
 
-def evaluation_of(checkpoint: Checkpoint, place: str | None, storage: StorageOptions) -> EvaluationResult | None:
+def evaluation_of(checkpoint: Checkpoint, location: str | None, storage: StorageOptions) -> EvaluationResult | None:
     """Returns an evaluation of this very checkpoint, `None` where none lies beside the run.
 
     Raises:
         ValueError: The one that `metrics` names is of another checkpoint, or half written.
     """
-    run_dir = run_dir_of(checkpoint.place)
+    run_dir = run_dir_of(checkpoint.location)
     beside = None if run_dir is None else join_url(run_dir, "evaluation-test", METRICS_NAME)
-    if (file := place or beside) is None:
+    if (file := location or beside) is None:
         return None
     try:
-        result = read_metrics(read_place(file, storage))
+        result = read_metrics(read_file(file, storage))
     except FileNotFoundError:
-        if place is None:
+        if location is None:
             return None
         raise
     except ValueError as error:
@@ -67,11 +67,11 @@ def evaluation_of(checkpoint: Checkpoint, place: str | None, storage: StorageOpt
         fault = "is of another checkpoint"
     if result is not None and _is_of(result, checkpoint):
         return result
-    if place is None:
+    if location is None:
         print(f"{file} {fault}; it is left out.", file=sys.stderr)
         return None
-    evaluate = command("scripts/evaluate.py", {"checkpoint": checkpoint.place})
-    raise ValueError(f"metrics={place} {fault}. Evaluate this one: {evaluate}")
+    evaluate = command("scripts/evaluate.py", {"checkpoint": checkpoint.location})
+    raise ValueError(f"metrics={location} {fault}. Evaluate this one: {evaluate}")
 
 
 def without_places(evaluation: EvaluationResult | None) -> dict[str, Any] | None:
@@ -98,9 +98,9 @@ def commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def read_place(place: str, storage: StorageOptions) -> bytes:
+def read_file(location: str, storage: StorageOptions) -> bytes:
     """Returns the bytes of a file, by path or URL."""
-    folder, name = split_url(place)
+    folder, name = split_url(location)
     return Folder(folder, storage).read(name)
 
 

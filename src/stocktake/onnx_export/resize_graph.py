@@ -65,7 +65,7 @@ def stretch(pixels_HW3: UINT8, height: INT64, width: INT64, rows_S: INT64, colum
 
 def resize_graph(resize: Resize) -> onnx.ModelProto:
     """Returns the graph from `pixels`, uint8 H x W x 3 of any size, to `images`, uint8 1 x 3 x S x S."""
-    side, grey = resize.sizes_px[-1], resize.GREY
+    side, gray = resize.sizes_px[-1], resize.GRAY
 
     @script()
     def squash(pixels: UINT8[None, None, 3]) -> UINT8[1, 3, side, side]:
@@ -84,7 +84,7 @@ def resize_graph(resize: Resize) -> onnx.ModelProto:
         is_row_S = op.And(rows_S >= 0, rows_S < height)
         is_column_S = op.And(columns_S >= 0, columns_S < width)
         is_image_SS = op.And(op.Unsqueeze(is_row_S, [1]), is_column_S)
-        return op.Unsqueeze(op.Where(is_image_SS, image_3SS, op.CastLike(grey, image_3SS)), [0])
+        return op.Unsqueeze(op.Where(is_image_SS, image_3SS, op.CastLike(gray, image_3SS)), [0])
 
     graph = {"squash": squash, "letterbox": letterbox}[resize.mode].to_model_proto()
     return optimize(inline_local_functions(graph))

@@ -153,7 +153,7 @@ def _run(overrides: Sequence[str], root: Path, name: str, faults: str) -> Rehear
     """Runs train.py with the rehearsal's launcher and returns its one job.
 
     Raises:
-        SystemExit: It ended before a job was played; it has said why.
+        SystemExit: It ended before a job was played; it has printed why.
     """
     launcher = [
         LAUNCHER,

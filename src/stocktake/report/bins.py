@@ -1,4 +1,4 @@
-"""Single bins on a page: which ones are worth a look, and how their picture and prediction are shown."""
+"""Single bins on a page: which ones are worth a look, and how their image and prediction are shown."""
 
 import base64
 import html
@@ -66,7 +66,7 @@ def _probabilities(predictions: Sequence[BinPrediction]) -> numpy.ndarray:
 def describe_bin(
     prediction: BinPrediction,
     counts: Sequence[int],
-    pictures: Callable[[str], bytes],
+    read_image: Callable[[str], bytes],
     records: Records | None = None,
 ) -> dict:
     """What the template shows of a bin; `products` is None if `records` are."""
@@ -80,7 +80,7 @@ def describe_bin(
         "description": ", ".join(f"P({count}) {100 * p:.0f} %" for count, p in probabilities.items()),
         "products": products and products[:NUM_PRODUCTS_SHOWN],
         "num_more_products": max(0, len(products or ()) - NUM_PRODUCTS_SHOWN),
-        "picture": make_thumbnail(prediction.image_id, pictures(prediction.image_id)),
+        "thumbnail": make_thumbnail(prediction.image_id, read_image(prediction.image_id)),
     }
 
 
@@ -91,17 +91,17 @@ def _readable(product: tuple[str | None, int]) -> tuple[str | None, int]:
 
 
 def make_thumbnail(image_id: str, jpeg: bytes) -> str:
-    """A picture as a `data:` URI, at most THUMBNAIL_PX wide and high, without its metadata.
+    """An image as a `data:` URI, at most THUMBNAIL_PX wide and high, without its metadata.
 
     Raises:
-        ValueError: The bytes are not a picture.
+        ValueError: The bytes are not an image.
     """
     try:
-        with Image.open(io.BytesIO(jpeg)) as picture:
-            small = ImageOps.exif_transpose(picture).convert("RGB")
+        with Image.open(io.BytesIO(jpeg)) as image:
+            small = ImageOps.exif_transpose(image).convert("RGB")
     except OSError as error:  # Pillow's own errors for unknown and for cut off files
         raise ValueError(
-            f"The picture of bin {image_id!r} ({len(jpeg)} bytes) cannot be read: {error}. "
+            f"The image of bin {image_id!r} ({len(jpeg)} bytes) cannot be read: {error}. "
             "It has changed since the evaluation; prepare the dataset again with scripts/prepare.py."
         ) from error
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))

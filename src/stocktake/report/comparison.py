@@ -101,8 +101,8 @@ def draw_differences(differences: Mapping[str, Difference], baseline: str, metri
         axes.set_yticks([])
         axes.margins(x=0.08)
         axes.set_xlabel(f"{metric.difference_unit}, {metric.better} is better")
-    words = ", ".join(f"{name} {difference} ({difference.interval})" for name, difference in differences.items())
-    return to_svg(figure, f"{metric.title}, difference from {baseline}: {words}.")
+    description = ", ".join(f"{name} {difference} ({difference.interval})" for name, difference in differences.items())
+    return to_svg(figure, f"{metric.title}, difference from {baseline}: {description}.")
 
 
 def _spread(recipe: Recipe, name: str) -> str:

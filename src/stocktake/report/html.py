@@ -62,7 +62,7 @@ class Run:
 def render_evaluation(
     result: EvaluationResult,
     predictions: Sequence[BinPrediction],
-    pictures: Callable[[str], bytes],
+    read_image: Callable[[str], bytes],
     history: Sequence[Mapping[str, float | None]],
     run: Run,
     records: Records | None = None,
@@ -73,18 +73,18 @@ def render_evaluation(
         result: Without a calibration the page has no section on how sure the model is, without slices none on where
             it errs.
         predictions: One for each evaluated bin, probabilities in the order of the result's counts.
-        pictures: Gives the JPEG bytes of an image id; called only for the bins that are shown.
+        read_image: Gives the JPEG bytes of an image id; called only for the bins that are shown.
         history: Rows of learning curves, see draw_learning_curves; may be empty.
         records: What the warehouse's records list of the bins; None if that is not known of any.
 
     Raises:
-        ValueError: A picture cannot be read.
+        ValueError: An image cannot be read.
     """
     counts, calibration = list(result.counts), result.calibration
     if calibration is not None:
         predictions = tempered(predictions, calibration.temperature)
     mistakes, hits = (
-        [describe_bin(prediction, counts, pictures, records) for prediction in ranked[:NUM_BINS_SHOWN]]
+        [describe_bin(prediction, counts, read_image, records) for prediction in ranked[:NUM_BINS_SHOWN]]
         for ranked in rank_predictions(predictions, counts)
     )
     title = _title(result, run)

@@ -79,9 +79,9 @@ def draw_error_curve(
             point = (row["num_train_bins"], row["value"])
             axes.plot(*point, marker="D", markersize=5, markerfacecolor="none", color=ROLES["ink"], linestyle="none")
         _label(axes, measure, along, top)
-    words = [f"{row['num_train_bins']:,}: {_number(row, measure)} measured" for row in measured["points"]]
-    words += [f"{row['num_train_bins']:,}: {_number(row, measure)} predicted" for row in far]
-    return to_svg(figure, f"{measure.title} by number of training bins. {', '.join(words)}.")
+    description = [f"{row['num_train_bins']:,}: {_number(row, measure)} measured" for row in measured["points"]]
+    description += [f"{row['num_train_bins']:,}: {_number(row, measure)} predicted" for row in far]
+    return to_svg(figure, f"{measure.title} by number of training bins. {', '.join(description)}.")
 
 
 def _label(axes: Axes, measure: Metric, along: Sequence[float], top: float) -> None:

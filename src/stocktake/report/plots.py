@@ -1,7 +1,7 @@
-"""Plots for the report, as SVG that takes its colours from the page and so follows light and dark.
+"""Plots for the report, as SVG that takes its colors from the page and so follows light and dark.
 
-Matplotlib knows no CSS variables: each role is drawn in a colour that nothing else uses, and the finished
-SVG has that colour replaced by `var(--role)`. Text stays text, in the page's own font.
+Matplotlib knows no CSS variables: each role is drawn in a color that nothing else uses, and the finished
+SVG has that color replaced by `var(--role)`. Text stays text, in the page's own font.
 """
 
 import io
@@ -92,8 +92,8 @@ def draw_bars(estimates: Mapping[str, Estimate], title: str, along: str = "count
         axes.set_ylim(0, 1.16)
         axes.set_yticks(*SHARE_TICKS)
     parts = {label.replace("\n", ", "): _percent(estimate.value) for label, estimate in estimates.items()}
-    words = ", ".join(f"{along} {label}: {share}" for label, share in parts.items())
-    return to_svg(figure, f"{title}. {words}.")
+    description = ", ".join(f"{along} {label}: {share}" for label, share in parts.items())
+    return to_svg(figure, f"{title}. {description}.")
 
 
 def draw_reliability(
@@ -109,17 +109,17 @@ def draw_reliability(
         title: What the bars show, for readers who cannot see them.
     """
     width = 1 / len(num_images) / max(*num_images, 1)
-    words = []
+    parts = []
     with styled():
         figure, axes = empty_figure()
         for part, (sure, right, num) in enumerate(zip(confidence, accuracy, num_images, strict=True)):
             if sure is not None and right is not None:
                 middle = (part + 0.5) / len(num_images)
                 axes.bar(middle, right, width=width * num, color=ROLES["heat"], edgecolor=ROLES["model"], linewidth=0.7)
-                words.append(f"says {_percent(sure)}: right on {_percent(right)} of {num}")
+                parts.append(f"says {_percent(sure)}: right on {_percent(right)} of {num}")
         axes.plot([0, 1], [0, 1], color=ROLES["ink"], linewidth=1.1, linestyle=DASHES)
         _label_shares(axes, "how sure it says it is", "how often it is right")
-    return to_svg(figure, f"{title}. {', '.join(words) or 'No bins'}.")
+    return to_svg(figure, f"{title}. {', '.join(parts) or 'No bins'}.")
 
 
 def draw_risk_coverage(answered: Sequence[float], wrong: Sequence[float], marked: Sequence[int], title: str) -> str:
@@ -146,8 +146,8 @@ def draw_risk_coverage(answered: Sequence[float], wrong: Sequence[float], marked
                 va="bottom" if above else "top",
             )
         _label_shares(axes, "share of bins it answers, surest first", "how often it is wrong")
-    words = ", ".join(f"answers {_percent(answered[index])}: wrong on {_percent(wrong[index])}" for index in marked)
-    return to_svg(figure, f"{title}. {words}.")
+    parts = ", ".join(f"answers {_percent(answered[index])}: wrong on {_percent(wrong[index])}" for index in marked)
+    return to_svg(figure, f"{title}. {parts}.")
 
 
 def _label_shares(axes: Axes, along: str, up: str) -> None:
@@ -209,11 +209,11 @@ def _draw_curves(title: str, along: str, curves: Mapping[str, Sequence[tuple[flo
             axes.yaxis.set_major_formatter(lambda share, _: _percent(share))
         if max(x for points in curves.values() for x, _ in points) >= 10_000:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    words = "; ".join(
+    description = "; ".join(
         f"{key} goes from {points[0][1]:.3g} to {points[-1][1]:.3g} by {along} {points[-1][0]:g}"
         for key, points in curves.items()
     )
-    return to_svg(figure, f"{title}: {words}.")
+    return to_svg(figure, f"{title}: {description}.")
 
 
 def empty_figure(height_px: float = SIZE_PX[1]) -> tuple[Figure, Axes]:
@@ -227,7 +227,7 @@ def _percent(share: float | None) -> str:
 
 
 def to_svg(figure: Figure, description: str) -> str:
-    """An `<svg>` element for the inside of a page: no fixed size, font or colour, and ids of its own."""
+    """An `<svg>` element for the inside of a page: no fixed size, font or color, and ids of its own."""
     file = io.StringIO()
     with styled():
         figure.savefig(file, format="svg", transparent=True, metadata=NO_METADATA)

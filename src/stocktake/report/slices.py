@@ -18,7 +18,7 @@ NONE_STANDS_OUT = "No slice is clearly worse: the interval of each reaches into 
 
 @dataclass(frozen=True)
 class Feature:
-    """What bins are cut by: its title, what its numbers are, how one is written, and a sentence's words for them."""
+    """What bins are cut by: its title, what its numbers are, how one is written, and a sentence's phrases for them."""
 
     title: str
     scale: str

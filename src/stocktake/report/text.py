@@ -32,8 +32,8 @@ def describe_leaks(
                 "do not say how it counts new ones, and the comparison does not say which is better."
             )
     unknown = [name for name, nums in leakage.items() if None in nums]
-    words = f"Whether {', '.join(unknown)} was trained on some of these bins, the evaluations do not say."
-    return leaks, [words] * bool(unknown)
+    note = f"Whether {', '.join(unknown)} was trained on some of these bins, the evaluations do not say."
+    return leaks, [note] * bool(unknown)
 
 
 def describe_result(result: EvaluationResult) -> list[str]:

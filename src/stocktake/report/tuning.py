@@ -48,10 +48,10 @@ def draw_losses(
             _mark(axes, nearest, f"{suggested:g}")
         axes.set_xlabel("learning rate")
         axes.set_ylabel("loss")
-    words = "none" if suggested is None else f"{suggested:g}"
+    value = "none" if suggested is None else f"{suggested:g}"
     return to_svg(
         figure,
-        f"Loss by learning rate: from {first:.3g} at {rates[0]:.2g} down to {low:.3g}; {words} is suggested.",
+        f"Loss by learning rate: from {first:.3g} at {rates[0]:.2g} down to {low:.3g}; {value} is suggested.",
     )
 
 
@@ -75,15 +75,15 @@ def draw_batch_rates(rows: Sequence[Mapping[str, float]], suggested: float) -> s
         _mark(axes, next(point for point in points if point[0] == suggested), f"{suggested}")
         axes.set_xlabel("batch size")
         axes.set_ylabel("images a second")
-    words = ", ".join(f"{rate:.4g} at {size}" for size, rate in points)
-    return to_svg(figure, f"Images a second by batch size: {words}; {suggested} is suggested.")
+    description = ", ".join(f"{rate:.4g} at {size}" for size, rate in points)
+    return to_svg(figure, f"Images a second by batch size: {description}; {suggested} is suggested.")
 
 
-def _mark(axes: Axes, point: tuple[float, float], words: str) -> None:
+def _mark(axes: Axes, point: tuple[float, float], label: str) -> None:
     axes.axvline(point[0], color=ROLES["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
     axes.plot(*point, marker="o", markersize=6, color=ROLES["ink"])
     above = {"xy": (point[0], 1), "xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    axes.annotate(words, xytext=(6, 0), ha="left", va="top", **above)
+    axes.annotate(label, xytext=(6, 0), ha="left", va="top", **above)
 
 
 def render_tuning(name: str, finding: Finding, commands: Sequence[str]) -> str:

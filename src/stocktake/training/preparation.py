@@ -1,4 +1,4 @@
-"""What is resolved, refused and said before the first step of a training."""
+"""What is resolved, refused and printed before the first step of a training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -159,7 +159,7 @@ def begin_anew(cfg: DictConfig, checkpoints: Folder) -> None:
 
 
 def elsewhere(cfg: DictConfig) -> str:
-    """Returns the word that gives a run another folder."""
+    """Returns the override that gives a run another folder."""
     is_named = cfg.run_name in Path(cfg.run_dir).parts
     return "run_name=<new>" if is_named else f"hydra.run.dir=runs/{cfg.name}/<new>"
 

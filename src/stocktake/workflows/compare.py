@@ -31,9 +31,9 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
         ValueError: The evaluations are not of the same bins, or the names do not fit them.
     """
     storage = build(cfg.storage)
-    places = [cfg.evaluations] if isinstance(cfg.evaluations, str) else [str(place) for place in cfg.evaluations]
-    wanted = _wanted_names(cfg.names, len(places))
-    evaluations = read_evaluations(places, storage)
+    locations = [cfg.evaluations] if isinstance(cfg.evaluations, str) else [*map(str, cfg.evaluations)]
+    wanted = _wanted_names(cfg.names, len(locations))
+    evaluations = read_evaluations(locations, storage)
     names = wanted or short_names([evaluation.url for evaluation in evaluations])
     bar = Console(stderr=True)
     measured = [

@@ -68,7 +68,7 @@ def combine(cfg: DictConfig) -> dict[str, Any]:
 
     _write(output, ensemble, calibration, config, _seen_by_all(members))
     rows = _validation_rows(
-        short_names([member.place for member in members]), members_NMK, labels_N, numpy.array(ensemble.counts)
+        short_names([member.location for member in members]), members_NMK, labels_N, numpy.array(ensemble.counts)
     )
     Console(stderr=True).print(_table(rows))
     checkpoint = join_url(output.url, BEST_KEY)
@@ -85,16 +85,18 @@ def _members(checkpoints: Sequence[str], root: str | None, storage: StorageOptio
     Args:
         root: Where the one dataset root of all members is now; `None` if they name the same.
     """
-    places = [] if isinstance(checkpoints, str) else [find_checkpoint(place, storage) for place in checkpoints]
-    if len({*places}) < max(2, len(places)):
+    locations = [] if isinstance(checkpoints, str) else [find_checkpoint(location, storage) for location in checkpoints]
+    if len({*locations}) < max(2, len(locations)):
         raise CheckpointError(
             f"checkpoints={checkpoints}: two or more are needed, each once. Type "
             f"{override('checkpoints', ['runs/a', 'runs/b'])}"
         )
-    members = [Checkpoint.open(place, storage) for place in places]
+    members = [Checkpoint.open(location, storage) for location in locations]
     for member in members:
         if isinstance(member.model, Ensemble):
-            raise CheckpointError(f"checkpoints: {member.place} is an ensemble. Type its members' checkpoints instead.")
+            raise CheckpointError(
+                f"checkpoints: {member.location} is an ensemble. Type its members' checkpoints instead."
+            )
         for name in SHARED:
             own, first = (each.config["data"].get(name) for each in (member, members[0]))
             if own != first and not (name == "root" and root):
@@ -102,8 +104,8 @@ def _members(checkpoints: Sequence[str], root: str | None, storage: StorageOptio
                 if name == "root":
                     hint = "If both are the same dataset, type root=<where it is now>."
                 raise CheckpointError(
-                    f"checkpoints: {member.place} was trained with data.{name}={own}, {members[0].place} with {first}; "
-                    f"members of an ensemble share it. {hint}"
+                    f"checkpoints: {member.location} was trained with data.{name}={own}, {members[0].location} with "
+                    f"{first}; members of an ensemble share it. {hint}"
                 )
     return members
 
@@ -129,18 +131,18 @@ def _refuse_seen(members: Sequence[Checkpoint], datamodule: BinDataModule) -> No
     manifest, rows = datamodule.manifest, datamodule.rows("valid")
     for member in members:
         if member.data is None:
-            print(f"{member.place} does not say on which data it was trained: it may be other.", file=sys.stderr)
+            print(f"{member.location} does not say on which data it was trained: it may be other.", file=sys.stderr)
             continue
         if num_seen := member.data.num_seen(manifest, rows):
             raise CheckpointError(
-                f"checkpoints: {member.place} was trained on {num_seen} of the {rows.num_rows} validation bins in "
+                f"checkpoints: {member.location} was trained on {num_seen} of the {rows.num_rows} validation bins in "
                 f"{datamodule.root.url}, whose manifest.parquet is {manifest.sha256[:16]} (its own was "
                 f"{member.data.manifest_sha256[:16]}): calibrated on them, the ensemble would be too sure. Type "
                 "root=<the dataset root as it was when all were trained>, or train that member again."
             )
         if member.data.manifest_sha256 != manifest.sha256:
             print(
-                f"{member.place} was trained on another manifest.parquet ({member.data.manifest_sha256[:16]}, not "
+                f"{member.location} was trained on another manifest.parquet ({member.data.manifest_sha256[:16]}, not "
                 f"{manifest.sha256[:16]}), but on none of these validation bins.",
                 file=sys.stderr,
             )

@@ -60,8 +60,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     datamodule = _datamodule(cfg, checkpoint.config["data"], storage)
     rows = datamodule.rows(cfg.split)
     subject = describe_subject(checkpoint, datamodule, cfg.split, rows)
-    place = cfg.output_dir or str(_output_dir(checkpoint.place, cfg.split))
-    output = Folder(place, storage)
+    output_dir = cfg.output_dir or str(_output_dir(checkpoint.location, cfg.split))
+    output = Folder(output_dir, storage)
     require_replaceable(output, METRICS_NAME, {name: getattr(subject, name) for name in MADE_OF}, cfg.overwrite)
     for note in describe_what_was_seen(subject):
         print(note, flush=True)
@@ -103,8 +103,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     summary: dict[str, Any] = {"leakage": subject.leakage, "split": subject.split}
     summary |= {name: result.metrics[name].value for name in SUMMARY}
     summary |= {name: baseline.metrics["accuracy"].value for name, baseline in result.baselines.items()}
-    summary |= {"num_images": rows.num_rows, "report": join_url(place, REPORT_KEY)}
-    print(last_lines(result, join_url(place, REPORT_KEY)))
+    summary |= {"num_images": rows.num_rows, "report": join_url(output_dir, REPORT_KEY)}
+    print(last_lines(result, join_url(output_dir, REPORT_KEY)))
     print(json.dumps(summary))
     return summary
 
@@ -155,7 +155,7 @@ def _report(
     return render_evaluation(
         result,
         [BinPrediction(**row) for row in bins],
-        pictures=lambda image_id: root.read(keys[image_id]),
+        read_image=lambda image_id: root.read(keys[image_id]),
         history=read_history(run_dir) if run_dir else [],
         run=Run(
             name=config["name"],

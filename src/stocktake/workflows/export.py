@@ -66,10 +66,10 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     counter, calibration, config = checkpoint.model, checkpoint.calibration, checkpoint.config
     if calibration is None:
         raise CheckpointError(
-            f"checkpoint={checkpoint.place} holds no calibration, because it was not saved after a validation. "
+            f"checkpoint={checkpoint.location} holds no calibration, because it was not saved after a validation. "
             "Type the run's checkpoints/best.ckpt."
         )
-    output = Folder(cfg.output_dir or _output_dir(checkpoint.place), storage)
+    output = Folder(cfg.output_dir or _output_dir(checkpoint.location), storage)
     made_of = {"checkpoint_sha256": checkpoint.sha256, "int8": cfg.int8}
     require_replaceable(output, MODEL_NAME, made_of, cfg.overwrite)
     resize = Resize(config["data"]["image_size_px"], config["data"]["resize"])
@@ -142,7 +142,8 @@ def _tell_other_data(checkpoint: Checkpoint, root: Folder, manifest: Manifest, r
     """Returns how many of the checked images the model was trained on, if that is known; says it, if there are any."""
     if (data := checkpoint.data) is None:
         print(
-            f"{checkpoint.place} is from before checkpoints kept their data: {root.url} may be other.", file=sys.stderr
+            f"{checkpoint.location} is from before checkpoints kept their data: {root.url} may be other.",
+            file=sys.stderr,
         )
         return None
     num_seen = data.num_seen(manifest, rows)

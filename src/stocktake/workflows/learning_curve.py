@@ -156,10 +156,10 @@ def _check(evaluations: Sequence[Evaluation], predict_at: Sequence[int], floors:
         raise ValueError(f"floors={dict(floors)} must name {', '.join(METRICS)}, each with an error of 0 or more.")
     for evaluation in evaluations:
         if evaluation.result.num_train_bins is None:
-            place = evaluation.result.subject.checkpoint
+            checkpoint = evaluation.result.subject.checkpoint
             raise EvaluationError(
                 f"metrics.json in {evaluation.url} does not say num_train_bins. Evaluate again, where the dataset root "
-                f"of the training can be read: {command('scripts/evaluate.py', {'checkpoint': place})}"
+                f"of the training can be read: {command('scripts/evaluate.py', {'checkpoint': checkpoint})}"
             )
 
 

@@ -91,7 +91,7 @@ def _alone_in(root: Folder) -> AbstractContextManager[None]:
 
 
 def _say(console: Console, line: str) -> None:
-    """Prints what may hold a user's words as it is: brackets are no markup, and a path is not broken into lines."""
+    """Prints what may hold a user's text as it is: brackets are no markup, and a path is not broken into lines."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -76,7 +76,7 @@ def _commands(finding: Finding, overrides: Sequence[str]) -> list[str]:
         return []
     found = f"{finding.key}={finding.value:g}"
     replaced = ("-", "find=", "find.", f"{finding.key}=", "trainer.devices=", "hydra")
-    kept = [word for word in overrides if not word.startswith(replaced)]
+    kept = [override for override in overrides if not override.startswith(replaced)]
     commands = [shlex.join(["python", "train.py", *kept, found])]
     if finding.key == BATCH_SIZE:
         commands.insert(0, shlex.join(["python", "scripts/tune.py", *kept, found, "find=lr"]))

@@ -151,14 +151,14 @@ class Ingest:
         unused = []
         for image_id, first in repeated({image_id: fact.sha256 for image_id, fact in facts.items()}).items():
             unused.append(self.bins[image_id].key(splits[image_id]))
-            self._leave_out(image_id, "image-repeated", f"byte for byte the picture of {first}")
+            self._leave_out(image_id, "image-repeated", f"byte for byte the image of {first}")
         before = {image_id: splits[image_id] for image_id in sorted(self.bins)}
         after = before
         if self.split.rule == "grouped":
             looks = {image_id: facts[image_id].look for image_id, split in before.items() if split != GUARD}
             after = set_pairs_aside(before, near_pairs(looks))
             # Its name stands in manifests, whose hashes stand in checkpoints.
-            self.num_guards["of nearly equal picture"] = _count_guards(after) - _count_guards(before)
+            self.num_guards["of nearly equal image"] = _count_guards(after) - _count_guards(before)
         unused += [self.bins[image_id].key(split) for image_id, split in before.items() if split != after[image_id]]
         self._each("removals", unused, self.root.remove)
         return after

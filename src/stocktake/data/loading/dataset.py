@@ -99,7 +99,7 @@ class ObjectImages(Dataset):
                 return content
         raise ChangedObject(
             f"{join_url(self.root.url, self.keys[row])} is not the image that the manifest describes "
-            f"({len(content)} bytes came, {NUM_TRIES} times). Run prepare again with the same words to mend the root."
+            f"({len(content)} bytes came, {NUM_TRIES} times). Run prepare again as before to mend the root."
         )
 
     def _is_cached(self, row: int) -> bool:

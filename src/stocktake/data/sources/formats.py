@@ -1,4 +1,4 @@
-"""Which of the sources a place is: named by `format`, or seen from what lies there."""
+"""Which of the sources a folder or bucket is: named by `format`, or seen from what lies there."""
 
 from stocktake.data.sources.abid import IMAGES, RECORDS, AbidSource
 from stocktake.data.sources.abid_list import LIST_KEY

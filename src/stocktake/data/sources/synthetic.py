@@ -18,13 +18,13 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from rich.console import Console
 from rich.progress import track
 
-from stocktake.data.sources.synthetic_products import COLOURS, Product, draw_product, invent_products
+from stocktake.data.sources.synthetic_products import COLORS, Product, draw_product, invent_products
 
 SUPERSAMPLING = 2
 MIN_VISIBLE_FRACTION = 0.75
 MAX_COUNT = 10
 WIDTH_INCHES = 14  # of a bin; gives the products in the records their size
-LABEL_COLOURS = ("navy", "red", "black", "pink", "orange", "blue")
+LABEL_COLORS = ("navy", "red", "black", "pink", "orange", "blue")
 
 
 def draw_bin(image_id: str, count: int, seed: int, size_px: tuple[int, int]) -> tuple[Image.Image, dict]:
@@ -113,15 +113,15 @@ def _draw_empty_bin(width: int, height: int, rng: np.random.Generator) -> Image.
     left, right = width * rng.uniform(0.04, 0.14), width * rng.uniform(0.86, 0.96)
     top, floor = height * rng.uniform(0.0, 0.12), height * rng.uniform(0.62, 0.72)
 
-    def fill(*corners: tuple[float, float], shade: float, greying: float = 0.0) -> None:
-        colour = shade * ((1 - greying) * fabric + greying * np.array((150, 138, 122)))
-        draw.polygon(corners, fill=tuple(colour.clip(0, 255).astype(int).tolist()))
+    def fill(*corners: tuple[float, float], shade: float, graying: float = 0.0) -> None:
+        color = shade * ((1 - graying) * fabric + graying * np.array((150, 138, 122)))
+        draw.polygon(corners, fill=tuple(color.clip(0, 255).astype(int).tolist()))
 
     fill((0, 0), (width, 0), (right, top), (left, top), shade=1.05)
     fill((0, 0), (left, top), (left, floor), (0, height), shade=0.92)
     fill((width, 0), (right, top), (right, floor), (width, height), shade=1.02)
-    fill((left, top), (right, top), (right, floor), (left, floor), shade=0.8, greying=0.2)
-    fill((left, floor), (right, floor), (width, height), (0, height), shade=0.82, greying=rng.uniform(0.4, 0.9))
+    fill((left, top), (right, top), (right, floor), (left, floor), shade=0.8, graying=0.2)
+    fill((left, floor), (right, floor), (width, height), (0, height), shade=0.82, graying=rng.uniform(0.4, 0.9))
 
     coarse = rng.normal(0, 6, (7, 9)).astype(np.float32)
     creases = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
@@ -150,10 +150,10 @@ def _draw_front(width: int, height: int, rng: np.random.Generator) -> Image.Imag
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, left: float, top: float, width: float, rng: np.random.Generator) -> None:
-    """The bin's own label: a coloured plate with its name, and a QR-like pattern on white."""
+    """The bin's own label: a colored plate with its name, and a QR-like pattern on white."""
     height, plate = 0.42 * width, 0.6 * width
     draw.rectangle((left, top, left + width, top + height), fill=(236, 234, 228))
-    draw.rectangle((left, top, left + plate, top + height), fill=COLOURS[str(rng.choice(LABEL_COLOURS))])
+    draw.rectangle((left, top, left + plate, top + height), fill=COLORS[str(rng.choice(LABEL_COLORS))])
     name = f"{rng.integers(1, 5)}{'ABCDEFGHIJ'[rng.integers(10)]}"
     font = ImageFont.load_default(size=max(6, round(0.85 * height)))
     draw.text((left + plate / 2, top + height / 2), name, fill=(240, 240, 240), font=font, anchor="mm")
@@ -229,7 +229,7 @@ def _record(products: Sequence[Product], image_id: str, seed: int) -> dict:
     skus = {}
     for product, quantity in Counter(products).items():
         code = hashlib.blake2b(f"{seed}/{image_id}/{product.look}".encode(), digest_size=5).hexdigest()[:9].upper()
-        name = f"Synthetic {product.kind}, {product.colour} and {product.accent}"
+        name = f"Synthetic {product.kind}, {product.color} and {product.accent}"
         width, height = (round(length * WIDTH_INCHES, 2) for length in (product.width, product.height))
         sizes = {"height": height, "length": width, "width": round(min(width, height) / 2, 2)}
         skus[f"S{code}"] = {

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
-COLOURS: dict[str, Colour] = {
+Color = tuple[int, int, int]
+COLORS: dict[str, Color] = {
     "brown": (172, 128, 86),
     "white": (228, 226, 220),
     "black": (46, 44, 48),
@@ -28,7 +28,7 @@ class Product:
     """Something a warehouse sells; lengths are fractions of the image's width."""
 
     kind: str
-    colour: str
+    color: str
     accent: str
     width: float
     height: float
@@ -43,20 +43,20 @@ def invent_products(count: int, rng: np.random.Generator) -> list[Product]:
             products.append(products[-1])
             continue
         kind = str(rng.choice(list(KINDS)))
-        colour, accent = map(str, rng.choice(list(COLOURS), size=2, replace=False))
+        color, accent = map(str, rng.choice(list(COLORS), size=2, replace=False))
         aspect, side = rng.uniform(*KINDS[kind].aspect), rng.uniform(0.18, 0.32 if count > 2 else 0.38)
         width, height = float(side * aspect**0.5), float(side / aspect**0.5)
-        products.append(Product(kind, colour, accent, width, height, int(rng.integers(2**31))))
+        products.append(Product(kind, color, accent, width, height, int(rng.integers(2**31))))
     return products
 
 
 def draw_product(product: Product, angle_degrees: float, frame_width_px: float) -> Image.Image:
     """Draws one piece, turned, on a transparent ground (RGBA), for an image `frame_width_px` wide."""
     width, height = (max(8, round(length * frame_width_px)) for length in (product.width, product.height))
-    kind, colour, accent = KINDS[product.kind], COLOURS[product.colour], COLOURS[product.accent]
+    kind, color, accent = KINDS[product.kind], COLORS[product.color], COLORS[product.accent]
     piece = Image.new("RGBA", (width, height))
     draw, rng = ImageDraw.Draw(piece), np.random.default_rng(product.look)
-    kind.draw(draw, width, height, colour, accent, rng)
+    kind.draw(draw, width, height, color, accent, rng)
     _stick_barcode(draw, width, height, min(0.09 * frame_width_px, 0.85 * width), rng)
     across = np.linspace(-1, 1, width)[:, None]
     light = 1.15 - 0.7 * (across + 0.25) ** 2 if kind.is_round else 1.04 - 0.12 * across
@@ -66,8 +66,8 @@ def draw_product(product: Product, angle_degrees: float, frame_width_px: float) 
     return piece.rotate(angle_degrees, Image.Resampling.BILINEAR, expand=True)
 
 
-def _shade(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (min(255, int(channel * factor)) for channel in colour)
+def _shade(color: Color, factor: float) -> Color:
+    red, green, blue = (min(255, int(channel * factor)) for channel in color)
     return red, green, blue
 
 
@@ -96,58 +96,58 @@ def _stick_barcode(draw, width, height, sticker_width, rng):
         )
 
 
-def _draw_box(draw, width, height, colour, accent, rng):
+def _draw_box(draw, width, height, color, accent, rng):
     right, top = width * (1 - rng.uniform(0.1, 0.22)), height * rng.uniform(0.08, 0.18)
-    draw.polygon([(0, top), (width - right, 0), (width, 0), (right, top)], fill=_shade(colour, 1.25))
-    draw.polygon([(right, top), (width, 0), (width, height - top), (right, height)], fill=_shade(colour, 0.6))
-    draw.rectangle((0, top, right, height), fill=colour)
+    draw.polygon([(0, top), (width - right, 0), (width, 0), (right, top)], fill=_shade(color, 1.25))
+    draw.polygon([(right, top), (width, 0), (width, height - top), (right, height)], fill=_shade(color, 0.6))
+    draw.rectangle((0, top, right, height), fill=color)
     _draw_print(draw, 0, top, int(right), height, accent, rng)
 
 
-def _draw_book(draw, width, height, colour, accent, rng):
+def _draw_book(draw, width, height, color, accent, rng):
     draw.rectangle((0, 0, width, height), fill=(222, 212, 186))
     for x in np.linspace(0.92 * width, width, 3):
         draw.line((x, 0, x, height), fill=(176, 164, 136))
-    draw.rectangle((0, 0, 0.9 * width, height), fill=colour)
+    draw.rectangle((0, 0, 0.9 * width, height), fill=color)
     _draw_print(draw, 0, 0, int(0.9 * width), height, accent, rng)
-    draw.rectangle((0, 0, 0.1 * width, height), fill=_shade(colour, 0.7))
+    draw.rectangle((0, 0, 0.1 * width, height), fill=_shade(color, 0.7))
 
 
-def _draw_bottle(draw, width, height, colour, accent, rng):
+def _draw_bottle(draw, width, height, color, accent, rng):
     shoulder, neck = height * rng.uniform(0.22, 0.3), width * rng.uniform(0.24, 0.34)
-    draw.rectangle((1.2 * neck, 0.5 * shoulder, width - 1.2 * neck, shoulder), fill=colour)
-    draw.rounded_rectangle((0, 0.85 * shoulder, width, height), radius=0.28 * width, fill=colour)
+    draw.rectangle((1.2 * neck, 0.5 * shoulder, width - 1.2 * neck, shoulder), fill=color)
+    draw.rounded_rectangle((0, 0.85 * shoulder, width, height), radius=0.28 * width, fill=color)
     draw.rounded_rectangle((neck, 0, width - neck, 0.6 * shoulder), radius=0.06 * width, fill=accent)
-    draw.rectangle((0, 0.46 * height, width, 0.84 * height), fill=_shade(colour, 1.5))
+    draw.rectangle((0, 0.46 * height, width, 0.84 * height), fill=_shade(color, 1.5))
     _draw_print(draw, 0, 0.46 * height, width, 0.84 * height, accent, rng)
 
 
-def _draw_can(draw, width, height, colour, accent, rng):
+def _draw_can(draw, width, height, color, accent, rng):
     rim = 0.15 * width
-    draw.ellipse((0, height - 2 * rim, width, height), fill=colour)
-    draw.rectangle((0, rim, width, height - rim), fill=colour)
+    draw.ellipse((0, height - 2 * rim, width, height), fill=color)
+    draw.rectangle((0, rim, width, height - rim), fill=color)
     _draw_print(draw, 0, 2 * rim, width, height - rim, accent, rng)
     draw.ellipse((0, 0, width, 2 * rim), fill=(206, 206, 208))
     draw.ellipse((0.1 * width, 0.4 * rim, 0.9 * width, 1.6 * rim), fill=(150, 150, 154))
 
 
-def _draw_tube(draw, width, height, colour, accent, rng):
-    draw.rectangle((0, 0, width, height), fill=colour)
+def _draw_tube(draw, width, height, color, accent, rng):
+    draw.rectangle((0, 0, width, height), fill=color)
     _draw_print(draw, 0, 0.1 * height, width, 0.9 * height, accent, rng)
     for top in (0, 0.9 * height):
         draw.rectangle((0, top, width, top + 0.1 * height), fill=_shade(accent, 0.8))
 
 
-def _draw_pouch(draw, width, height, colour, accent, rng):
+def _draw_pouch(draw, width, height, color, accent, rng):
     along, wavy = np.linspace(0, 1, 9), 0.05 * rng.random((4, 9))
     x = np.concatenate([along, 1 - wavy[0], 1 - along, wavy[1]])
     y = np.concatenate([wavy[2], along, 1 - wavy[3], 1 - along])
-    draw.polygon(list(zip(x * width, y * height, strict=True)), fill=colour)
+    draw.polygon(list(zip(x * width, y * height, strict=True)), fill=color)
     _draw_print(draw, 0.15 * width, 0.25 * height, 0.85 * width, 0.9 * height, accent, rng)
-    draw.rectangle((0.05 * width, 0.06 * height, 0.95 * width, 0.14 * height), fill=_shade(colour, 1.3))
+    draw.rectangle((0.05 * width, 0.06 * height, 0.95 * width, 0.14 * height), fill=_shade(color, 1.3))
     for x, y, lean in rng.uniform((0.1, 0.1, -0.2), (0.9, 0.6, 0.2), size=(5, 3)):
         crease = (x * width, y * height, np.clip(x + lean, 0.1, 0.9) * width, (y + 0.25) * height)
-        draw.line(crease, fill=_shade(colour, 1.5), width=max(1, width // 30))
+        draw.line(crease, fill=_shade(color, 1.5), width=max(1, width // 30))
 
 
 @dataclass(frozen=True)
