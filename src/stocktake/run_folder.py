@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stocktake.shell import typed_again
-from stocktake.storage import Folder, join_url
+from stocktake.storage import Folder, join_url, split_url
 
 # In a run's folder:
 CONFIG_NAME = "config.yaml"  # as it was composed, with what each `auto` became
@@ -26,6 +26,12 @@ BEST_NAME, BEFORE_NAME = "best.ckpt", "best-before.ckpt"
 BEST_KEY = f"checkpoints/{BEST_NAME}"
 
 SEAL = "metrics_sha256"  # in metrics.json; older files lack it
+
+
+def run_dir_of(checkpoint: str) -> str | None:
+    """Returns the run folder of `<run>/checkpoints/<name>.ckpt`."""
+    folder = split_url(checkpoint)[0]
+    return split_url(folder)[0] if split_url(folder)[1] == "checkpoints" else None
 
 
 class FolderInUse(ValueError):

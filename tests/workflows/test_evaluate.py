@@ -13,7 +13,7 @@ from stocktake.data.manifest import Manifest
 from stocktake.data.sources.abid import AbidSource
 from stocktake.data.split import SplitRule
 from stocktake.storage import Folder
-from stocktake.workflows.evaluate import evaluate
+from stocktake.workflows.evaluate import default_output_dir, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,19 @@ def test_how_many_bins_it_was_trained_on_is_what_the_checkpoint_says_and_not_wha
     assert rows.num_rows > 7
     metrics, _, _ = evaluated("limit=20", data=DataIdentity.of(manifest, rows.slice(0, 7)))
     assert metrics["num_train_bins"] == 7
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "folder"),
+    [
+        ("runs/demo/checkpoints/best.ckpt", "runs/demo/evaluation-test"),
+        ("/runs/demo/checkpoints/best.ckpt", "/runs/demo/evaluation-test"),
+        ("checkpoints/best.ckpt", "evaluation-test"),
+        ("file:///runs/demo/checkpoints/best.ckpt", "/runs/demo/evaluation-test"),
+        ("elsewhere/best.ckpt", "runs/best/evaluation-test"),
+        ("s3://bucket/run/checkpoints/best.ckpt", "runs/best/evaluation-test"),
+        ("gs://bucket/run/checkpoints/best.ckpt", "runs/best/evaluation-test"),
+    ],
+)
+def test_an_evaluation_lies_beside_the_run_or_below_runs(checkpoint, folder):
+    assert str(default_output_dir(checkpoint, "test")) == folder

@@ -24,7 +24,7 @@ from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
 from stocktake.images.decoding import read_pixels
 from stocktake.metrics.calibration import Calibration
-from stocktake.onnx_export.provenance import evaluation_of, without_places
+from stocktake.onnx_export.provenance import evaluation_of, without_locations
 from stocktake.run_folder import WouldReplaceError, check_seal
 from stocktake.serving.model_folder import MODEL_SEAL, ModelFolderError
 from stocktake.serving.predictor import Predictor
@@ -233,5 +233,5 @@ def test_an_evaluation_that_is_half_or_of_another_checkpoint_is_left_out(synthet
     metrics.write_text(json.dumps(own.to_json()))
     found = evaluation_of(checkpoint, None, StorageOptions())
     assert found == own
-    told = without_places(found)
+    told = without_locations(found)
     assert told["accuracy"]["value"] == 0.372 and told["split"] == "test" and not {"checkpoint", "root"} & set(told)

@@ -22,13 +22,12 @@ from hydra_plugins.stocktake_sagemaker.options import LauncherOptions
 from hydra_plugins.stocktake_sagemaker.plan import Plan, job_name, refuse_overrides, training_requests
 from hydra_plugins.stocktake_sagemaker.problems import Problem, summary
 from hydra_plugins.stocktake_sagemaker.results import LaunchError, job_returns
+from stocktake.cli.error_handling import EXIT_CTRL_C
 
 if TYPE_CHECKING:
     from stocktake.cloud.client import Jobs
     from stocktake.cloud.monitor import FollowedJob, Screen
     from stocktake.cloud.source_archive import Code
-
-EXIT_CTRL_C = 130  # what a shell gives for it
 
 
 class JobLauncher(Launcher):

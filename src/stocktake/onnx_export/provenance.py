@@ -10,7 +10,7 @@ from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.files import read_metrics
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
-from stocktake.run_folder import METRICS_NAME
+from stocktake.run_folder import METRICS_NAME, run_dir_of
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
 
@@ -74,7 +74,7 @@ def evaluation_of(checkpoint: Checkpoint, location: str | None, storage: Storage
     raise ValueError(f"metrics={location} {fault}. Evaluate this one: {evaluate}")
 
 
-def without_places(evaluation: EvaluationResult | None) -> dict[str, Any] | None:
+def without_locations(evaluation: EvaluationResult | None) -> dict[str, Any] | None:
     """Returns what model.json says of an evaluation: all but where its files lie on this machine."""
     if evaluation is None:
         return None
@@ -102,9 +102,3 @@ def read_file(location: str, storage: StorageOptions) -> bytes:
     """Returns the bytes of a file, by path or URL."""
     folder, name = split_url(location)
     return Folder(folder, storage).read(name)
-
-
-def run_dir_of(checkpoint: str) -> str | None:
-    """Returns the run folder of `<run>/checkpoints/<name>.ckpt`."""
-    folder = split_url(checkpoint)[0]
-    return split_url(folder)[0] if split_url(folder)[1] == "checkpoints" else None

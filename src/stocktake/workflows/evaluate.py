@@ -39,9 +39,9 @@ from stocktake.metrics.estimate import Estimate
 from stocktake.metrics.table import COUNT_METRICS
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import Run, render_evaluation
-from stocktake.run_folder import METRICS_NAME, require_replaceable, sealed
+from stocktake.run_folder import METRICS_NAME, require_replaceable, run_dir_of, sealed
 from stocktake.shell import command
-from stocktake.storage import Folder, StorageOptions, is_s3, join_url
+from stocktake.storage import Folder, StorageOptions, is_local, join_url
 
 REPORT_KEY = "report.html"
 MADE_OF = ("checkpoint_sha256", "manifest_sha256", "num_images")  # what an evaluation is, whatever it is called
@@ -60,7 +60,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     datamodule = _datamodule(cfg, checkpoint.config["data"], storage)
     rows = datamodule.rows(cfg.split)
     subject = describe_subject(checkpoint, datamodule, cfg.split, rows)
-    output_dir = cfg.output_dir or str(_output_dir(checkpoint.location, cfg.split))
+    output_dir = cfg.output_dir or str(default_output_dir(checkpoint.location, cfg.split))
     output = Folder(output_dir, storage)
     require_replaceable(output, METRICS_NAME, {name: getattr(subject, name) for name in MADE_OF}, cfg.overwrite)
     for note in describe_what_was_seen(subject):
@@ -173,12 +173,13 @@ def _listed(products: list[Product]) -> list[tuple[str | None, int]]:
 
 
 def _run_dir(checkpoint: str) -> Path | None:
-    """Returns the run folder of `<run>/checkpoints/<name>.ckpt`, if that is a local one."""
-    path = Path(checkpoint)
-    return path.parent.parent if not is_s3(checkpoint) and path.parent.name == "checkpoints" else None
+    """Returns a checkpoint's run folder, if that is a local one."""
+    run_dir = run_dir_of(checkpoint) if is_local(checkpoint) else None
+    return None if run_dir is None else Path(run_dir.removeprefix("file://"))
 
 
-def _output_dir(checkpoint: str, split: str) -> Path:
+def default_output_dir(checkpoint: str, split: str) -> Path:
+    """Returns a folder on this machine: beside the checkpoints of a run that is here, else below runs/."""
     run_dir = _run_dir(checkpoint)
     return (run_dir or Path("runs") / Path(checkpoint).stem) / f"evaluation-{split}"
 

@@ -27,10 +27,10 @@ from stocktake.onnx_export.check import CheckedImages, probabilities_in_pytorch,
 from stocktake.onnx_export.graph import joined
 from stocktake.onnx_export.model_card import model_card
 from stocktake.onnx_export.network_graph import network_graph
-from stocktake.onnx_export.provenance import commit, describe_networks, evaluation_of, run_dir_of, without_places
+from stocktake.onnx_export.provenance import commit, describe_networks, evaluation_of, without_locations
 from stocktake.onnx_export.quantization import quantized
 from stocktake.onnx_export.resize_graph import OPSET, resize_graph
-from stocktake.run_folder import require_replaceable, sealed
+from stocktake.run_folder import require_replaceable, run_dir_of, sealed
 from stocktake.serving.model_folder import (
     CARD_NAME,
     FORMAT_VERSION,
@@ -120,7 +120,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         TRAINING_IMAGES: _training_images(checkpoint.data, root, manifest),
         "data_license": "none: drawn bins" if is_drawn else DATA_LICENSE,
         "weights_license": cfg.weights_license or networks["weights_license"],
-        "metrics": without_places(evaluation),
+        "metrics": without_locations(evaluation),
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(VERSIONS),
