@@ -11,7 +11,7 @@ UNWANTED = (
     "TPU available",
     "HPU available",
     "Using bfloat16 Automatic",  # the same line names the precision
-    "`Trainer.fit` stopped: `max_epochs",  # that is what was asked for
+    "`Trainer.fit` stopped: `max_",  # epochs, steps or time: that is what was asked for
     "Loading `train_dataloader` to estimate",  # the schedule wants to know the length
     "\nDetected KeyboardInterrupt",  # the last line says what is kept, and how to go on
 )
@@ -21,6 +21,8 @@ def silence_library_warnings() -> None:
     """Drops messages of libraries that are about other products or that nobody here can act on."""
     rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     rank_zero.addFilter(lambda record: not str(record.msg).startswith(UNWANTED))
+    # The finder of a learning rate keeps the weights in a file of its own, and reads them back.
+    rank_zero.addFilter(lambda record: "/.lr_find_" not in str(record.msg))
     # Its history in the terminal repeats the validations' lines; where the run can be seen is printed at the end.
     os.environ.setdefault("WANDB_SILENT", "true")
     # The finders read back a file that they have just written themselves.

@@ -63,7 +63,7 @@ WRONG = [
     ("prepare.py", "split=none", "Type one of them, such as split.rule=grouped."),
     ("evaluate.py", "~split", "split cannot be taken away. Type split=test."),
     ("../train.py", "hydra.run.dri=x", "Did you mean hydra.run.dir?"),
-    ("../train.py", "experiment=mobilenet_transfer", "model.weights is missing"),
+    ("../train.py", "experiment=mobilenet_transfer", "such as model.weights=weights/mobilenetv2_100.safetensors"),
     ("../train.py", "--experimental-rerun=x.pickle", "can run code"),
     ("predict.py", "bin.jpg", "Type 'images=[bin.jpg]'."),
     ("evaluate.py", "runs/my run [1]", """Type 'checkpoint="runs/my run [1]"'."""),

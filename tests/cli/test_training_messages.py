@@ -12,6 +12,7 @@ from stocktake.cli.training_messages import first_line, how_to_resume
     ("trainer", "length"),
     [
         ({"max_epochs": 30}, "30 epochs"),
+        ({"max_epochs": 1}, "1 epoch"),
         ({"max_epochs": None}, "1000 epochs"),  # Lightning's own, once it begins
         ({"max_epochs": -1}, "until it is stopped"),
         ({"max_epochs": -1, "max_steps": 20}, "20 steps"),

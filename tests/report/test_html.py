@@ -293,6 +293,10 @@ def test_without_records_the_page_says_how_to_get_them(html):
 
 def test_the_confusion_matrix_shows_shares_of_each_row(html):
     table = html[html.index('<table class="confusion"') :]
+    assert re.findall(r'<th scope="row">(\d)<br><small class="nowrap">(\d+) bins', table)[:2] == [
+        ("1", "4"),
+        ("2", "4"),
+    ]
     cells = re.findall(r"<td style=\"--shade:([\d.]+)\"( class=\"exact\")?><b>(\d+)&#8239;%</b> <small>(\d+)", table)
     assert [(int(share), int(num)) for *_, share, num in cells] == [
         *((75, 3), (25, 1), (0, 0)),

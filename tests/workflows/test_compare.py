@@ -374,6 +374,7 @@ def test_a_runs_folder_stands_for_its_evaluation_and_both_may_lie_in_s3(compared
         (["/r/a/plain", "/r/a/mirrored", "/r/b/plain"], ["a/plain", "a/mirrored", "b/plain"]),
         (["/r/a", "/r/a/again"], ["a", "a/again"]),
         (["s3://bins/runs/a", "s3://bins/runs/b"], ["a", "b"]),
+        (["/r/0/evaluation-test", "/r/1/evaluation-test"], ["run 0", "run 1"]),
     ],
 )
 def test_names_are_what_tells_folders_apart(urls, names):

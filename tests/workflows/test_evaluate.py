@@ -12,6 +12,7 @@ from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.manifest import Manifest
 from stocktake.data.sources.abid import AbidSource
 from stocktake.data.split import SplitRule
+from stocktake.run_folder import WouldReplaceError
 from stocktake.storage import Folder
 from stocktake.workflows.evaluate import default_output_dir, evaluate
 
@@ -51,6 +52,16 @@ def test_a_model_that_has_seen_none_of_the_bins_is_told_so_in_figures_alone(eval
     assert metrics["train_manifest_sha256"] == metrics["manifest_sha256"]
     assert "trained on" not in page[: page.index("<nav")]
     assert not any("trained on" in line for line in lines)
+
+
+def test_figures_with_mirror_images_say_so_and_do_not_replace_those_without(evaluated, synthetic_root):
+    plain, *_ = evaluated("limit=20")
+    with pytest.raises(WouldReplaceError, match="flip_tta is False there, True here"):
+        evaluated("limit=20", "flip_tta=true")
+    mirrored, page, lines = evaluated("limit=20", "flip_tta=true", "overwrite=true")
+    assert (plain["flip_tta"], mirrored["flip_tta"]) == (False, True)
+    note = "counted together with its mirror image"
+    assert note in page[: page.index("<nav")] and any(note in line for line in lines)
 
 
 def test_bins_are_ranked_for_a_recount_by_the_calibrated_score(evaluated, tmp_path):

@@ -28,6 +28,7 @@ from stocktake.onnx_export.provenance import evaluation_of, without_locations
 from stocktake.run_folder import WouldReplaceError, check_seal
 from stocktake.serving.model_folder import MODEL_SEAL, ModelFolderError
 from stocktake.serving.predictor import Predictor
+from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions
 from stocktake.workflows.ensemble import combine
 from stocktake.workflows.export import export, write
@@ -78,7 +79,8 @@ def assert_all_agree(compose, checkpoint, model, paths, tolerance):
 def test_all_ways_to_ask_agree(compose, synthetic_root, tmp_path, capsys, head, resize):
     checkpoint = write_checkpoint(tmp_path, synthetic_root, head, resize)
     gist = export(compose("export", f"checkpoint={checkpoint}", "num_checked=8"))
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == gist
+    typed, last = capsys.readouterr().out.splitlines()[-2:]
+    assert json.loads(last) == gist and typed == f"Type next: {command('scripts/serve.py', {'model': gist['model']})}"
     assert gist["model"] == str(tmp_path / "model")
     assert gist["max_difference"] < 1e-5
     assert_all_agree(compose, checkpoint, tmp_path / "model", odd_pictures(tmp_path / "odd"), 1e-5)
@@ -229,6 +231,12 @@ def test_an_evaluation_that_is_half_or_of_another_checkpoint_is_left_out(synthet
     metrics.write_text(json.dumps(others.to_json()))
     assert evaluation_of(checkpoint, None, StorageOptions()) is None
     assert "is of another checkpoint; it is left out" in capsys.readouterr().err
+    mirrored = make_result(subject=make_subject(checkpoint_sha256=checkpoint.sha256, flip_tta=True))
+    metrics.write_text(json.dumps(mirrored.to_json()))  # better figures than the exported model has
+    assert evaluation_of(checkpoint, None, StorageOptions()) is None
+    assert "flip_tta=true" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"metrics=.*flip_tta=true.*evaluate\.py checkpoint="):
+        evaluation_of(checkpoint, str(metrics), StorageOptions())
     own = make_result(subject=make_subject(checkpoint_sha256=checkpoint.sha256, checkpoint="here"))
     metrics.write_text(json.dumps(own.to_json()))
     found = evaluation_of(checkpoint, None, StorageOptions())

@@ -62,7 +62,8 @@ def run(compose, folder: pathlib.Path, evaluations: list[str], *words: str) -> d
 
 def test_what_is_written(compose, tmp_path, three, capsys):
     gist = run(compose, tmp_path, three, "floors.rmse_expected=0.1")
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == gist
+    opened, last = capsys.readouterr().out.splitlines()[-2:]
+    assert json.loads(last) == gist and opened == f"Open {gist['report']}"
     curve = json.loads((tmp_path / "out/learning_curve.json").read_text())
     assert gist["num_train_bins"] == [993, 1994, 4021]
     assert curve["num_blocks"] == 40

@@ -139,7 +139,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_counted(answers, tmp_pa
     assert "start with b'hell'" in found[str(tmp_path / "bad.jpg")]["error"]
     assert "damaged or cut off" in found[str(tmp_path / "cut.jpg")]["error"]
     assert "there is no .jpg" in found[str(tmp_path / "empty")]["error"]
-    assert "No such file" in found[str(missing)]["error"]
+    assert found[str(missing)]["error"] == "No such file or directory"
     assert "ftp:// is no location" in found[unknown]["error"]
 
 

@@ -108,7 +108,7 @@ COMPARE = {
 }
 LEARNING_CURVE = {
     "evaluations": EVALUATIONS,
-    "output_dir": text("learning-curve"),
+    "output_dir": text("runs/learning-curve"),
     "predict_at": list_of(whole(1), [10000], least=1),
     "floors.accuracy": number(0, 1, example=0.4),
     "floors.rmse_expected": number(0, example=0.7),

@@ -45,7 +45,7 @@ def there_instead(location: str) -> str:
     children = [child for child in nearest.iterdir() if wanted.startswith(".") or not child.name.startswith(".")]
     names = sorted(child.name + "/" * child.is_dir() for child in children)
     near = difflib.get_close_matches(wanted, names, 5, 0.3) or names[:5]
-    more = ", ..." if len(names) > len(near) else ""
+    more = " and others" if len(names) > len(near) else ""
     return f": in {nearest} there is {', '.join(near) + more if near else 'nothing'}"
 
 

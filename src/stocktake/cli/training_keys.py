@@ -64,7 +64,7 @@ DATA = {
 
 MODEL = {
     "backbone": text("resnet50"),
-    "weights": text("imagenet"),
+    "weights": text("weights/mobilenetv2_100.safetensors"),
     "drop_rate": number(0, 0.99, example=0.5),
     "counts": COUNTS,
     "mean": list_of(number(0, 1, example=0.5), [0.5, 0.5, 0.5], None, least=3, most=3),

@@ -24,10 +24,14 @@ def _length(trainer: DictConfig) -> str:
     epochs, steps, time = trainer.max_epochs, trainer.get("max_steps", -1), trainer.get("max_time")
     if epochs is None and steps == -1 and time is None:
         epochs = 1000  # Lightning's own, where nothing is said
-    limits = [f"{epochs} epochs"] if epochs not in (None, -1) else []
-    limits += [f"{steps} steps"] if steps != -1 else []
+    limits = [_several(epochs, "epoch")] if epochs not in (None, -1) else []
+    limits += [_several(steps, "step")] if steps != -1 else []
     limits += [f"max_time={time}"] if time is not None else []
     return " or ".join(limits) or "until it is stopped"
+
+
+def _several(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def what_is_kept(cfg: DictConfig) -> str:

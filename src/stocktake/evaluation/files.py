@@ -54,7 +54,7 @@ ALLOWED: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(
         ("checkpoint_sha256", "train_manifest_sha256", "created", "predictions_sha256"), _or_none(_is_text)
     ),
-    **dict.fromkeys(("synthetic", "trained_on_synthetic"), _or_none(lambda value: isinstance(value, bool))),
+    **dict.fromkeys(("synthetic", "trained_on_synthetic", "flip_tta"), _or_none(lambda value: isinstance(value, bool))),
     "num_images": lambda value: _is_whole(value, 1),
     "counts": _are_counts,
     "num_blocks": _or_none(lambda value: _is_whole(value, 1)),

@@ -14,12 +14,15 @@ from stocktake.evaluation.subject import Subject
 from stocktake.storage import Folder, StorageOptions, join_url
 
 
-def describe_subject(checkpoint: Checkpoint, datamodule: BinDataModule, split: str, rows: pyarrow.Table) -> Subject:
+def describe_subject(
+    checkpoint: Checkpoint, datamodule: BinDataModule, split: str, rows: pyarrow.Table, flip_tta: bool = False
+) -> Subject:
     """Returns which model is measured on which bins, and what it has seen of them.
 
     Args:
         datamodule: Of the bins that are measured.
         rows: Those of its manifest that are measured.
+        flip_tta: Whether each is counted together with its mirror image.
     """
     trained_on, manifest, root = checkpoint.data, datamodule.manifest, datamodule.root
     train_data = checkpoint.config["data"]
@@ -41,6 +44,7 @@ def describe_subject(checkpoint: Checkpoint, datamodule: BinDataModule, split: s
         train_manifest_sha256=None if trained_on is None else trained_on.manifest_sha256,
         synthetic=synthetic,
         trained_on_synthetic=was_drawn,
+        flip_tta=flip_tta,
     )
 
 

@@ -150,7 +150,8 @@ def short_names(urls: Sequence[str]) -> list[str]:
         while all(len(path) > 1 for path in parts) and len({path[end] for path in parts}) == 1:
             for path in parts:
                 del path[end]
-    return ["/".join(path) for path in parts]
+    names = ["/".join(path) for path in parts]
+    return [f"run {name}" if name.isdecimal() else name for name in names]  # a sweep numbers its runs
 
 
 def _find(folder: Folder) -> Folder:

@@ -18,6 +18,7 @@ class Subject:
         train_manifest_sha256: Of the dataset of its training; None likewise.
         synthetic: Whether the bins are drawn ones.
         trained_on_synthetic: Whether those were that it was trained on.
+        flip_tta: Whether each image was counted together with its mirror image; older files do not say it.
     """
 
     checkpoint: str
@@ -30,6 +31,7 @@ class Subject:
     train_manifest_sha256: str | None = None
     synthetic: bool = False
     trained_on_synthetic: bool = False
+    flip_tta: bool = False
 
     @property
     def is_leaked(self) -> bool:
@@ -62,4 +64,8 @@ def describe_what_was_seen(subject: Subject) -> list[str]:
         )
     if subject.trained_on_synthetic and not subject.synthetic:
         notes.append("The model has only ever seen drawn bins, and these are photos.")
+    if subject.flip_tta:
+        notes.append(
+            "Each image was counted together with its mirror image (flip_tta=true); an exported model does not."
+        )
     return notes

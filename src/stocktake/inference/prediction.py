@@ -31,7 +31,9 @@ class Prediction:
 
     @classmethod
     def unread(cls, image: str, error: BaseException) -> Self:
-        return cls(image, error=" ".join(str(error).split())[:500] or type(error).__name__)
+        is_of_the_file = isinstance(error, OSError) and str(error.filename) == image  # which is named already
+        reason = error.strerror if is_of_the_file else str(error)
+        return cls(image, error=" ".join(str(reason).split())[:500] or type(error).__name__)
 
     def as_json(self) -> str:
         """Returns one line: `{"image", "count", "probabilities": {"1": 0.7, ...}}` or `{"image", "error"}`."""

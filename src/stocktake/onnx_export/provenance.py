@@ -46,10 +46,10 @@ def _weights_license(counter: BinCounter, config: dict[str, Any]) -> str:
 
 
 def evaluation_of(checkpoint: Checkpoint, location: str | None, storage: StorageOptions) -> EvaluationResult | None:
-    """Returns an evaluation of this very checkpoint, `None` where none lies beside the run.
+    """Returns an evaluation of what this very checkpoint is exported as, `None` where none lies beside the run.
 
     Raises:
-        ValueError: The one that `metrics` names is of another checkpoint, or half written.
+        ValueError: The one that `metrics` names is of another checkpoint, of mirror images too, or half written.
     """
     run_dir = run_dir_of(checkpoint.location)
     beside = None if run_dir is None else join_url(run_dir, "evaluation-test", METRICS_NAME)
@@ -66,7 +66,9 @@ def evaluation_of(checkpoint: Checkpoint, location: str | None, storage: Storage
     else:
         fault = "is of another checkpoint"
     if result is not None and _is_of(result, checkpoint):
-        return result
+        if not result.subject.flip_tta:
+            return result
+        fault = "counts each image together with its mirror image (flip_tta=true), as an exported model does not"
     if location is None:
         print(f"{file} {fault}; it is left out.", file=sys.stderr)
         return None

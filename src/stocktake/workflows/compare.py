@@ -62,6 +62,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
         ],
         "report": join_url(output.url, PAGE_KEY),
     }
+    print(f"Open {summary['report']}")
     print(json.dumps(summary))
     return summary
 

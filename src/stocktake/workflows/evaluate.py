@@ -44,7 +44,12 @@ from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, is_local, join_url
 
 REPORT_KEY = "report.html"
-MADE_OF = ("checkpoint_sha256", "manifest_sha256", "num_images")  # what an evaluation is, whatever it is called
+MADE_OF = (
+    "checkpoint_sha256",
+    "manifest_sha256",
+    "num_images",
+    "flip_tta",
+)  # what an evaluation is, whatever it is called
 LAST_LINES = ("accuracy", "rmse", "mae", "within_one")
 SUMMARY = ("accuracy", "rmse", "rmse_expected")
 SLICED_BY = ("brightness", "sharpness", "strap_density", "num_products")
@@ -59,7 +64,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     model.flip_tta = cfg.flip_tta
     datamodule = _datamodule(cfg, checkpoint.config["data"], storage)
     rows = datamodule.rows(cfg.split)
-    subject = describe_subject(checkpoint, datamodule, cfg.split, rows)
+    subject = describe_subject(checkpoint, datamodule, cfg.split, rows, cfg.flip_tta)
     output_dir = cfg.output_dir or str(default_output_dir(checkpoint.location, cfg.split))
     output = Folder(output_dir, storage)
     require_replaceable(output, METRICS_NAME, {name: getattr(subject, name) for name in MADE_OF}, cfg.overwrite)

@@ -41,7 +41,8 @@ from stocktake.serving.model_folder import (
     OUTPUT,
     TRAINING_IMAGES,
 )
-from stocktake.storage import Folder, join_url, split_url
+from stocktake.shell import command
+from stocktake.storage import Folder, is_s3, join_url, split_url
 
 MAX_DIFFERENCE = 1e-3  # of a probability, between ONNX Runtime and PyTorch
 DATA_LICENSE = "CC BY-NC-SA 3.0 US"  # of the Amazon Bin Image Dataset
@@ -128,6 +129,8 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     write(output, graph_bytes, model, evaluation)
     summary = {"model": output.url, "version": model["version"], "mib": round(len(graph_bytes) / 2**20, 1)}
     summary |= {name: check[name] for name in ("num_images", "max_difference", "accuracy", "accuracy_in_pytorch")}
+    if not is_s3(output.url):
+        print(f"Type next: {command('scripts/serve.py', {'model': output.url})}")
     print(json.dumps(summary))
     return summary
 

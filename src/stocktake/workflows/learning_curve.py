@@ -47,6 +47,7 @@ def learning_curve(cfg: DictConfig) -> dict[str, Any]:
             for point in first
         }
     summary |= {"extrapolation": curve["extrapolation"], "report": join_url(cfg.output_dir, PAGE_KEY)}
+    print(f"Open {summary['report']}")
     print(json.dumps(summary))
     return summary
 

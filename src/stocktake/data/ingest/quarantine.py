@@ -1,6 +1,7 @@
 """What was left out of a dataset and why: `quarantine.jsonl`, one JSON object a line, in the order of the ids."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -54,8 +55,15 @@ class Quarantine:
         reasons = Counter(row["reason"] for row in self.rows.values() if row["reason"] != "known-bad")
         fraction = reasons.total() / max(1, num_listed)
         if fraction > max_bad_fraction:
+            enough = math.ceil(100 * fraction) / 100
             raise TooManyBad(
                 f"{reasons.total()} of {num_listed} bins ({fraction:.1%}) had to be left out, more than "
-                f"max_bad_fraction={max_bad_fraction:g}: {dict(reasons.most_common())}. Look at "
-                f"{root.url}/{QUARANTINE_KEY}; if that is as it should be, raise max_bad_fraction."
+                f"max_bad_fraction={max_bad_fraction:g}: {'; '.join(map(self._told, reasons.most_common()))}. Look at "
+                f"{root.url}/{QUARANTINE_KEY}; if that is as it should be, type max_bad_fraction={enough:g}."
             )
+
+    def _told(self, reason: tuple[str, int]) -> str:
+        """Returns `image-missing 3 times, such as 00007 (the source has no such image)`."""
+        name, number = reason
+        first = min((row for row in self.rows.values() if row["reason"] == name), key=lambda row: row["image_id"])
+        return f"{name} {number} times, such as {first['image_id']} ({first['detail']})"
