@@ -31,8 +31,9 @@ class Prediction:
 
     @classmethod
     def unread(cls, image: str, error: BaseException) -> Self:
-        is_of_the_file = isinstance(error, OSError) and str(error.filename) == image  # which is named already
-        reason = error.strerror if is_of_the_file else str(error)
+        reason = str(error)
+        if isinstance(error, OSError) and str(error.filename) == image:
+            reason = error.strerror  # without the file's name, which stands beside it
         return cls(image, error=" ".join(str(reason).split())[:500] or type(error).__name__)
 
     def as_json(self) -> str:

@@ -58,11 +58,11 @@ class Quarantine:
             enough = math.ceil(100 * fraction) / 100
             raise TooManyBad(
                 f"{reasons.total()} of {num_listed} bins ({fraction:.1%}) had to be left out, more than "
-                f"max_bad_fraction={max_bad_fraction:g}: {'; '.join(map(self._told, reasons.most_common()))}. Look at "
+                f"max_bad_fraction={max_bad_fraction:g}: {'; '.join(map(self._summary, reasons.most_common()))}. Look at "
                 f"{root.url}/{QUARANTINE_KEY}; if that is as it should be, type max_bad_fraction={enough:g}."
             )
 
-    def _told(self, reason: tuple[str, int]) -> str:
+    def _summary(self, reason: tuple[str, int]) -> str:
         """Returns `image-missing 3 times, such as 00007 (the source has no such image)`."""
         name, number = reason
         first = min((row for row in self.rows.values() if row["reason"] == name), key=lambda row: row["image_id"])
