@@ -56,9 +56,10 @@ class Quarantine:
         fraction = reasons.total() / max(1, num_listed)
         if fraction > max_bad_fraction:
             enough = math.ceil(100 * fraction) / 100
+            summary = "; ".join(map(self._summary, reasons.most_common()))
             raise TooManyBad(
                 f"{reasons.total()} of {num_listed} bins ({fraction:.1%}) had to be left out, more than "
-                f"max_bad_fraction={max_bad_fraction:g}: {'; '.join(map(self._summary, reasons.most_common()))}. Look at "
+                f"max_bad_fraction={max_bad_fraction:g}: {summary}. Look at "
                 f"{root.url}/{QUARANTINE_KEY}; if that is as it should be, type max_bad_fraction={enough:g}."
             )
 
