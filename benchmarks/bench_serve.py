@@ -33,7 +33,8 @@ from server_process import free_port, running
 from stocktake.hardware import num_cores
 from stocktake.images.decoding import read_pixels
 from stocktake.serving.model_folder import FORMAT_VERSION, GRAPH_NAME, MODEL_NAME
-from stocktake.serving.predictor import Prediction, Predictor
+from stocktake.serving.predictor import Predictor
+from stocktake.serving.response import Prediction
 
 HERE = Path(__file__).resolve().parent
 # What each candidate imports beyond the project's own packages.

@@ -8,7 +8,7 @@ import torch
 
 from stocktake.data.datamodule import BinDataModule, SyntheticBinDataModule
 from stocktake.data.manifest import Manifest, ManifestError
-from stocktake.data.sources.drawn_root import RootError
+from stocktake.data.sources.drawn_bins import RootError
 from stocktake.data.transforms import Augment
 from stocktake.storage import Folder
 

@@ -4,7 +4,8 @@ import numpy
 import pytest
 import scipy.stats
 
-from stocktake.evaluation.count_metrics import measure, measure_majority
+from stocktake.evaluation.baselines import measure_majority
+from stocktake.evaluation.count_metrics import measure
 from stocktake.metrics.estimate import Estimate
 
 COUNTS_K = numpy.array([1, 2, 4])

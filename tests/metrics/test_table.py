@@ -6,7 +6,7 @@ import sys
 import numpy
 import pytest
 
-from stocktake.evaluation.measured_calibration import FIGURES
+from stocktake.evaluation.calibration_result import FIGURES
 from stocktake.metrics.counts import summarize
 from stocktake.metrics.table import COUNT_METRICS, LOGGED, METRICS, PER_COUNT_METRICS, metric_of
 

@@ -3,9 +3,9 @@
 import pytest
 from evaluation_results import make_calibration
 
-from stocktake.evaluation.measured_calibration import MeasuredCalibration
+from stocktake.evaluation.calibration_result import CalibrationResult
 
 
 @pytest.fixture
-def calibration() -> MeasuredCalibration:
+def calibration() -> CalibrationResult:
     return make_calibration()

@@ -6,19 +6,19 @@ from dataclasses import replace
 import numpy
 import pytest
 
-from stocktake.evaluation.measured_calibration import MeasuredCalibration, Reliability, RiskCoverage
+from stocktake.evaluation.calibration_result import CalibrationResult, Reliability, RiskCoverage
 from stocktake.metrics.calibration import expected_calibration_error, reliability
 from stocktake.metrics.estimate import Estimate, known
 from stocktake.report.calibration import describe_certainty
 from stocktake.report.html import TEMPLATES
 
 
-def prose(calibration: MeasuredCalibration) -> str:
+def prose(calibration: CalibrationResult) -> str:
     paragraphs = describe_certainty(calibration, num_counts=5)["sentences"]
     return " ".join(sentence for paragraph in paragraphs for sentence in paragraph).replace("\u202f", " ")
 
 
-def section(calibration: MeasuredCalibration) -> str:
+def section(calibration: CalibrationResult) -> str:
     certainty = TEMPLATES.get_template("sections.html.j2").module.certainty
     return certainty(**describe_certainty(calibration, num_counts=5)).replace("\u202f", " ")
 

@@ -6,7 +6,7 @@ import pytest
 from evaluation_results import estimate
 
 from stocktake.evaluation.comparison import Comparison, Contrast, Recipe
-from stocktake.evaluation.paired_figures import COMPARED
+from stocktake.evaluation.paired_bootstrap import COMPARED
 from stocktake.metrics.estimate import Difference
 from stocktake.metrics.table import METRICS
 from stocktake.report.comparison import describe_comparison, render_comparison

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from stocktake.evaluation.calibration_result import CalibrationResult, Reliability, RiskCoverage
 from stocktake.evaluation.evaluation_result import Baseline, CountScores, EvaluationResult
-from stocktake.evaluation.measured_calibration import MeasuredCalibration, Reliability, RiskCoverage
 from stocktake.evaluation.subject import Subject
 from stocktake.metrics.estimate import Estimate
 from stocktake.metrics.table import COUNT_METRICS, PER_COUNT_METRICS
@@ -70,8 +70,8 @@ def bars(filled: dict[int, tuple[float, float, int]]) -> Reliability:
     return Reliability(*map(list, columns))
 
 
-def make_calibration(**changes: Any) -> MeasuredCalibration:
-    calibration = MeasuredCalibration(
+def make_calibration(**changes: Any) -> CalibrationResult:
+    calibration = CalibrationResult(
         temperature=1.31,
         coverage=0.9,
         threshold=0.123,

@@ -1,16 +1,30 @@
-"""What a network has to beat: a line through the pixels."""
+"""What a network has to beat: always the most frequent count, and a line through the pixels.
+
+Axes: N images, K counts.
+"""
+
+from collections.abc import Sequence
 
 import numpy
+from numpy import ndarray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.transforms import Resize
+from stocktake.evaluation.count_metrics import measure
 from stocktake.evaluation.evaluation_result import Baseline
 from stocktake.metrics.table import METRICS
 
 SIDE_PX = 32
+
+
+def measure_majority(labels_N: ndarray, groups: Sequence[str], counts_K: ndarray) -> Baseline:
+    """Returns the metrics of always saying the most frequent count."""
+    most_frequent = int(numpy.bincount(labels_N).argmax())
+    certain_NK = numpy.tile(numpy.eye(len(counts_K))[most_frequent], (len(labels_N), 1))
+    return Baseline(measure(labels_N, certain_NK, groups, counts_K).metrics, int(counts_K[most_frequent]))
 
 
 def measure_linear(datamodule: BinDataModule, split: str) -> Baseline:

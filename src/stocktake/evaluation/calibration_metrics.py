@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy
 from numpy import ndarray
 
-from stocktake.evaluation.measured_calibration import FIGURES, MeasuredCalibration, Reliability, RiskCoverage
+from stocktake.evaluation.calibration_result import FIGURES, CalibrationResult, Reliability, RiskCoverage
 from stocktake.metrics.bootstrap import NUM_ROW_SAMPLES, basic_interval, draw_rows, share_interval
 from stocktake.metrics.calibration import (
     Calibration,
@@ -25,7 +25,7 @@ NUM_CURVE_POINTS = 100
 
 def measure_calibration(
     calibration: Calibration, labels_N: ndarray, probabilities_NK: ndarray, groups: Sequence[str]
-) -> MeasuredCalibration:
+) -> CalibrationResult:
     """Returns how sure the model may be, with 95 % intervals.
 
     Args:
@@ -53,7 +53,7 @@ def measure_calibration(
     measured, draws = values(numpy.arange(len(labels_N))), [values(rows) for rows in draw_rows(groups, "calibration")]
     coverage_N, risk_N, _ = risk_coverage(tempered_NK, labels_N)
     shown = numpy.unique(numpy.linspace(0, len(coverage_N) - 1, NUM_CURVE_POINTS).round().astype(int))
-    return MeasuredCalibration(
+    return CalibrationResult(
         temperature=calibration.temperature,
         coverage=calibration.coverage,
         threshold=calibration.threshold,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 from numpy import ndarray
 
-from stocktake.evaluation.paired_figures import COMPARED, PairedFigures
+from stocktake.evaluation.paired_bootstrap import COMPARED, PairedBootstrap
 from stocktake.evaluation.results import Evaluation
 from stocktake.metrics.estimate import Difference, Estimate, known
 from stocktake.metrics.significance import holm, sign_flip_test
@@ -108,7 +108,7 @@ class Comparison:
 
 
 def measure_comparison(
-    evaluations: Sequence[Evaluation], measured: Sequence[PairedFigures], names: Sequence[str]
+    evaluations: Sequence[Evaluation], measured: Sequence[PairedBootstrap], names: Sequence[str]
 ) -> Comparison:
     """Returns each recipe, and each against the first.
 
@@ -118,7 +118,7 @@ def measure_comparison(
         names: What each is called; those of one name are runs of one recipe, and stand for it by their mean.
     """
     rows = {name: [row for row, other in enumerate(names) if other == name] for name in names}
-    means = {name: PairedFigures.mean([measured[row] for row in rows[name]]) for name in rows}
+    means = {name: PairedBootstrap.mean([measured[row] for row in rows[name]]) for name in rows}
     hits = {name: numpy.array([evaluations[row].hits_N for row in rows[name]]) for name in rows}
     baseline, *others = rows
     p_values = [_p_value(hits[baseline], hits[name], evaluations[0].groups) for name in others]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy
 from numpy import ndarray
 
-from stocktake.evaluation.evaluation_result import Baseline, CountScores, Estimates
+from stocktake.evaluation.evaluation_result import CountScores, Estimates
 from stocktake.metrics.bootstrap import percentile_interval, share_interval
 from stocktake.metrics.counts import bootstrap_samples, group_errors, summarize
 from stocktake.metrics.estimate import Estimate
@@ -92,10 +92,3 @@ def interval_of_all_alike(
         if low == high == 0:
             widened[name] = low, numpy.asarray(largest)
     return widened
-
-
-def measure_majority(labels_N: ndarray, groups: Sequence[str], counts_K: ndarray) -> Baseline:
-    """Returns the metrics of always saying the most frequent count."""
-    most_frequent = int(numpy.bincount(labels_N).argmax())
-    certain_NK = numpy.tile(numpy.eye(len(counts_K))[most_frequent], (len(labels_N), 1))
-    return Baseline(measure(labels_N, certain_NK, groups, counts_K).metrics, int(counts_K[most_frequent]))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from stocktake.evaluation.measured_calibration import MeasuredCalibration
+from stocktake.evaluation.calibration_result import CalibrationResult
 from stocktake.evaluation.subject import Subject
 from stocktake.metrics.estimate import Estimate
 
@@ -77,7 +77,7 @@ class EvaluationResult:
     confusion_matrix: Sequence[Sequence[int]]
     majority_baseline: Baseline
     linear_baseline: Baseline | None = None
-    calibration: MeasuredCalibration | None = None
+    calibration: CalibrationResult | None = None
     slices: Mapping[str, Sequence[Slice]] = field(default_factory=dict)
     num_blocks: int | None = None
     num_train_bins: int | None = None

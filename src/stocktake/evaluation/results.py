@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from stocktake.data.manifest import Manifest
 from stocktake.evaluation.evaluation_result import EvaluationResult
-from stocktake.evaluation.files import GROUP, probabilities, read_metrics, read_predictions
+from stocktake.evaluation.file_formats import GROUP, probabilities, read_metrics, read_predictions
 from stocktake.evaluation.subject import Subject
 from stocktake.run_folder import BEST_KEY, METRICS_NAME
 from stocktake.s3 import StorageError

@@ -16,9 +16,9 @@ from timm.optim import (  # whose __init__ names them by plain imports
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from stocktake.model.count_metrics import CountMetrics
+from stocktake.model.backbone import create_backbone, normalization
 from stocktake.model.heads import Head
-from stocktake.model.weights import create_backbone
+from stocktake.model.validation_metrics import CountMetrics
 
 LENGTHS = frozenset({"total_steps", "T_max"})  # what a schedule calls the length of the run, where it depends on it
 
@@ -76,9 +76,9 @@ class BinCounter(LightningModule):
         self.backbone.to(memory_format=self.memory_format)
         if torch_compile:
             self.backbone.compile()  # in place: the names in the checkpoint stay as they are
-        own = self.backbone.pretrained_cfg
-        self.register_buffer("mean_C11", torch.tensor(mean or own["mean"]).view(-1, 1, 1) * 255)
-        self.register_buffer("std_C11", torch.tensor(std or own["std"]).view(-1, 1, 1) * 255)
+        mean_C11, std_C11 = normalization(self.backbone, mean, std)
+        self.register_buffer("mean_C11", mean_C11)
+        self.register_buffer("std_C11", std_C11)
         self._counts_K = torch.tensor(self.counts)  # no buffer, which an average of the weights would average
         self.valid_metrics, self.valid_loss = CountMetrics(self.counts), MeanMetric()
 

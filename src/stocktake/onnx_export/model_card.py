@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from stocktake.evaluation.calibration_result import FIGURES
 from stocktake.evaluation.evaluation_result import EvaluationResult
-from stocktake.evaluation.measured_calibration import FIGURES
 from stocktake.evaluation.subject import Subject, describe_what_was_seen
 from stocktake.metrics.table import COUNT_METRICS, PROBABILITY_METRICS
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from stocktake.checkpoints import Checkpoint
 from stocktake.evaluation.evaluation_result import EvaluationResult
-from stocktake.evaluation.files import read_metrics
+from stocktake.evaluation.file_formats import read_metrics
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.run_folder import METRICS_NAME, run_dir_of

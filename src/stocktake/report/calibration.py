@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stocktake.evaluation.measured_calibration import MeasuredCalibration
+from stocktake.evaluation.calibration_result import CalibrationResult
 from stocktake.metrics.table import METRICS
 from stocktake.report.plots import draw_reliability, draw_risk_coverage
 
@@ -19,7 +19,7 @@ TITLES = ("Calibration", "Conformal sets", "A person's help")
 ANSWERED = (1.0, 0.5, 0.2)  # shares of the bins that the sentence about a person's help speaks of
 
 
-def describe_certainty(calibration: MeasuredCalibration, num_counts: int) -> dict[str, Any]:
+def describe_certainty(calibration: CalibrationResult, num_counts: int) -> dict[str, Any]:
     """What the template shows of a calibration: `titles` and `sentences`, `plots`, `measures`, `fitted`.
 
     Args:
@@ -55,7 +55,7 @@ def describe_certainty(calibration: MeasuredCalibration, num_counts: int) -> dic
     }
 
 
-def _describe_honesty(calibration: MeasuredCalibration) -> list[str]:
+def _describe_honesty(calibration: CalibrationResult) -> list[str]:
     confidence, accuracy = calibration.before.mean("confidence"), calibration.before.mean("accuracy")
     confidence_after = calibration.after.mean("confidence")
     if confidence is None or accuracy is None or confidence_after is None:
@@ -78,7 +78,7 @@ def _describe_honesty(calibration: MeasuredCalibration) -> list[str]:
     return sentences
 
 
-def _describe_sets(calibration: MeasuredCalibration, num_counts: int) -> list[str]:
+def _describe_sets(calibration: CalibrationResult, num_counts: int) -> list[str]:
     held, size = calibration.figures["set_coverage"], calibration.figures["set_size"]
     if held.value is None or size.value is None:
         return ["How often its sets of counts hold the record could not be computed."]

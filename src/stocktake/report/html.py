@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from stocktake.evaluation.calibration_result import CalibrationResult
 from stocktake.evaluation.evaluation_result import CountScores, EvaluationResult
-from stocktake.evaluation.measured_calibration import MeasuredCalibration
 from stocktake.evaluation.subject import describe_what_was_seen
 from stocktake.metrics.estimate import Estimate
 from stocktake.metrics.table import COUNT_METRICS, PER_COUNT_METRICS
@@ -174,7 +174,7 @@ def _per_count(per_count: Mapping[int, CountScores]) -> Markup:
     return _fill("per_count", plots=plots, estimates=estimates, num_bins=num_bins)
 
 
-def _certainty(calibration: MeasuredCalibration | None, num_counts: int) -> list[Section]:
+def _certainty(calibration: CalibrationResult | None, num_counts: int) -> list[Section]:
     if calibration is None:
         return []
     return [Section("certainty", "How sure it is", _fill("certainty", **describe_certainty(calibration, num_counts)))]

@@ -18,8 +18,9 @@ from stocktake.images.decoding import UndecodableImage
 from stocktake.serving.errors import RejectedRequest, undecodable
 from stocktake.serving.observability import LOG_FIELDS, LogLine, Observer, ServerMetrics
 from stocktake.serving.openapi import invocation_rejections, invocation_request, rejections
-from stocktake.serving.predictor import Prediction, Predictor
+from stocktake.serving.predictor import Predictor
 from stocktake.serving.request_parsing import BodyReader, CountRequest, read_count_request
+from stocktake.serving.response import Prediction
 from stocktake.serving.s3_images import S3Images
 from stocktake.serving.worker_pool import WorkerPool
 

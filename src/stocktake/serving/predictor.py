@@ -6,7 +6,7 @@ float32 K, tempered) and `model.json`, which names its counts, its calibration a
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy
@@ -34,36 +34,10 @@ from stocktake.serving.model_folder import (
     read_graph,
     read_model,
 )
+from stocktake.serving.response import Prediction, verdict
 from stocktake.storage import is_s3, local_path
 
 LARGE = 3 * 4_000_000  # numbers of an image after which ONNX Runtime gives its memory back: 400 MB after 50 megapixels
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model predicts for one image.
-
-    Attributes:
-        count: The most likely count.
-        probabilities: P(count) of every count that the model knows, tempered; they sum to 1.
-        conformal_set: The counts that cannot be ruled out, rising; the sets of `calibration.coverage` of all images
-            hold the record's count. Never empty.
-        mismatch_score: 0 to 1, how unlikely the record's count is given the photo: 1 - P(record), by which records are
-            ranked for a recount (`metrics.calibration.mismatch_score` says why). `None` where no record was named.
-        verdict: All of this in one sentence.
-        model_version: Of the model that predicted it.
-        milliseconds: From the image's bytes to this prediction.
-        warning: In what the image is unlike all that the model has seen, so that the rest means little; or `None`.
-    """
-
-    count: int
-    probabilities: dict[int, float]
-    conformal_set: list[int]
-    mismatch_score: float | None
-    verdict: str
-    model_version: str
-    milliseconds: float
-    warning: str | None = None
 
 
 class Predictor:
@@ -138,7 +112,7 @@ class Predictor:
             probabilities=by_count,
             conformal_set=conformal_set,
             mismatch_score=score,
-            verdict=_verdict(count, by_count, conformal_set, expected_count),
+            verdict=verdict(count, by_count, conformal_set, expected_count),
             model_version=self.version,
             warning=_distribution_warning(pixels_HW3, self.training_images),
             milliseconds=(time.perf_counter() - start) * 1000,
@@ -167,19 +141,3 @@ def _distribution_warning(pixels_HW3: ndarray, training: TrainingImages | None) 
     factor = max(1, max(height, width) // (2 * REFERENCE_PX))  # a phone's photo would take half a second
     small = numpy.asarray(Image.fromarray(pixels_HW3).reduce(factor))
     return unlike_training(replace(measure_image(small), width_px=width, height_px=height), training)
-
-
-def _verdict(count: int, probabilities: dict[int, float], conformal_set: list[int], expected: int | None) -> str:
-    seen = f"{count} {'item' if count == 1 else 'items'} ({probabilities[count]:.0%})"
-    if expected is None:
-        return f"Most likely {seen}; not ruled out: {_listed(conformal_set)}."
-    if expected == count:
-        return f"Agrees with the record of {expected}: most likely {seen}."
-    if expected in conformal_set:
-        return f"The record of {expected} is possible ({probabilities[expected]:.0%}), though {seen} is likelier."
-    return f"The record of {expected} is unlikely ({probabilities[expected]:.0%}), recount: most likely {seen}."
-
-
-def _listed(counts: list[int]) -> str:
-    *others, last = map(str, counts)
-    return f"{', '.join(others)} or {last}" if others else last

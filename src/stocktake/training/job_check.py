@@ -52,7 +52,7 @@ def wrong_values(cfg: DictConfig) -> Iterator[str]:
 def _backbone_problems(backbone: str, weights: str | None) -> Iterator[str]:
     from timm.models import is_model_pretrained
 
-    from stocktake.model.weights import BackboneError, check_backbone
+    from stocktake.model.backbone import BackboneError, check_backbone
 
     try:
         check_backbone(backbone)

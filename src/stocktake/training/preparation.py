@@ -16,8 +16,8 @@ from stocktake.hardware import (
     suitable_precision,
 )
 from stocktake.metrics.table import metric_of
+from stocktake.model.backbone import Backbone
 from stocktake.model.counter import BinCounter
-from stocktake.model.weights import Backbone
 
 
 def resolve_auto(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> None:

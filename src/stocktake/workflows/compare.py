@@ -13,7 +13,7 @@ from rich.table import Table
 
 from stocktake.config import build
 from stocktake.evaluation.comparison import Comparison, measure_comparison
-from stocktake.evaluation.paired_figures import PairedFigures
+from stocktake.evaluation.paired_bootstrap import PairedBootstrap
 from stocktake.evaluation.results import read_evaluations, short_names
 from stocktake.metrics.estimate import Estimate
 from stocktake.metrics.table import METRICS
@@ -37,7 +37,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     names = wanted or short_names([evaluation.url for evaluation in evaluations])
     bar = Console(stderr=True)
     measured = [
-        PairedFigures.of(evaluation)
+        PairedBootstrap.of(evaluation)
         for evaluation in track(evaluations, "Resampling", console=bar, disable=not bar.is_terminal, transient=True)
     ]
     comparison = measure_comparison(evaluations, measured, names)

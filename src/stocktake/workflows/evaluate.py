@@ -22,9 +22,9 @@ from stocktake.data.datamodule import BinDataModule
 from stocktake.data.ingest.products import read_products
 from stocktake.data.sources.abid_records import Product
 from stocktake.diagnostics.packages import versions
-from stocktake.evaluation.baselines import measure_linear
+from stocktake.evaluation.baselines import measure_linear, measure_majority
 from stocktake.evaluation.calibration_metrics import measure_calibration
-from stocktake.evaluation.count_metrics import measure, measure_majority
+from stocktake.evaluation.count_metrics import measure
 from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.image_statistics import measure_images
 from stocktake.evaluation.leakage import count_train_bins, describe_subject

@@ -10,8 +10,8 @@ import numpy
 import pyarrow
 
 from stocktake.data.parquet import open_file, read_batches
+from stocktake.evaluation.calibration_result import CalibrationResult
 from stocktake.evaluation.evaluation_result import Baseline, CountScores, EvaluationResult, Slice
-from stocktake.evaluation.measured_calibration import MeasuredCalibration
 from stocktake.evaluation.subject import Subject
 from stocktake.metrics.estimate import Estimate
 from stocktake.metrics.table import COUNT_METRICS, FORMER_NAMES, PER_COUNT_METRICS
@@ -146,7 +146,7 @@ def _result(plain: Mapping[str, Any]) -> EvaluationResult:
         confusion_matrix=plain["confusion_matrix"],
         majority_baseline=_baseline("majority_baseline", plain["majority_baseline"]),
         linear_baseline=None if linear is None else _baseline("linear_baseline", linear),
-        calibration=None if calibration is None else MeasuredCalibration.from_json(calibration),
+        calibration=None if calibration is None else CalibrationResult.from_json(calibration),
         slices={name: [_slice(name, one) for one in cut] for name, cut in plain.get("slices", {}).items()},
         **{name: plain.get(name) for name in ("num_blocks", "num_train_bins", "created", "predictions_sha256")},
     )

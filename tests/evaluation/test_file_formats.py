@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from evaluation_results import estimate, make_calibration, make_result
 
+from stocktake.evaluation.calibration_result import CalibrationResult
 from stocktake.evaluation.evaluation_result import EvaluationResult, Slice
-from stocktake.evaluation.files import read_metrics
-from stocktake.evaluation.measured_calibration import MeasuredCalibration
+from stocktake.evaluation.file_formats import read_metrics
 from stocktake.metrics.table import COUNT_METRICS
 from stocktake.run_folder import sealed
 
@@ -131,7 +131,7 @@ def test_a_calibration_that_does_not_fit_is_refused_by_its_name(path, value, mes
         inner = inner[parent]
     inner[key] = value
     with pytest.raises(ValueError, match=message):
-        MeasuredCalibration.from_json(changed)
+        CalibrationResult.from_json(changed)
 
 
 @pytest.mark.parametrize("key", ["temperature", "threshold", "set_size", "reliability", "risk_coverage"])
@@ -139,12 +139,12 @@ def test_a_missing_key_of_the_calibration_is_named(key):
     plain = make_calibration().to_json()
     del plain[key]
     with pytest.raises(ValueError, match=rf"calibration lacks \['{key}'\]"):
-        MeasuredCalibration.from_json(plain)
+        CalibrationResult.from_json(plain)
 
 
 def test_nan_of_an_older_file_is_unknown():
     plain = make_calibration().to_json()
     plain["ece_before"]["low"] = plain["reliability"]["before"]["accuracy"][4] = float("nan")
-    calibration = MeasuredCalibration.from_json(plain)
+    calibration = CalibrationResult.from_json(plain)
     assert calibration.figures["ece_before"].low is calibration.before.accuracy[4] is None
     assert replace(calibration, before=make_calibration().before).after == make_calibration().after

@@ -1,10 +1,11 @@
-"""A timm backbone by name, with weights from timm's hub, from a file of one's own, or with none."""
+"""A timm backbone by name, with weights from timm's hub, from a file of one's own, or with none; its normalization."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import timm
+import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
@@ -57,6 +58,21 @@ def create_backbone(name: str, num_logits: int, weights: str | None = "imagenet"
             f"The ImageNet weights of {name} did not come from timm's hub ({type(error).__name__}). Check the network, "
             "or type model.weights=<a .safetensors or .pt file>, or model.weights=none to start from scratch."
         ) from error
+
+
+def normalization(
+    backbone: Backbone, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Returns the mean and the deviation by which uint8 pixels are normalized, `mean_C11` and `std_C11`, on 0..255.
+
+    Args:
+        mean: Of the three channels, on 0..1; `None` takes what the backbone's weights were trained with.
+        std: Likewise.
+    """
+    trained_with = backbone.pretrained_cfg
+    mean_C11 = torch.tensor(mean or trained_with["mean"]).view(-1, 1, 1) * 255
+    std_C11 = torch.tensor(std or trained_with["std"]).view(-1, 1, 1) * 255
+    return mean_C11, std_C11
 
 
 def check_backbone(name: str) -> None:

@@ -10,7 +10,7 @@ import timm
 import torch
 from untrained import turned
 
-from stocktake.model.weights import BackboneError, WeightsError, create_backbone, read_state_dict
+from stocktake.model.backbone import BackboneError, WeightsError, create_backbone, read_state_dict
 
 NET = "test_convnext"
 

@@ -23,7 +23,7 @@ PROPORTIONS = ("accuracy", "within_one")  # of the bins, each of which is one or
 
 
 @dataclass(frozen=True)
-class PairedFigures:
+class PairedBootstrap:
     """One run's figures, each with what it would be on S other samples of the G blocks; NaN where it is unknown."""
 
     values: dict[str, float]
@@ -31,7 +31,7 @@ class PairedFigures:
     num_groups: int
 
     @classmethod
-    def of(cls, evaluation: Evaluation) -> "PairedFigures":
+    def of(cls, evaluation: Evaluation) -> "PairedBootstrap":
         """Returns the figures of an evaluation; the same bins give the same samples, so runs are paired."""
         counts_K = numpy.array(evaluation.result.counts)
         labels_N, probabilities_NK = evaluation.labels_N, evaluation.probabilities_NK
@@ -52,7 +52,7 @@ class PairedFigures:
         return cls(values, samples, len(confusion_GKK))
 
     @classmethod
-    def mean(cls, runs: Sequence["PairedFigures"]) -> "PairedFigures":
+    def mean(cls, runs: Sequence["PairedBootstrap"]) -> "PairedBootstrap":
         """Returns the mean of R runs, on the bins and on every sample of them."""
         return cls(
             {name: float(numpy.mean([run.values[name] for run in runs])) for name in COMPARED},
@@ -60,8 +60,8 @@ class PairedFigures:
             runs[0].num_groups,
         )
 
-    def minus(self, other: "PairedFigures") -> "PairedFigures":
-        return PairedFigures(
+    def minus(self, other: "PairedBootstrap") -> "PairedBootstrap":
+        return PairedBootstrap(
             {name: value - other.values[name] for name, value in self.values.items()},
             {name: values - other.samples[name] for name, values in self.samples.items()},
             self.num_groups,

@@ -50,7 +50,7 @@ class RiskCoverage:
 
 
 @dataclass(frozen=True)
-class MeasuredCalibration:
+class CalibrationResult:
     """A `Calibration`, and what it does on images that it was not fitted on.
 
     Attributes:
