@@ -309,7 +309,7 @@ def test_the_wandb_key_is_found_where_wandb_looks(monkeypatch, tmp_path):
 def test_places_are_looked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("ABID_ROOT", str(tmp_path))
     monkeypatch.setenv("WEIGHTS", str(tmp_path / "nowhere.safetensors"))
-    found = {finding.subject: finding for finding in ward.named_places()}
+    found = {finding.subject: finding for finding in ward.test_data()}
     assert found["ABID_ROOT"].hint is None
     assert "does not exist" in found["WEIGHTS"].detail
     assert "not set" in found["ABID_ORIGINAL_ROOT"].detail

@@ -54,7 +54,7 @@ def write_checkpoint(
     if data is not None:
         state[DATA_KEY] = data.to_state()
     path = folder / "checkpoints" / "best.ckpt"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, path)
     return path
 

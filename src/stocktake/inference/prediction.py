@@ -32,7 +32,7 @@ class Prediction:
     @classmethod
     def unread(cls, image: str, error: BaseException) -> Self:
         reason = str(error)
-        if isinstance(error, OSError) and str(error.filename) == image:
+        if isinstance(error, OSError) and error.strerror and str(error.filename) == image:
             reason = error.strerror  # without the file's name, which stands beside it
         return cls(image, error=" ".join(str(reason).split())[:500] or type(error).__name__)
 
