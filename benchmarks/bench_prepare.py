@@ -45,8 +45,8 @@ def ours(setting: dict):
     from stocktake.workflows.prepare import prepare
 
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        words = [f"source=s3://{setting['bucket']}", f"root={setting['target']}", f"split={setting['split']}"]
-        cfg = compose("prepare", words)
+        overrides = [f"source=s3://{setting['bucket']}", f"root={setting['target']}", f"split={setting['split']}"]
+        cfg = compose("prepare", overrides)
 
     def run() -> int:
         manifest = prepare(cfg)
@@ -108,7 +108,7 @@ def s5cmd(setting: dict):
     command = [str(program), "--log", "error", "cp", f"s3://{BUCKET}/*", f"{setting['target']}/"]
 
     def run() -> int:
-        subprocess.run(command, check=True)  # noqa: S603 - words, no shell
+        subprocess.run(command, check=True)  # noqa: S603 - a list, no shell
         return sum(1 for _ in Path(setting["target"]).rglob("*.jpg"))
 
     return run

@@ -6,7 +6,7 @@
 
 Every server runs in turn, as processes of its own, with the same ResNet50 at 224 px (random weights, exported by this
 project) and is asked for the same images by the same generator, over 1, 8 and 32 connections that each send their
-next image when the last one is answered. Its first answers are compared with the exported model's. The bound counts
+next image when the last one is answered. Its first predictions are compared with the exported model's. The bound counts
 the same images in one process, without a server, in the best of two ways; meanwhile the generator sends each of
 them to a server that reads the body and does nothing, so that the traffic is paid for, too.
 """
@@ -103,12 +103,12 @@ def export_random_model(folder: str) -> dict:
 
 
 def server_command(name: str, port: int, model: str, network: dict | None) -> list[str]:
-    """Returns the words that start a candidate."""
-    script, *words = _script_and_words(name, port, model, network)
-    return [sys.executable, str(HERE / script), *words]
+    """Returns the command that starts a candidate."""
+    script, *arguments = _script_and_arguments(name, port, model, network)
+    return [sys.executable, str(HERE / script), *arguments]
 
 
-def _script_and_words(name: str, port: int, model: str, network: dict | None) -> list[str]:
+def _script_and_arguments(name: str, port: int, model: str, network: dict | None) -> list[str]:
     weights = str(Path(model, WEIGHTS_NAME))
     if name == "ours":
         return ["../scripts/serve.py", f"model={model}", f"port={port}"]
@@ -130,28 +130,28 @@ def serve_idly(port: int) -> None:
     from fastapi import FastAPI, Request
 
     app = FastAPI()
-    answer = {"count": 1, "probabilities": {str(count): 1 / len(COUNTS) for count in COUNTS}}
+    prediction = {"count": 1, "probabilities": {str(count): 1 / len(COUNTS) for count in COUNTS}}
 
     @app.post("/invocations")
     async def invocations(request: Request) -> dict:
         await request.body()
-        return answer
+        return prediction
 
     uvicorn.run(app, host="127.0.0.1", port=port, http="h11", ws="none", log_level="warning", access_log=False)
 
 
-def compare(name: str, answers: Sequence[dict | None], expected: Sequence[Prediction]) -> None:
+def compare(name: str, predictions: Sequence[dict | None], expected: Sequence[Prediction]) -> None:
     """Ends the program where a server says something else than the exported model.
 
     Raises:
-        SystemExit: With the image and both answers.
+        SystemExit: With the image and both predictions.
     """
-    for number, (answer, wanted) in enumerate(zip(answers, expected, strict=True)):
-        said = {int(count): share for count, share in answer["probabilities"].items()} if answer else {}
-        is_close = said.keys() == wanted.probabilities.keys()
-        is_close = is_close and all(abs(said[n] - wanted.probabilities[n]) <= MAX_DIFFERENCE for n in said)
-        if not (answer and is_close and answer["count"] == wanted.count):
-            raise SystemExit(f"{name} says {answer} of image {number}, the exported model {wanted}")
+    for number, (prediction, wanted) in enumerate(zip(predictions, expected, strict=True)):
+        found = {int(count): share for count, share in prediction["probabilities"].items()} if prediction else {}
+        is_close = found.keys() == wanted.probabilities.keys()
+        is_close = is_close and all(abs(found[n] - wanted.probabilities[n]) <= MAX_DIFFERENCE for n in found)
+        if not (prediction and is_close and prediction["count"] == wanted.count):
+            raise SystemExit(f"{name} predicts {prediction} for image {number}, the exported model {wanted}")
 
 
 # --- measurements --------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def measure_server(name: str, setting: dict, expected: Sequence[Prediction]) -> 
         for concurrency in setting["concurrency"]:
             start_cpu_s = server.cpu_s()
             figure = generate(port, setting["images"], concurrency, setting["seconds"])
-            cpu_ms = 1000 * (server.cpu_s() - start_cpu_s) / figure.pop("num_all_answers")
+            cpu_ms = 1000 * (server.cpu_s() - start_cpu_s) / figure.pop("num_all_responses")
             figures[concurrency] = figure | {"cpu_ms_per_request": cpu_ms}
         return figures | {"cold_start_s": server.cold_start_s, "memory_mib": server.memory_mib()}
 
@@ -175,7 +175,7 @@ def generate(port: int, images: Sequence[str], concurrency: int, seconds: float)
     wanted = {"port": port, "images": images, "concurrency": concurrency, "seconds": seconds}
     command = [sys.executable, str(HERE / "load_generator.py"), json.dumps(wanted)]
     limit_s = GENERATOR_TIMEOUT_S + seconds
-    done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)  # noqa: S603 - words, no shell
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)  # noqa: S603 - a list, no shell
     if done.returncode:
         raise SystemExit(f"the generator failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout)

@@ -1,8 +1,8 @@
 """What the Trainer costs: the steps of an experiment, callbacks and loggers included, beside a bare PyTorch loop.
 
     python benchmarks/bench_train.py                                       # experiment=resnet50, no data needed
-    python benchmarks/bench_train.py --words experiment=demo --steps 40    # a small net: what a step costs beside it
-    python benchmarks/bench_train.py --words experiment=resnet50,model.weights=none,data.root=ROOT --fed
+    python benchmarks/bench_train.py --overrides experiment=demo --steps 40   # a small net: what a step costs beside it
+    python benchmarks/bench_train.py --overrides experiment=resnet50,model.weights=none,data.root=ROOT --fed
 
 Both have the same model, precision, optimizer, schedule and batches, which lie in memory, and run in turn. What
 counts is the steady rate after the first steps. `checkpoint_share` is what saving the experiment's checkpoint takes of
@@ -65,11 +65,11 @@ def images_per_s(ends_s: list[float], batch_size: int) -> float:
     return batch_size * (len(steady) - 1) / (steady[-1] - steady[0])
 
 
-def configured(words: list[str], folder: Path) -> DictConfig:
+def configured(overrides: list[str], folder: Path) -> DictConfig:
     """Returns the configuration that train.py would have, its run folder in `folder`."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         own = [f"run_dir={folder}", "logger=csv", "callbacks=spot", "callbacks.progress=null"]
-        cfg = compose("train", [*words, *own])
+        cfg = compose("train", [*overrides, *own])
     resolve_auto(cfg)
     return cfg
 
@@ -134,7 +134,7 @@ def bare_rate(cfg: DictConfig, batches: list[dict], num_steps: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--words", default="experiment=resnet50,model.weights=none", help="of train.py, by commas")
+    parser.add_argument("--overrides", default="experiment=resnet50,model.weights=none", help="of train.py, by commas")
     parser.add_argument("--steps", type=int, default=15, help="steps of a turn")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each candidate")
     parser.add_argument("--fed", action="store_true", help="also run from the experiment's own data")
@@ -146,7 +146,7 @@ def main() -> None:
     turns: dict[str, list[dict]] = {"trainer": [], "bare_loop": []} | ({"fed": []} if arguments.fed else {})
     saves_s = []
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
-        cfg = configured(arguments.words.split(","), Path(folder))
+        cfg = configured(arguments.overrides.split(","), Path(folder))
         batches = batches_of(cfg)
         for turn in range(arguments.repeats):
             for name in sorted(turns, reverse=turn % 2 == 1):
@@ -171,7 +171,7 @@ def report(arguments: argparse.Namespace, cfg: DictConfig, turns: dict[str, list
         [name, f"{figure['images_per_s']:.1f}", f"{figure['images_per_s_min']:.1f}-{figure['images_per_s_max']:.1f}"]
         for name, figure in figures.items()
     ]
-    title = f"{arguments.repeats} turns of {arguments.steps} steps, medians; {arguments.words}"
+    title = f"{arguments.repeats} turns of {arguments.steps} steps, medians; {arguments.overrides}"
     harness.print_table(title, ["", "images/s", "least-most"], rows, facts)
     interval = cfg.callbacks.spot.every_n_train_steps
     interval_s = interval * cfg.data.batch_size / figures["trainer"]["images_per_s"]

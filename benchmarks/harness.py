@@ -74,7 +74,7 @@ def run_worker(setting: dict, environment: dict[str, str] | None = None) -> dict
     """
     command = [sys.executable, sys.argv[0], "--worker", json.dumps(setting)]
     environment = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)  # noqa: S603 - words, no shell
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)  # noqa: S603 - a list, no shell
     if done.returncode:
         raise SystemExit(f"{setting['name']} ended with code {done.returncode}:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])

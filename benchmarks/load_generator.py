@@ -4,7 +4,7 @@
 
 Each connection sends its next request when its last one was answered. `seconds` are counted once every connection has
 had an answer. With `"seconds": null` it sends one request for each byte on stdin instead, until stdin ends.
-Prints one JSON object: answers per second, percentiles of their latency, and the CPU that the generator itself took.
+Prints one JSON object: responses per second, percentiles of their latency, and the CPU that the generator itself took.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Generator:
     def __init__(self, port: int, images: Sequence[bytes], paced: bool):
         self.port, self.requests = port, itertools.cycle([http_request(image) for image in images])
         self.permits = asyncio.Semaphore(0) if paced else None
-        self.answered: list[tuple[float, float]] = []  # when, and after how many seconds
+        self.responses: list[tuple[float, float]] = []  # when, and after how many seconds
         self.is_over = False
 
     async def ask_on_one_connection(self, has_begun: asyncio.Event) -> None:
@@ -64,13 +64,13 @@ class Generator:
             writer.write(next(self.requests))
             await read_answer(reader)
             end_s = time.perf_counter()
-            self.answered.append((end_s, end_s - start_s))
+            self.responses.append((end_s, end_s - start_s))
             has_begun.set()
 
     async def until_answered(self, start_s: float, seconds: float) -> None:
         """Waits so long, and longer where no answer has come by then."""
         await asyncio.sleep(seconds)
-        while self.answered[-1][0] < start_s:
+        while self.responses[-1][0] < start_s:
             await asyncio.sleep(0.05)
 
     async def until_stdin_ends(self) -> None:
@@ -102,12 +102,12 @@ async def generate(port: int, images: Sequence[str], concurrency: int, seconds: 
         generator.is_over = True  # each connection still waits for its answer, which leaves the server idle
         for connection in connections if generator.permits else []:
             connection.cancel()
-    latencies_ms = sorted(1000 * latency_s for when_s, latency_s in generator.answered if start_s <= when_s <= end_s)
+    latencies_ms = sorted(1000 * latency_s for when_s, latency_s in generator.responses if start_s <= when_s <= end_s)
     return {
         "images_per_s": len(latencies_ms) / (end_s - start_s),  # one image a request
         **{f"p{share}_ms": percentile(latencies_ms, share) for share in (50, 95, 99)},
         "num_answers": len(latencies_ms),
-        "num_all_answers": len(generator.answered),  # with those before
+        "num_all_responses": len(generator.responses),  # with those before
         "generator_cores": cpu_s / (end_s - start_s),
     }
 

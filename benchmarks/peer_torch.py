@@ -35,7 +35,7 @@ class TorchModel:
         return functional.resize(image_CHW, [self.size_px, self.size_px], antialias=True)
 
     @torch.inference_mode()
-    def answers(self, images_BCHW: Tensor) -> list[dict[str, Any]]:
+    def predictions(self, images_BCHW: Tensor) -> list[dict[str, Any]]:
         floats_BCHW = functional.to_dtype(images_BCHW, torch.float32, scale=True)
         logits_BK = self.network(functional.normalize(floats_BCHW, self.mean, self.std))
         return [
@@ -54,10 +54,10 @@ def main(port: int, weights: str, network: dict[str, Any], num_at_once: int) -> 
     @app.post("/invocations")
     async def invocations(file: UploadFile) -> dict:
         content = await file.read()
-        return await anyio.to_thread.run_sync(answer, content, limiter=at_once)
+        return await anyio.to_thread.run_sync(predict, content, limiter=at_once)
 
-    def answer(content: bytes) -> dict:
-        return model.answers(model.pixels(content)[None])[0]
+    def predict(content: bytes) -> dict:
+        return model.predictions(model.pixels(content)[None])[0]
 
     at_once = anyio.CapacityLimiter(num_at_once)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")

@@ -29,7 +29,7 @@ class Torch(litserve.LitAPI):
         return self.model.pixels(request["file"].file.read())
 
     def predict(self, images_BCHW) -> list[dict[str, Any]]:  # batched and unbatched by LitServe
-        return self.model.answers(images_BCHW)
+        return self.model.predictions(images_BCHW)
 
 
 class Onnx(litserve.LitAPI):

@@ -47,13 +47,22 @@ def test_a_run_from_before_a_key_was_there_goes_on_as_it_did():
         resume(CONFIG, now | {"model": CONFIG["model"] | {"decay_norms": False}})
 
 
-@pytest.mark.parametrize("overrides", [["experiment=mobilenet_transfer", "callbacks=finetune"], ["callbacks=spot"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=mobilenet_transfer", "callbacks=finetune"],
+        ["callbacks=spot"],
+        ["data=abid", "data.augment.color=0.1"],
+    ],
+)
 def test_a_run_from_before_names_changed_goes_on(compose, overrides):
     """As it lies in checkpoints of before: keys and classes under the names that they had then."""
     words = [*overrides, "model.weights=none"]
     now = OmegaConf.to_container(compose("train", *words), resolve=True)
     before = OmegaConf.to_container(compose("train", *words), resolve=True)
-    callbacks = before["callbacks"]
+    callbacks, augment = before["callbacks"], before["data"]["augment"]
+    if augment:
+        augment["colour"] = augment.pop("color")
     callbacks["step_lines"] = callbacks.pop("step_logger") | {"_target_": "stocktake.callbacks.step_lines.StepLines"}
     callbacks["progress"]["_target_"] = "stocktake.callbacks.unhurried.UnhurriedProgressBar"
     callbacks["throughput"]["_target_"] = "stocktake.callbacks.unhurried.UnhurriedThroughputMonitor"

@@ -9,7 +9,7 @@ import pytest
 
 from stocktake.inference.http_backend import Endpoint, EndpointError
 from stocktake.inference.image_reader import ImageReader
-from stocktake.inference.web import answered
+from stocktake.inference.web import open_response
 from stocktake.storage import StorageOptions
 
 TIMEOUT_S = 0.3
@@ -80,7 +80,7 @@ def test_within_the_deadline_nothing_is_lost_or_left():
     with trickling(HEAD + b"Content-Length: 3\r\n\r\nabc", b"") as address:
         for _ in range(3):
             assert ImageReader(StorageOptions(), 1000, 30).read(f"http://{address}/a.jpg") == b"abc"
-        with answered(urllib.request.Request(f"http://{address}/"), 30) as response:
+        with open_response(urllib.request.Request(f"http://{address}/"), 30) as response:
             assert (response.status, response.read()) == (200, b"abc")
     timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
     for timer in timers:

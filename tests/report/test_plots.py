@@ -1,4 +1,4 @@
-"""The SVGs: what they say, that they take the page's colours, and that many of them fit into one page."""
+"""The SVGs: what they say, that they take the page's colors, and that many of them fit into one page."""
 
 import re
 from xml.etree import ElementTree
@@ -45,7 +45,7 @@ def test_a_bar_without_a_value_says_so():
     assert bar_heights(plot)[0] == pytest.approx(0, abs=1e-6)
 
 
-def test_colours_fonts_and_styles_come_from_the_page():
+def test_colors_fonts_and_styles_come_from_the_page():
     plot = draw_bars({"1": Estimate(0.5, 0.4, 0.6)}, "F1")
     assert set(re.findall(r"var\(--(\w+)\)", plot)) >= {"ink", "line", "muted", "model", "heat"}
     assert not re.findall(r"#[0-9a-f]{6}\b", plot)

@@ -34,8 +34,8 @@ def file(content: bytes, name: str = "bin.png", kind: str = "image/png") -> dict
     return {"name": name, "mimeType": kind, "buffer": content}
 
 
-def wait_for_answer(page):
-    page.wait_for_selector("#answer:not([hidden])")
+def wait_for_prediction(page):
+    page.wait_for_selector("#prediction:not([hidden])")
     page.wait_for_selector("#result:not([aria-busy])")
 
 
@@ -53,13 +53,13 @@ def test_with_the_keyboard_alone(page, tmp_path):
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(tmp_path / "bin.png")
-    wait_for_answer(page)
+    wait_for_prediction(page)
     while page.evaluate(focused) != "record":
         page.keyboard.press("Tab")
     page.keyboard.type("4")
     page.keyboard.press("Enter")
     page.wait_for_selector("#against:not([hidden])")
-    wait_for_answer(page)
+    wait_for_prediction(page)
     text = page.locator("[aria-live=polite]").inner_text()
     assert re.match(r"2\s+items\s+Record says 4\s+recount\s+The record of 4 is unlikely", text)
     assert "recount: most likely 2 items" in text
@@ -88,7 +88,7 @@ def test_on_a_phone_and_on_a_desk(page):
     width = page.viewport_size["width"]
     page.fill("#record", "3")
     page.set_input_files("#file", file(gray_image(125), name="a-name-without-a-break" * 9))
-    wait_for_answer(page)
+    wait_for_prediction(page)
     assert page.locator("#ruling").inner_text() == "agrees"
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     shown = page.evaluate(
@@ -108,7 +108,7 @@ def test_what_is_too_large_or_of_another_kind_is_made_smaller_and_said(page):
     Image.fromarray(noise).save(large, "PNG", compress_level=1)
     assert len(large.getvalue()) > 6 * 2**20
     page.set_input_files("#file", file(large.getvalue()))
-    wait_for_answer(page)
+    wait_for_prediction(page)
     assert page.locator("#number").inner_text() == "3"
     text = page.locator("#scaled").inner_text()
     assert text.startswith("Sent as a JPEG of 2048 × 1229 px instead of 2500 × 1500: it has ")
@@ -134,7 +134,7 @@ def test_troubles_are_told_in_words(page, server):
     shows(page, "#error", "are no image")
     assert "Send a JPEG" in trouble()
     page.set_input_files("#file", file(gray_image(125)))
-    wait_for_answer(page)
+    wait_for_prediction(page)
     page.fill("#record", "9")
     page.click("#count")
     assert "Type a whole number from 1 to 5" in trouble()
@@ -152,7 +152,7 @@ def test_a_model_of_drawn_bins_says_so_of_a_photo(page):
         route.fulfill(response=response, json=response.json() | warning)
 
     page.set_input_files("#file", file(gray_image(125)))
-    wait_for_answer(page)
+    wait_for_prediction(page)
     assert not page.locator("#warning").is_visible() and page.locator("#set").is_visible()
     page.route("**/invocations", warned)
     page.click("#count")
@@ -162,7 +162,7 @@ def test_a_model_of_drawn_bins_says_so_of_a_photo(page):
 
 def test_after_a_file_that_is_no_image_nothing_of_the_one_before_stays(page):
     page.set_input_files("#file", file(gray_image(125), name="first.png"))
-    wait_for_answer(page)
+    wait_for_prediction(page)
     assert page.locator("#preview").is_visible() and page.locator("#invitation").inner_text() == "first.png"
     page.set_input_files("#file", file(b"a note", "note.txt", "text/plain"))
     shows(page, "#error", "no image that your browser can read")
@@ -182,7 +182,7 @@ def test_an_image_that_takes_long_to_draw_does_not_displace_the_one_chosen_after
     shows(page, "#number", "1")
     page.evaluate("window.release()")
     page.wait_for_timeout(500)
-    wait_for_answer(page)
+    wait_for_prediction(page)
     assert page.locator("#invitation").inner_text() == "fast.png" and page.locator("#scaled").inner_text() == ""
     assert page.locator("#number").inner_text() == "1"
 

@@ -23,17 +23,17 @@ from stocktake.serving.predictor import Predictor
 CALIBRATION = {"temperature": 1.0, "coverage": 0.9, "threshold": 0.25, "counts": [2, 3, 5], "num_images": 40}
 
 
-def mean_colour_graph() -> bytes:
+def mean_color_graph() -> bytes:
     nodes = [
         helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceSum", ["floats", "axes"], ["colours"], keepdims=0),
-        helper.make_node("ReduceSum", ["colours"], ["all"], keepdims=0),
-        helper.make_node("Div", ["colours", "all"], ["probabilities"]),
+        helper.make_node("ReduceSum", ["floats", "axes"], ["colors"], keepdims=0),
+        helper.make_node("ReduceSum", ["colors"], ["all"], keepdims=0),
+        helper.make_node("Div", ["colors", "all"], ["probabilities"]),
     ]
     pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["height", "width", 3])
     probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [3])
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [0, 1])
-    graph = helper.make_graph(nodes, "mean_colour", [pixels], [probabilities], [axes])
+    graph = helper.make_graph(nodes, "mean_color", [pixels], [probabilities], [axes])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model)
     return model.SerializeToString()
@@ -41,7 +41,7 @@ def mean_colour_graph() -> bytes:
 
 @pytest.fixture
 def folder(tmp_path):
-    graph = mean_colour_graph()
+    graph = mean_color_graph()
     model = {
         "format_version": 1,
         "version": "hand-1",

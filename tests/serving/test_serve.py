@@ -84,7 +84,7 @@ REFUSED = {
     "an image that is a number": (400, "malformed", {"json": {"image": 3}}),
     "no base64": (400, "malformed", {"json": {"image": "héllo"}}),
     "an address": (400, "malformed", {"json": {"image_url": "http://127.0.0.1:1/a.jpg"}}),
-    "S3 that is not allowed": (403, "place-not-allowed", {"json": {"s3_key": "s3://bucket/a.jpg"}}),
+    "S3 that is not allowed": (403, "location-not-allowed", {"json": {"s3_key": "s3://bucket/a.jpg"}}),
     "a form without a file": (400, "malformed", {"files": {"other": ("a.png", gray_image())}}),
     "a form with a text for a file": (400, "malformed", {"files": {"file": (None, "hello")}}),
     "a form with two files": (400, "malformed", {"files": [("file", ("a", b"a")), ("file", ("b", b"b"))]}),

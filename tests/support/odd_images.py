@@ -41,9 +41,9 @@ def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def png(width, height, depth, colour, rows: bytes, *before: bytes, interlaced=0, behind: bytes = b"") -> bytes:
-    """A PNG of filtered rows; `colour` 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+def png(width, height, depth, color, rows: bytes, *before: bytes, interlaced=0, behind: bytes = b"") -> bytes:
+    """A PNG of filtered rows; `color` 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced))
     body = b"".join(before) + chunk(b"IDAT", zlib.compress(rows)) + behind
     return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
 
@@ -53,8 +53,8 @@ def unfiltered(samples: numpy.ndarray) -> bytes:
     return b"".join(b"\0" + row.astype(rows.dtype.newbyteorder(">")).tobytes() for row in rows)
 
 
-def deep(samples: numpy.ndarray, colour: int) -> bytes:
-    return png(samples.shape[1], samples.shape[0], 16, colour, unfiltered(samples))
+def deep(samples: numpy.ndarray, color: int) -> bytes:
+    return png(samples.shape[1], samples.shape[0], 16, color, unfiltered(samples))
 
 
 def interlaced_png() -> bytes:
@@ -73,7 +73,7 @@ def packed_png(bits: int) -> tuple[bytes, numpy.ndarray]:
     return png(70, 45, bits, 0, unfiltered(parts.sum(2).astype(numpy.uint8))), steps * (255 // (2**bits - 1))
 
 
-def in_colours(gray: numpy.ndarray) -> numpy.ndarray:
+def in_colors(gray: numpy.ndarray) -> numpy.ndarray:
     return numpy.repeat(gray[..., None], 3, 2).astype(numpy.uint8)
 
 
@@ -106,17 +106,17 @@ LOSSLESS = {
     "png-gamma": (png(70, 45, 8, 2, unfiltered(PIXELS), chunk(b"gAMA", struct.pack(">I", 45455))), PIXELS),
     "png-resolution": (saved(PHOTO, "PNG", dpi=(300, 150)), PIXELS),
     "png-alpha": (saved(ALPHA, "PNG"), PIXELS),
-    "png-gray": (saved(Image.fromarray(GRAY), "PNG"), in_colours(GRAY)),
-    "png-gray-alpha": (saved(Image.fromarray(GRAY).convert("LA"), "PNG"), in_colours(GRAY)),
-    "png-gray-transparent": (saved(Image.fromarray(GRAY), "PNG", transparency=int(GRAY[0, 0])), in_colours(GRAY)),
-    "png-colour-transparent": (saved(PHOTO, "PNG", transparency=tuple(map(int, PIXELS[0, 0]))), PIXELS),
-    "png-1-bit": (packed_png(1)[0], in_colours(packed_png(1)[1])),
-    "png-2-bit": (packed_png(2)[0], in_colours(packed_png(2)[1])),
-    "png-4-bit": (packed_png(4)[0], in_colours(packed_png(4)[1])),
+    "png-gray": (saved(Image.fromarray(GRAY), "PNG"), in_colors(GRAY)),
+    "png-gray-alpha": (saved(Image.fromarray(GRAY).convert("LA"), "PNG"), in_colors(GRAY)),
+    "png-gray-transparent": (saved(Image.fromarray(GRAY), "PNG", transparency=int(GRAY[0, 0])), in_colors(GRAY)),
+    "png-color-transparent": (saved(PHOTO, "PNG", transparency=tuple(map(int, PIXELS[0, 0]))), PIXELS),
+    "png-1-bit": (packed_png(1)[0], in_colors(packed_png(1)[1])),
+    "png-2-bit": (packed_png(2)[0], in_colors(packed_png(2)[1])),
+    "png-4-bit": (packed_png(4)[0], in_colors(packed_png(4)[1])),
     "png-16-bit": (deep(DEEP, 2), DEEP >> 8),
     "png-16-bit-alpha": (deep(numpy.dstack([DEEP, DEEP[..., 0]]), 6), DEEP >> 8),
-    "png-16-bit-gray": (deep(DEEP[..., 0], 0), in_colours(DEEP[..., 0] >> 8)),
-    "png-16-bit-gray-alpha": (deep(DEEP[..., :2], 4), in_colours(DEEP[..., 0] >> 8)),
+    "png-16-bit-gray": (deep(DEEP[..., 0], 0), in_colors(DEEP[..., 0] >> 8)),
+    "png-16-bit-gray-alpha": (deep(DEEP[..., :2], 4), in_colors(DEEP[..., 0] >> 8)),
     "png-palette": (saved(PALETTE, "PNG"), IN_PALETTE),
     "png-palette-transparent": (saved(PALETTE, "PNG", transparency=3), IN_PALETTE),
     "png-palette-half-transparent": (saved(PALETTE, "PNG", transparency=bytes(range(0, 160, 10))), IN_PALETTE),
@@ -128,7 +128,7 @@ LOSSLESS = {
     "gif": (saved(PALETTE, "GIF", interlace=0), IN_PALETTE),
     "gif-interlaced": (saved(PALETTE, "GIF", interlace=1), IN_PALETTE),
     "gif-transparent": (saved(PALETTE, "GIF", transparency=3), IN_PALETTE),
-    "gif-gray": (saved(Image.fromarray(GRAY & 0xF0), "GIF"), in_colours(GRAY & 0xF0)),
+    "gif-gray": (saved(Image.fromarray(GRAY & 0xF0), "GIF"), in_colors(GRAY & 0xF0)),
     "webp-lossless": (WEBP, PIXELS),
     "webp-alpha": (saved(ALPHA, "WEBP", lossless=True, exact=True), PIXELS),
     "webp-damaged-exif": (saved(PHOTO, "WEBP", lossless=True, exif=b"Exif\0\0nonsense"), PIXELS),

@@ -118,11 +118,11 @@ class SageMakerBackend:
 
     def interrupted(self, jobs: Jobs, batch: Batch, followed: Sequence[FollowedJob]) -> None:
         running = [job for job in followed if not job.ended]
-        answer = ""
+        choice = ""
         if running and sys.stdin.isatty() and sys.stdout.isatty():
             with suppress(KeyboardInterrupt, EOFError):
-                answer = input(f"\n{len(running)} job(s) running. Leave them running, or stop them? [leave/stop] ")
-        if answer.strip().lower().startswith("s"):
+                choice = input(f"\n{len(running)} job(s) running. Leave them running, or stop them? [leave/stop] ")
+        if choice.strip().lower().startswith("s"):
             running = [job for job in running if not _stopped(jobs, job.name)]
         if running:
             print(f"Left running, and billed: {', '.join(job.name for job in running)}.")

@@ -8,7 +8,11 @@ CONFIG_KEY = "stocktake_config"  # where it lies in a checkpoint
 # Keys that came later, with what runs from before did.
 ADDED = {"trainer.sync_batchnorm": False, "model.decay_norms": True}
 # What has another name since: keys, and the classes that a `_target_` names.
-RENAMED_KEYS = {"callbacks.head_first": "callbacks.freeze_backbone", "callbacks.step_lines": "callbacks.step_logger"}
+RENAMED_KEYS = {
+    "callbacks.head_first": "callbacks.freeze_backbone",
+    "callbacks.step_lines": "callbacks.step_logger",
+    "data.augment.colour": "data.augment.color",
+}
 RENAMED_TARGETS = {
     "stocktake.callbacks.head_first.HeadFirst": "stocktake.callbacks.freeze_backbone.FreezeBackbone",
     "stocktake.callbacks.step_lines.StepLines": "stocktake.callbacks.step_logger.StepLogger",

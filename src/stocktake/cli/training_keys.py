@@ -54,7 +54,7 @@ DATA = {
         {
             "horizontal_flip": SHARE,
             "vertical_flip": SHARE,
-            "colour": number(0, 1, example=0.2),
+            "color": number(0, 1, example=0.2),
             "rotate_deg": number(0, 180, example=3),
             "shift": number(0, 1, example=0.03),
             "zoom": number(0, 0.99, example=0.05),

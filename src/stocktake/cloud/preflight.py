@@ -149,8 +149,8 @@ def check_bucket(session: Any, bucket: str) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        answer = session.client("s3").head_bucket(Bucket=bucket)
-        found_in = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", session.region_name)
+        response = session.client("s3").head_bucket(Bucket=bucket)
+        found_in = response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", session.region_name)
     except BotoCoreError as error:
         raise JobError(f"compute.bucket={bucket}: S3 does not answer: {error}") from error
     except ClientError as error:
@@ -198,11 +198,11 @@ def quotas(session: Any, names: Iterable[str]) -> dict[str, float]:
     """
     wanted, found, token = set(names), {}, {}
     while wanted - found.keys():
-        answer = _ask(session, "service-quotas", "list_service_quotas", "Quota", ServiceCode="sagemaker", **token)
-        for quota in answer["Quotas"] if answer else ():
+        response = _ask(session, "service-quotas", "list_service_quotas", "Quota", ServiceCode="sagemaker", **token)
+        for quota in response["Quotas"] if response else ():
             if quota["QuotaName"] in wanted:
                 found[quota["QuotaName"]] = quota["Value"]
-        if not answer or "NextToken" not in answer:
+        if not response or "NextToken" not in response:
             break
-        token = {"NextToken": answer["NextToken"]}
+        token = {"NextToken": response["NextToken"]}
     return found

@@ -104,7 +104,7 @@ class Augment:
         self,
         horizontal_flip: float = 0.5,
         vertical_flip: float = 0.0,
-        colour: float = 0.2,
+        color: float = 0.2,
         rotate_deg: float = 3.0,
         shift: float = 0.03,
         zoom: float = 0.05,
@@ -113,14 +113,14 @@ class Augment:
         Args:
             horizontal_flip: Probability of mirroring left and right.
             vertical_flip: Probability of mirroring top and bottom.
-            colour: Largest relative change of brightness, contrast and saturation.
+            color: Largest relative change of brightness, contrast and saturation.
             rotate_deg: Largest turn to either side, degrees.
             shift: Largest shift along each axis, as a share of the side.
             zoom: Largest relative change of scale.
         """
         steps = [v2.RandomHorizontalFlip(horizontal_flip), v2.RandomVerticalFlip(vertical_flip)]
-        if colour:
-            steps.append(v2.ColorJitter(brightness=colour, contrast=colour, saturation=colour))
+        if color:
+            steps.append(v2.ColorJitter(brightness=color, contrast=color, saturation=color))
         if rotate_deg or shift or zoom:
             steps.append(
                 v2.RandomAffine(

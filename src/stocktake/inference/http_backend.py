@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from stocktake.inference.image_reader import READ_ERRORS
 from stocktake.inference.prediction import Prediction
-from stocktake.inference.web import answered
+from stocktake.inference.web import open_response
 
 MAX_WAIT_S = 30  # a longer Retry-After is not waited for
 SUM_TOLERANCE = 1e-2  # of all P(count)
@@ -63,17 +63,19 @@ class Endpoint:
         Raises:
             EndpointError: The image was refused, or there was no answer.
         """
-        answer = self._send("/invocations", content)
+        response = self._send("/invocations", content)
         try:
-            by_count = {int(count): float(p) for count, p in answer["probabilities"].items()}
+            by_count = {int(count): float(p) for count, p in response["probabilities"].items()}
             # A count that stands there twice, a NaN or what sums to something else is no P(count).
-            if len(by_count) != len(answer["probabilities"]) or min(by_count.values()) < 0:
+            if len(by_count) != len(response["probabilities"]) or min(by_count.values()) < 0:
                 raise ValueError
             if not abs(sum(by_count.values()) - 1) < SUM_TOLERANCE:
                 raise ValueError
             return by_count
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-            raise EndpointError(f"{self.url} answers, but not as scripts/serve.py does: {str(answer)[:200]}") from None
+            raise EndpointError(
+                f"{self.url} answers, but not as scripts/serve.py does: {str(response)[:200]}"
+            ) from None
 
     def _send(self, path: str, content: bytes | None = None) -> Any:
         # An image of any kind: the server looks at the bytes.
@@ -81,7 +83,7 @@ class Endpoint:
         request = urllib.request.Request(self.url + path, content, headers)  # noqa: S310 (http or https)
         for attempt in range(1, self.max_tries + 1):
             try:
-                with answered(request, self.timeout_s) as response:
+                with open_response(request, self.timeout_s) as response:
                     content = response.read(MAX_ANSWER_BYTES)
                 if not isinstance(response, urllib.error.HTTPError):
                     return json.loads(content)
@@ -103,8 +105,8 @@ def _retry_after_s(error: urllib.error.HTTPError) -> float | None:
 
 def _refusal(error: urllib.error.HTTPError, content: bytes) -> str:
     try:
-        answer = json.loads(content)
-        return f"{answer['error']} {answer.get('hint') or answer['cure']}"  # servers of before say "cure"
+        response = json.loads(content)
+        return f"{response['error']} {response.get('hint') or response['cure']}"  # servers of before say "cure"
     except (KeyError, TypeError, ValueError, RecursionError):
         return f"HTTP {error.code} {error.reason}"
 

@@ -13,7 +13,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from stocktake.images.decoding import MAX_BYTES
-from stocktake.inference.web import answered
+from stocktake.inference.web import open_response
 from stocktake.s3 import split_bucket
 from stocktake.storage import Folder, StorageOptions, is_s3, local_path
 
@@ -109,7 +109,7 @@ class ImageReader:
     def _read_web(self, url: str) -> bytes:
         # Some servers turn Python's own name away.
         request = urllib.request.Request(url, headers={"User-Agent": "stocktake"})  # noqa: S310 (http or https)
-        with answered(request, self.timeout_s) as response:
+        with open_response(request, self.timeout_s) as response:
             if isinstance(response, urllib.error.HTTPError):
                 raise response
             self._check_size(int(response.headers.get("Content-Length") or 0))

@@ -17,15 +17,15 @@ A_WEEK_S = 7 * 86_400  # more seconds than a socket can count are an OverflowErr
 
 
 @contextlib.contextmanager
-def answered(request: urllib.request.Request, timeout_s: float) -> Iterator[HTTPResponse | urllib.error.HTTPError]:
-    """Sends a request to http:// or https:// and yields the answer, also one of an error, to be read inside.
+def open_response(request: urllib.request.Request, timeout_s: float) -> Iterator[HTTPResponse | urllib.error.HTTPError]:
+    """Sends a request to http:// or https:// and yields the response, also one of an error, to be read inside.
 
     Args:
         timeout_s: From the first connection to the last byte that is read, redirects among them.
 
     Raises:
         TimeoutError: It took longer.
-        OSError: There is no answer.
+        OSError: There is no response.
     """
     seconds = min(timeout_s, A_WEEK_S)
     with _Deadline(seconds) as deadline:

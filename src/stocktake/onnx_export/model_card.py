@@ -62,8 +62,8 @@ bins. All counts of at least {calibration["threshold"]:.3f} make a set that hold
 
     from stocktake.serving.predictor import Predictor
 
-    answer = Predictor.open("model").predict(open("bin.jpg", "rb").read(), expected_count={counts[-1]})
-    print(answer.verdict, answer.mismatch_score)
+    prediction = Predictor.open("model").predict(open("bin.jpg", "rb").read(), expected_count={counts[-1]})
+    print(prediction.verdict, prediction.mismatch_score)
 
 ## Licenses
 

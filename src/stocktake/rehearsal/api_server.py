@@ -91,7 +91,7 @@ class RehearsalServer:
             **options,
         )
 
-    def answer(self, operation: str, request: Mapping) -> dict:
+    def respond(self, operation: str, request: Mapping) -> dict:
         """Returns the response body of one call.
 
         Raises:
@@ -169,7 +169,7 @@ def _handler(server: RehearsalServer) -> type[BaseHTTPRequestHandler]:
                 body = self._body()
                 server.key.check(self.headers, body, name)
                 server.faults.meet(target.removeprefix(prefix))
-                self._reply(200, service.answer(target.removeprefix(prefix), json.loads(body or b"{}")))
+                self._reply(200, service.respond(target.removeprefix(prefix), json.loads(body or b"{}")))
             except ValueError as error:  # no JSON, no length, no time
                 self._reply(400, {"__type": "SerializationException", "message": str(error)})
             except RequestRefused as error:

@@ -22,7 +22,7 @@ class LogStreams:
     def __init__(self, log_folder: Callable[[str], Path]):
         self.log_folder = log_folder
 
-    def answer(self, operation: str, request: Mapping) -> dict:
+    def respond(self, operation: str, request: Mapping) -> dict:
         """Returns the response body of one call.
 
         Raises:

@@ -16,7 +16,7 @@ ROWS = {  # metric: its figures before and after the temperature
     "aurc": (None, "aurc"),
 }
 TITLES = ("Calibration", "Conformal sets", "A person's help")
-ANSWERED = (1.0, 0.5, 0.2)  # shares of the bins that the sentence about a person's help speaks of
+COVERAGES = (1.0, 0.5, 0.2)  # shares of the bins that the sentence about a person's help speaks of
 
 
 def describe_certainty(calibration: CalibrationResult, num_counts: int) -> dict[str, Any]:
@@ -25,22 +25,22 @@ def describe_certainty(calibration: CalibrationResult, num_counts: int) -> dict[
     Args:
         num_counts: How many counts the model tells apart.
     """
-    answered, wrong = calibration.risk_coverage.coverage, calibration.risk_coverage.risk
-    marked = _nearest(answered, ANSWERED)
+    coverage, risk = calibration.risk_coverage.coverage, calibration.risk_coverage.risk
+    marked = _nearest(coverage, COVERAGES)
     number = f"{calibration.temperature:.2f}"
     plots = {
         title: draw_reliability(bars.confidence, bars.accuracy, bars.num_images, title=title)
         for bars, title in ((calibration.before, "As trained"), (calibration.after, f"With temperature {number}"))
     }
     title = "If a person counts the rest"
-    plots[title] = draw_risk_coverage(answered, wrong, marked, title)
+    plots[title] = draw_risk_coverage(coverage, risk, marked, title)
     figures = calibration.figures
     return {
         "titles": TITLES,
         "sentences": [
             _describe_honesty(calibration),
             _describe_sets(calibration, num_counts),
-            _describe_help([(answered[index], wrong[index]) for index in marked]),
+            _describe_help([(coverage[index], risk[index]) for index in marked]),
         ],
         "plots": plots,
         "measures": {
@@ -95,20 +95,20 @@ def _describe_sets(calibration: CalibrationResult, num_counts: int) -> list[str]
 
 
 def _describe_help(points: Sequence[tuple[float, float]]) -> list[str]:
-    (_, wrong_of_all), *others = points
-    sentences = [f"Where it answers every bin, it is wrong on {_percent(wrong_of_all)}."]
+    (_, risk_of_all), *others = points
+    sentences = [f"Where it answers every bin, it is wrong on {_percent(risk_of_all)}."]
     if others:
         cases = (
-            f"the {_percent(1 - answered)} that it is least sure of, it is wrong on {_percent(wrong)} of the others"
-            for answered, wrong in others
+            f"the {_percent(1 - coverage)} that it is least sure of, it is wrong on {_percent(risk)} of the others"
+            for coverage, risk in others
         )
         sentences.append(f"If a person counts {'; if a person counts '.join(cases)}.")
     return sentences
 
 
-def _nearest(answered: Sequence[float], shares: Sequence[float]) -> list[int]:
+def _nearest(coverage: Sequence[float], shares: Sequence[float]) -> list[int]:
     """The positions of the points nearest to the shares, each once, the largest share first."""
-    nearest = {min(range(len(answered)), key=lambda index: abs(answered[index] - share)) for share in shares}
+    nearest = {min(range(len(coverage)), key=lambda index: abs(coverage[index] - share)) for share in shares}
     return sorted(nearest, reverse=True)
 
 

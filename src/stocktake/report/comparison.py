@@ -29,7 +29,7 @@ def render_comparison(comparison: Comparison, command: str) -> str:
         metric: {contrast.name: contrast.differences[name] for contrast in contrasts}
         for name, metric in compared.items()
     }
-    answers = [
+    accuracies = [
         {"name": contrast.name, "accuracy": contrast.differences["accuracy"], "p_value": describe_p_value(contrast)}
         for contrast in contrasts
     ]
@@ -45,7 +45,9 @@ def render_comparison(comparison: Comparison, command: str) -> str:
     title = f"{' and '.join([', '.join(others[:-1]), others[-1]] if others[1:] else others)} against {baseline}"
     alarms, cautions = describe_leaks(comparison.split, comparison.num_images, comparison.leakage)
     cautions += filter(None, [_caution(num_runs)])
-    headline = macro("headline", title, comparison, answers, describe_comparison(comparison), alarms, cautions, LABELS)
+    headline = macro(
+        "headline", title, comparison, accuracies, describe_comparison(comparison), alarms, cautions, LABELS
+    )
     sections = [
         Section("recipes", "Each by itself", macro("recipes", list(num_runs), measured)),
         Section("differences", "Differences", macro("differences", baseline, others, differences, plots)),

@@ -31,7 +31,7 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 NUM_BINS_SHOWN = 12
-ANSWERS = ("accuracy", "within_one", "rmse")  # of the headline
+HEADLINE_METRICS = ("accuracy", "within_one", "rmse")  # of the headline
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def _title(result: EvaluationResult, run: Run) -> str:
 
 def _headline(title: str, result: EvaluationResult) -> Markup:
     majority, notes = result.majority_baseline, describe_what_was_seen(result.subject)
-    answers = []
-    for name in ANSWERS:
+    metrics = []
+    for name in HEADLINE_METRICS:
         metric = COUNT_METRICS[name]
         estimates = {
             "baseline": majority.metrics.get(name, Estimate(None, is_share=metric.is_share)),
@@ -136,12 +136,12 @@ def _headline(title: str, result: EvaluationResult) -> Markup:
         }
         ends = [end for estimate in estimates.values() for end in (estimate.value, estimate.high) if end is not None]
         scale_end = 1.0 if metric.is_share else 1.1 * max(ends, default=1.0)
-        answers.append({"title": metric.title, "better": metric.better, "scale_end": scale_end, **estimates})
+        metrics.append({"title": metric.title, "better": metric.better, "scale_end": scale_end, **estimates})
     return _fill(
         "headline",
         title=title,
         result=result,
-        answers=answers,
+        metrics=metrics,
         sentences=describe_result(result),
         labels=DRAWN_LABELS if result.subject.synthetic else LABELS,
         alarm=notes.pop(0) if result.subject.is_leaked else None,

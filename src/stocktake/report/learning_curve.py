@@ -1,4 +1,4 @@
-"""The page that says what more training bins bring: answer, curves, what each form predicts, and how it was made."""
+"""The page that says what more training bins bring: result, curves, what each form predicts, and how it was made."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -178,7 +178,7 @@ def _cautions(curve: Mapping[str, Any], measures: Mapping[str, Metric]) -> list[
     cautions = [CAUTIONS[curve["split"]]] if curve["split"] in CAUTIONS else []
     for asked, factor in curve["extrapolation"].items():
         if _is_far(curve, asked):
-            answers = [
+            predictions = [
                 f"{measure.title} {_all(_at(form, asked), measure)}"
                 for metric, measure in measures.items()
                 for form in [curve["metrics"][metric]["forms"]]
@@ -186,7 +186,7 @@ def _cautions(curve: Mapping[str, Any], measures: Mapping[str, Metric]) -> list[
             cautions.append(
                 f"{int(asked):,} bins are {factor:.0f} times as many as the largest measured number, and the measured "
                 f"ones span a factor of {max(sizes) / min(sizes):.1f}. So far out it is the form of the curve that "
-                f"decides, and these evaluations cannot tell the forms apart: {'; '.join(answers)} "
+                f"decides, and these evaluations cannot tell the forms apart: {'; '.join(predictions)} "
                 f"({', '.join(FORMS.values())}). An interval holds only if its form does."
             )
     return cautions

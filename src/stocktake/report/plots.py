@@ -122,20 +122,20 @@ def draw_reliability(
     return to_svg(figure, f"{title}. {', '.join(parts) or 'No bins'}.")
 
 
-def draw_risk_coverage(answered: Sequence[float], wrong: Sequence[float], marked: Sequence[int], title: str) -> str:
+def draw_risk_coverage(coverage: Sequence[float], risk: Sequence[float], marked: Sequence[int], title: str) -> str:
     """The share of wrong counts among the bins that the model answers, if a person counts those it is least sure of.
 
     Args:
-        answered: Shares of all bins, rising.
-        wrong: Share of wrong counts among the answered ones.
+        coverage: Shares of all bins, rising.
+        risk: Share of wrong counts among those.
         marked: Positions of the points to mark with their number.
         title: What the curve shows, for readers who cannot see it.
     """
     with styled():
         figure, axes = empty_figure()
-        axes.plot(answered, wrong, color=ROLES["model"], linewidth=2.0, clip_on=False)
+        axes.plot(coverage, risk, color=ROLES["model"], linewidth=2.0, clip_on=False)
         for index in marked:
-            x, y = answered[index], wrong[index]
+            x, y = coverage[index], risk[index]
             axes.plot(x, y, marker="o", markersize=6, color=ROLES["model"], clip_on=False)
             above = y < 0.85  # else the number would leave the plot
             axes.text(
@@ -146,7 +146,7 @@ def draw_risk_coverage(answered: Sequence[float], wrong: Sequence[float], marked
                 va="bottom" if above else "top",
             )
         _label_shares(axes, "share of bins it answers, surest first", "how often it is wrong")
-    parts = ", ".join(f"answers {_percent(answered[index])}: wrong on {_percent(wrong[index])}" for index in marked)
+    parts = ", ".join(f"answers {_percent(coverage[index])}: wrong on {_percent(risk[index])}" for index in marked)
     return to_svg(figure, f"{title}. {parts}.")
 
 

@@ -71,7 +71,7 @@ class Service:
         if count_request.s3_key is not None:
             if self.s3_images is None:
                 error, hint = "This server reads no images from S3.", "Send the image itself, in base64, as image."
-                raise RejectedRequest(403, "place-not-allowed", error, hint)
+                raise RejectedRequest(403, "location-not-allowed", error, hint)
             image = self.s3_images.read(count_request.s3_key)
         return predictor.predict(image, count_request.expected_count)
 

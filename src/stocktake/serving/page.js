@@ -90,7 +90,7 @@ async function ask() {
   try {
     if (!image) throw new Trouble("There is no image yet.", "Choose, drop or paste a photo of a bin first.");
     const expected = expectedCount();
-    showAnswer(await answerOf(expected, own.signal), expected);
+    showPrediction(await answerOf(expected, own.signal), expected);
   } catch (error) {
     if (!own.signal.aborted) showTrouble(error);
   }
@@ -120,8 +120,8 @@ async function answerOf(expected, signal) {
 }
 
 function show(id) {
-  for (const part of ["empty", "trouble", "answer"]) at(part).hidden = part !== id;
-  at("details").hidden = id !== "answer";
+  for (const part of ["empty", "trouble", "prediction"]) at(part).hidden = part !== id;
+  at("details").hidden = id !== "prediction";
   at("result").scrollIntoView({ block: "nearest" }); // on a phone it lies below the image
 }
 
@@ -132,8 +132,8 @@ function showTrouble(error) {
   show("trouble");
 }
 
-function showAnswer(answer, expected) {
-  const { count, probabilities, conformal_set: set } = answer;
+function showPrediction(prediction, expected) {
+  const { count, probabilities, conformal_set: set } = prediction;
   at("number").textContent = count;
   at("items").textContent = count === 1 ? "item" : "items";
   at("against").hidden = expected === null;
@@ -141,17 +141,17 @@ function showAnswer(answer, expected) {
   const ruling = expected === count ? "agrees" : set.includes(expected) ? "possible" : "recount";
   at("ruling").className = ruling;
   at("ruling").textContent = ruling;
-  at("verdict").textContent = answer.verdict;
-  at("warning").textContent = answer.warning ?? "";
-  at("warning").hidden = !answer.warning;
-  at("set").hidden = Boolean(answer.warning); // of what the model has never seen it cannot rule anything out
+  at("verdict").textContent = prediction.verdict;
+  at("warning").textContent = prediction.warning ?? "";
+  at("warning").hidden = !prediction.warning;
+  at("set").hidden = Boolean(prediction.warning); // of what the model has never seen it cannot rule anything out
   at("bars").replaceChildren(...Object.entries(probabilities).map(([name, p]) => bar(Number(name), p, count, expected)));
   at("set").textContent =
     set.length === 1
       ? `Every count but ${set[0]} can be ruled out.`
       : `The photo leaves open ${listed(set)}. In ${Math.round(100 * COVERAGE)} of 100 bins the record is among the counts left open.`;
-  at("facts").textContent = `Counted in ${answer.milliseconds.toFixed(0)} ms.`;
-  show("answer");
+  at("facts").textContent = `Counted in ${prediction.milliseconds.toFixed(0)} ms.`;
+  show("prediction");
 }
 
 function bar(name, p, count, expected) {

@@ -104,8 +104,8 @@ class Predictor:
         count = self.counts[int(probabilities_K.argmax())]
         score = None
         if expected_count is not None:
-            recorded_N = numpy.array([self.counts.index(expected_count)])
-            score = float(mismatch_score(probabilities_K[None], recorded_N)[0])
+            labels_N = numpy.array([self.counts.index(expected_count)])
+            score = float(mismatch_score(probabilities_K[None], labels_N)[0])
         by_count = dict(zip(self.counts, probabilities_K.tolist(), strict=True))
         return Prediction(
             count=count,

@@ -38,7 +38,7 @@ class S3Images:
         if has_odd_part or not url.startswith(self.allowed_prefixes):
             raise RejectedRequest(
                 403,
-                "place-not-allowed",
+                "location-not-allowed",
                 "s3_key does not lie under a prefix that this server may read.",
                 "Send the image itself, or ask the server's owner to add its prefix to allowed_prefixes.",
             )

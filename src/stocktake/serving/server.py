@@ -68,11 +68,11 @@ def serve(
     num_workers = workers or num_cores()
     predictor, on_all_cores = open_predictors(model, num_workers)
     s3_images = S3Images(allowed_prefixes, storage, int(max_body_mib * 2**20)) if allowed_prefixes else None
-    answered = {"requests": 0, "counted": 0}
+    totals = {"requests": 0, "counted": 0}
 
     def log_line(line: dict[str, Any]) -> None:
-        answered["requests"] += 1
-        answered["counted"] += "count" in line
+        totals["requests"] += 1
+        totals["counted"] += "count" in line
         if log is not None:
             print(LINES[log](line), file=sys.stderr, flush=True)
 
@@ -108,7 +108,7 @@ def serve(
         except KeyboardInterrupt:  # as with SIGTERM above
             pass
         finally:
-            print(json.dumps({**answered, "seconds": round(time.monotonic() - began, 1)}), flush=True)
+            print(json.dumps({**totals, "seconds": round(time.monotonic() - began, 1)}), flush=True)
 
 
 def open_predictors(model: str, num_workers: int) -> tuple[Predictor, Predictor | None]:

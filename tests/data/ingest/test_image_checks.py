@@ -35,8 +35,8 @@ def test_a_sound_jpeg_gives_its_facts(options):
         (encoded()[:40], "image-undecodable"),
         (encoded(progressive=True)[:-200], "image-undecodable"),
         (encoded(form="PNG"), "image-undecodable"),  # a PNG that was named .jpg
-        (encoded(mode="L"), "image-colour"),
-        (encoded(mode="CMYK"), "image-colour"),
+        (encoded(mode="L"), "image-color"),
+        (encoded(mode="CMYK"), "image-color"),
         (encoded(size=(100, 63)), "image-size"),
         (encoded(size=(63, 100)), "image-size"),
     ],

@@ -98,7 +98,7 @@ def test_every_item_stays_visible():
 
 
 def test_visible_fractions_are_those_of_the_picture(monkeypatch):
-    """Painted in flat colours and without a camera, each item shows as many pixels as its fraction says."""
+    """Painted in flat colors and without a camera, each item shows as many pixels as its fraction says."""
     flat = iter([(255, 0, 0), (0, 255, 0), (0, 0, 255)])
     areas, seen = [], []
     draw_product = synthetic.draw_product
@@ -110,9 +110,9 @@ def test_visible_fractions_are_those_of_the_picture(monkeypatch):
         return solid
 
     def paste_flat(canvas, piece, left, top):
-        colour = next(flat)
+        color = next(flat)
         areas.append(np.count_nonzero(np.asarray(piece)[..., 3]))
-        canvas.paste(colour, (left, top), piece.getchannel("A"))
+        canvas.paste(color, (left, top), piece.getchannel("A"))
 
     def no_camera(image, rng):
         return image
@@ -123,8 +123,8 @@ def test_visible_fractions_are_those_of_the_picture(monkeypatch):
     monkeypatch.setattr(synthetic, "_photograph", no_camera)
     scene = synthetic._draw_scene("00001", 3, seed=0, size_px=(256, 192))
     pixels = np.asarray(scene.image)
-    for colour in [(255, 0, 0), (0, 255, 0), (0, 0, 255)]:
-        seen.append(np.count_nonzero((pixels == colour).all(axis=-1)))
+    for color in [(255, 0, 0), (0, 255, 0), (0, 0, 255)]:
+        seen.append(np.count_nonzero((pixels == color).all(axis=-1)))
     assert scene.visible_fractions == pytest.approx(np.array(seen) / areas, abs=1e-9)
 
 

@@ -42,7 +42,7 @@ def check_image(content: bytes, formats: Sequence[str] = ("JPEG",)) -> ImageFact
         formats: Of `SUFFIXES`: those that are taken.
 
     Raises:
-        BadImage: With the reason of the `UndecodableImage` that it is everywhere, `image-colour` (not three channels)
+        BadImage: With the reason of the `UndecodableImage` that it is everywhere, `image-color` (not three channels)
             or `image-size` (too small to learn from).
     """
     try:
@@ -62,7 +62,7 @@ def check_image(content: bytes, formats: Sequence[str] = ("JPEG",)) -> ImageFact
     except Exception as error:  # Pillow's parsers raise nearly anything
         raise BadImage("image-undecodable", damaged(content, error).error) from None
     if mode not in COLOR_MODES[form]:
-        raise BadImage("image-colour", f"{mode} instead of red, green and blue")
+        raise BadImage("image-color", f"{mode} instead of red, green and blue")
     if min(width, height) < SMALLEST_SIDE_PX:
         raise BadImage("image-size", f"{width}x{height} px, the shorter side is under {SMALLEST_SIDE_PX}")
     return ImageFacts(width, height, len(content), hashlib.sha256(content).hexdigest(), _look(image), SUFFIXES[form])
