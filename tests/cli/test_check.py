@@ -122,7 +122,7 @@ def test_the_nearest_key(typed, meant):
 
 
 def test_the_metrics_that_can_be_optimized_are_those_that_are_measured():
-    from stocktake.metrics.table import COUNT_METRICS
+    from stocktake.metrics.definitions import COUNT_METRICS
 
     assert {name.removeprefix("valid/") for name in METRICS if name.startswith("valid/")} >= set(COUNT_METRICS)
 

@@ -11,7 +11,7 @@ from evaluation_results import estimate, make_calibration, make_result
 from stocktake.evaluation.calibration_result import CalibrationResult
 from stocktake.evaluation.evaluation_result import EvaluationResult, Slice
 from stocktake.evaluation.file_formats import read_metrics
-from stocktake.metrics.table import COUNT_METRICS
+from stocktake.metrics.definitions import COUNT_METRICS
 from stocktake.run_folder import sealed
 
 OF_BEFORE = pathlib.Path(__file__).with_name("metrics_of_before.json")

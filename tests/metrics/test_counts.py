@@ -7,7 +7,7 @@ from sklearn import metrics as sklearn_metrics
 
 from stocktake.metrics.bootstrap import percentile_interval
 from stocktake.metrics.counts import bootstrap_samples, confusion_matrix, group_errors, summarize
-from stocktake.metrics.table import COUNT_METRICS
+from stocktake.metrics.definitions import COUNT_METRICS
 from stocktake.model.validation_metrics import CountMetrics
 
 COUNTS = numpy.array([1, 2, 3, 5, 8])

@@ -7,8 +7,8 @@ from evaluation_results import estimate
 
 from stocktake.evaluation.comparison import Comparison, Contrast, Recipe
 from stocktake.evaluation.paired_bootstrap import COMPARED
+from stocktake.metrics.definitions import METRICS
 from stocktake.metrics.estimate import Difference
-from stocktake.metrics.table import METRICS
 from stocktake.report.comparison import describe_comparison, render_comparison
 
 HOSTILE = "<script>alert(1)</script>$x^2$"

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from stocktake.evaluation.evaluation_result import Baseline, CountScores, EvaluationResult, Slice
-from stocktake.metrics.table import PER_COUNT_METRICS
+from stocktake.metrics.definitions import PER_COUNT_METRICS
 from stocktake.report.bins import (
     NUM_PRODUCTS_SHOWN,
     THUMBNAIL_PX,

@@ -6,8 +6,8 @@ from typing import Any
 from stocktake.evaluation.calibration_result import CalibrationResult, Reliability, RiskCoverage
 from stocktake.evaluation.evaluation_result import Baseline, CountScores, EvaluationResult
 from stocktake.evaluation.subject import Subject
+from stocktake.metrics.definitions import COUNT_METRICS, PER_COUNT_METRICS
 from stocktake.metrics.estimate import Estimate
-from stocktake.metrics.table import COUNT_METRICS, PER_COUNT_METRICS
 
 VALUES = {
     "accuracy": 0.372,

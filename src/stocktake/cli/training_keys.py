@@ -21,7 +21,7 @@ from stocktake.cli.rules import (
     under,
     whole,
 )
-from stocktake.metrics.table import LOGGED
+from stocktake.metrics.definitions import LOGGED
 
 METRICS = (*(f"valid/{name}" for name in LOGGED), "train/loss")
 SHARE, MAYBE = number(0, 1, example=0.5), switch(None, example=False)

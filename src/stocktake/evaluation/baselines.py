@@ -13,9 +13,9 @@ from sklearn.preprocessing import StandardScaler
 
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.transforms import Resize
-from stocktake.evaluation.count_metrics import measure
+from stocktake.evaluation.count_intervals import measure
 from stocktake.evaluation.evaluation_result import Baseline
-from stocktake.metrics.table import METRICS
+from stocktake.metrics.definitions import METRICS
 
 SIDE_PX = 32
 

@@ -15,8 +15,8 @@ from stocktake.metrics.calibration import (
     reliability,
     risk_coverage,
 )
+from stocktake.metrics.definitions import METRICS
 from stocktake.metrics.estimate import Estimate, known
-from stocktake.metrics.table import METRICS
 from stocktake.seeding import generator
 
 NUM_COVERAGES = 100_000

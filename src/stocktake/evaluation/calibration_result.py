@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from stocktake.metrics.definitions import PROBABILITY_METRICS
 from stocktake.metrics.estimate import Estimate, known
-from stocktake.metrics.table import PROBABILITY_METRICS
 
 NUMBERS = ("temperature", "coverage", "threshold", "num_images", "ece_by_chance")
 FIGURES = {  # key: the metric that it is of, as the model was trained or with the temperature

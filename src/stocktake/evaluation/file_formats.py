@@ -13,8 +13,8 @@ from stocktake.data.parquet import open_file, read_batches
 from stocktake.evaluation.calibration_result import CalibrationResult
 from stocktake.evaluation.evaluation_result import Baseline, CountScores, EvaluationResult, Slice
 from stocktake.evaluation.subject import Subject
+from stocktake.metrics.definitions import COUNT_METRICS, FORMER_NAMES, PER_COUNT_METRICS
 from stocktake.metrics.estimate import Estimate
-from stocktake.metrics.table import COUNT_METRICS, FORMER_NAMES, PER_COUNT_METRICS
 from stocktake.run_folder import check_seal
 
 COLUMNS = {"image_id": pyarrow.string(), "count": pyarrow.int64(), "probabilities": pyarrow.list_(pyarrow.float64())}

@@ -13,8 +13,8 @@ from stocktake.evaluation.results import Evaluation
 from stocktake.metrics.bootstrap import basic_interval, draw_rows, percentile_interval, share_interval
 from stocktake.metrics.calibration import apply_temperature, expected_calibration_error
 from stocktake.metrics.counts import bootstrap_samples, group_errors, summarize
+from stocktake.metrics.definitions import METRICS
 from stocktake.metrics.estimate import Difference, Estimate
-from stocktake.metrics.table import METRICS
 
 OF_COUNTS = ("accuracy", "within_one", "mae", "rmse", "rmse_expected")
 ECE = "ece"

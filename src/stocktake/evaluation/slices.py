@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy
 from numpy import ndarray
 
-from stocktake.evaluation.count_metrics import measure
+from stocktake.evaluation.count_intervals import measure
 from stocktake.evaluation.evaluation_result import Estimates, Slice
 from stocktake.metrics.estimate import Estimate
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from stocktake.metrics.counts import summarize
-from stocktake.metrics.table import COUNT_METRICS
+from stocktake.metrics.definitions import COUNT_METRICS
 
 
 class CountMetrics(Metric):

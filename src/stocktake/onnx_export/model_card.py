@@ -7,7 +7,7 @@ from typing import Any
 from stocktake.evaluation.calibration_result import FIGURES
 from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.subject import Subject, describe_what_was_seen
-from stocktake.metrics.table import COUNT_METRICS, PROBABILITY_METRICS
+from stocktake.metrics.definitions import COUNT_METRICS, PROBABILITY_METRICS
 
 SHOWN_METRICS = ("accuracy", "macro_f1", "mae", "rmse", "rmse_expected", "within_one")
 SHOWN_CALIBRATION = ("ece_after", "set_coverage", "set_size")

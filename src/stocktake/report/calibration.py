@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stocktake.evaluation.calibration_result import CalibrationResult
-from stocktake.metrics.table import METRICS
+from stocktake.metrics.definitions import METRICS
 from stocktake.report.plots import draw_reliability, draw_risk_coverage
 
 ROWS = {  # metric: its figures before and after the temperature

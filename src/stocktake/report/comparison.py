@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 
 from stocktake.evaluation.comparison import Comparison, Contrast, Recipe
+from stocktake.metrics.definitions import METRICS, Metric
 from stocktake.metrics.estimate import Difference, Estimate
-from stocktake.metrics.table import METRICS, Metric
 from stocktake.report.html import Section, fill, render_page
 from stocktake.report.plots import ROLES, empty_figure, styled, to_svg
 from stocktake.report.text import LABELS, describe_leaks

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from stocktake.evaluation.calibration_result import CalibrationResult
 from stocktake.evaluation.evaluation_result import CountScores, EvaluationResult
 from stocktake.evaluation.subject import describe_what_was_seen
+from stocktake.metrics.definitions import COUNT_METRICS, PER_COUNT_METRICS
 from stocktake.metrics.estimate import Estimate
-from stocktake.metrics.table import COUNT_METRICS, PER_COUNT_METRICS
 from stocktake.report.bins import BinPrediction, Records, describe_bin, rank_predictions, tempered
 from stocktake.report.calibration import describe_certainty
 from stocktake.report.plots import draw_bars, draw_learning_curves

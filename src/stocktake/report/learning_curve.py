@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from stocktake.evaluation.subject import CAUTIONS
+from stocktake.metrics.definitions import METRICS, Metric
 from stocktake.metrics.estimate import Estimate
-from stocktake.metrics.table import METRICS, Metric
 from stocktake.report.html import Section, fill, render_page
 from stocktake.report.plots import ROLES, SHARE_TICKS, empty_figure, styled, to_svg
 

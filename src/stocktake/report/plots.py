@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from stocktake.metrics.definitions import METRICS
 from stocktake.metrics.estimate import Estimate
-from stocktake.metrics.table import METRICS
 
 ROLES = {
     "ink": "#000001",

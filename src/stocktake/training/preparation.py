@@ -15,7 +15,7 @@ from stocktake.hardware import (
     suitable_channels_last,
     suitable_precision,
 )
-from stocktake.metrics.table import metric_of
+from stocktake.metrics.definitions import metric_of
 from stocktake.model.backbone import Backbone
 from stocktake.model.counter import BinCounter
 

@@ -15,8 +15,8 @@ from stocktake.config import build
 from stocktake.evaluation.comparison import Comparison, measure_comparison
 from stocktake.evaluation.paired_bootstrap import PairedBootstrap
 from stocktake.evaluation.results import read_evaluations, short_names
+from stocktake.metrics.definitions import METRICS
 from stocktake.metrics.estimate import Estimate
-from stocktake.metrics.table import METRICS
 from stocktake.report.comparison import describe_comparison, render_comparison
 from stocktake.report.text import describe_leaks
 from stocktake.storage import Folder, join_url

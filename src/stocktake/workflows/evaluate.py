@@ -24,7 +24,7 @@ from stocktake.data.sources.abid_records import Product
 from stocktake.diagnostics.packages import versions
 from stocktake.evaluation.baselines import measure_linear, measure_majority
 from stocktake.evaluation.calibration_metrics import measure_calibration
-from stocktake.evaluation.count_metrics import measure
+from stocktake.evaluation.count_intervals import measure
 from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.image_statistics import measure_images
 from stocktake.evaluation.leakage import count_train_bins, describe_subject
@@ -35,8 +35,8 @@ from stocktake.evaluation.subject import describe_what_was_seen
 from stocktake.evaluation.training_history import read_history
 from stocktake.hardware import describe
 from stocktake.metrics.calibration import apply_temperature, mismatch_score
+from stocktake.metrics.definitions import COUNT_METRICS
 from stocktake.metrics.estimate import Estimate
-from stocktake.metrics.table import COUNT_METRICS
 from stocktake.report.bins import BinPrediction
 from stocktake.report.html import Run, render_evaluation
 from stocktake.run_folder import METRICS_NAME, require_replaceable, run_dir_of, sealed

@@ -8,7 +8,7 @@ import pytest
 
 from stocktake.evaluation.calibration_result import FIGURES
 from stocktake.metrics.counts import summarize
-from stocktake.metrics.table import COUNT_METRICS, LOGGED, METRICS, PER_COUNT_METRICS, metric_of
+from stocktake.metrics.definitions import COUNT_METRICS, LOGGED, METRICS, PER_COUNT_METRICS, metric_of
 
 
 def test_every_figure_that_is_computed_has_its_row():
@@ -47,5 +47,5 @@ def test_a_metric_that_there_is_not_is_named():
 
 def test_the_table_waits_for_no_numpy():
     """Every command's help reads it."""
-    code = "import sys, stocktake.metrics.table; print('numpy' in sys.modules)"
+    code = "import sys, stocktake.metrics.definitions; print('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

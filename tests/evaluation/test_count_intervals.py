@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from stocktake.evaluation.baselines import measure_majority
-from stocktake.evaluation.count_metrics import measure
+from stocktake.evaluation.count_intervals import measure
 from stocktake.metrics.estimate import Estimate
 
 COUNTS_K = numpy.array([1, 2, 4])

@@ -9,8 +9,8 @@ from numpy import ndarray
 from stocktake.evaluation.evaluation_result import CountScores, Estimates
 from stocktake.metrics.bootstrap import percentile_interval, share_interval
 from stocktake.metrics.counts import bootstrap_samples, group_errors, summarize
+from stocktake.metrics.definitions import COUNT_METRICS, METRICS, PER_COUNT_METRICS
 from stocktake.metrics.estimate import Estimate
-from stocktake.metrics.table import COUNT_METRICS, METRICS, PER_COUNT_METRICS
 
 MEANS = ("macro_precision", "macro_recall", "macro_f1")
 
