@@ -47,6 +47,14 @@ def test_a_run_of_other_words_is_told_before_a_job_goes_on_with_it(compose):
     before = OmegaConf.to_yaml(began, resolve=True)
     same = compose("train", "experiment=resnet50", "compute.num_instances=3")
     assert list(run_problems(same, before)) == []
+    assert list(run_problems(compose("train", "experiment=resnet50", "trainer.max_epochs=60"), before)) == []
     (told,) = run_problems(compose("train", "experiment=resnet50", "model.optimizer.lr=0.1"), before)
     assert "model.optimizer.lr was 0.001, is 0.1" in told
     assert "run_name=<new>" in told
+
+
+def test_a_longer_run_is_told_where_the_schedule_depends_on_the_length(compose):
+    overrides = ["experiment=resnet50", "scheduler=one_cycle"]
+    before = OmegaConf.to_yaml(compose("train", *overrides), resolve=True)
+    (told,) = run_problems(compose("train", *overrides, "trainer.max_epochs=60"), before)
+    assert "OneCycleLR spreads the learning rate over the whole run" in told

@@ -162,7 +162,7 @@ def _named(annotation: Any) -> str:
 def run_problems(cfg: DictConfig, before: str) -> Iterator[str]:
     """Yields why a job would not go on with the run whose config.yaml is `before`."""
     from stocktake.callbacks.run_config import OtherConfig, RunConfig
-    from stocktake.training.resume import MAY_DIFFER
+    from stocktake.training.resume import MAY_DIFFER, raised_lengths
 
     began = yaml.safe_load(before)  # data: nothing in it is resolved
     if not isinstance(began, dict):
@@ -171,7 +171,7 @@ def run_problems(cfg: DictConfig, before: str) -> Iterator[str]:
     now = as_plain(cfg)
     _take_over_auto(now, began)
     try:
-        RunConfig(now, MAY_DIFFER).check(began)
+        RunConfig(now, [*MAY_DIFFER, *raised_lengths(cfg, began)]).check(began)
     except OtherConfig as error:
         yield str(error)
 
