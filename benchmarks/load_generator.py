@@ -30,7 +30,7 @@ def http_request(image: bytes) -> bytes:
     return head.encode() + body
 
 
-async def read_answer(reader: asyncio.StreamReader) -> bytes:
+async def read_response(reader: asyncio.StreamReader) -> bytes:
     """Returns the body of a response.
 
     Raises:
@@ -62,12 +62,12 @@ class Generator:
                 await self.permits.acquire()
             start_s = time.perf_counter()
             writer.write(next(self.requests))
-            await read_answer(reader)
+            await read_response(reader)
             end_s = time.perf_counter()
             self.responses.append((end_s, end_s - start_s))
             has_begun.set()
 
-    async def until_answered(self, start_s: float, seconds: float) -> None:
+    async def until_response(self, start_s: float, seconds: float) -> None:
         """Waits so long, and longer where no answer has come by then."""
         await asyncio.sleep(seconds)
         while self.responses[-1][0] < start_s:
@@ -97,7 +97,7 @@ async def generate(port: int, images: Sequence[str], concurrency: int, seconds: 
         for event in have_begun:
             await event.wait()
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
-        await (generator.until_stdin_ends() if seconds is None else generator.until_answered(start_s, seconds))
+        await (generator.until_stdin_ends() if seconds is None else generator.until_response(start_s, seconds))
         end_s, cpu_s = time.perf_counter(), time.process_time() - start_cpu_s
         generator.is_over = True  # each connection still waits for its answer, which leaves the server idle
         for connection in connections if generator.permits else []:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stocktake.cloud.requests import training_job
-from stocktake.rehearsal.command import Rehearsed, exported_model_answers, split_overrides, with_defaults
+from stocktake.rehearsal.command import Rehearsed, exported_model_predicts, split_overrides, with_defaults
 from stocktake.rehearsal.job_state import Job
 from stocktake.rehearsal.summary import summary
 
@@ -38,7 +38,7 @@ def test_a_job_that_left_no_exported_model_is_told(tmp_path, capsys, names):
         with tarfile.open(packed, "w:gz") as archive:
             for name in names:
                 archive.addfile(tarfile.TarInfo(name), io.BytesIO())
-    assert not exported_model_answers(job)
+    assert not exported_model_predicts(job)
     assert "No exported model that could be served came out of the job: " in capsys.readouterr().out
 
 

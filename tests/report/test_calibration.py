@@ -9,18 +9,18 @@ import pytest
 from stocktake.evaluation.calibration_result import CalibrationResult, Reliability, RiskCoverage
 from stocktake.metrics.calibration import expected_calibration_error, reliability
 from stocktake.metrics.estimate import Estimate, known
-from stocktake.report.calibration import describe_certainty
+from stocktake.report.calibration import describe_calibration
 from stocktake.report.html import TEMPLATES
 
 
 def prose(calibration: CalibrationResult) -> str:
-    paragraphs = describe_certainty(calibration, num_counts=5)["sentences"]
+    paragraphs = describe_calibration(calibration, num_counts=5)["sentences"]
     return " ".join(sentence for paragraph in paragraphs for sentence in paragraph).replace("\u202f", " ")
 
 
 def section(calibration: CalibrationResult) -> str:
     certainty = TEMPLATES.get_template("sections.html.j2").module.certainty
-    return certainty(**describe_certainty(calibration, num_counts=5)).replace("\u202f", " ")
+    return certainty(**describe_calibration(calibration, num_counts=5)).replace("\u202f", " ")
 
 
 def test_what_it_says_is_set_beside_how_often_it_is_right(calibration):
@@ -92,7 +92,7 @@ def test_the_table_holds_the_values_and_intervals_of_the_metrics(calibration):
 
 
 def test_plots_stand_in_the_order_of_the_sentences(calibration):
-    plots = describe_certainty(calibration, num_counts=5)["plots"]
+    plots = describe_calibration(calibration, num_counts=5)["plots"]
     assert list(plots) == ["As trained", "With temperature 1.31", "If a person counts the rest"]
     assert "says 60\u202f%: right on 40\u202f% of 60" in plots["As trained"]
     assert "says 45\u202f%: right on 40\u202f% of 60" in plots["With temperature 1.31"]
@@ -102,7 +102,7 @@ def test_numbers_that_do_not_exist_are_written_as_such(calibration):
     empty = Reliability([None] * 15, [None] * 15, [0] * 15)
     figures = dict.fromkeys(calibration.figures, Estimate(None))
     calibration = replace(calibration, figures=figures, before=empty, after=empty)
-    shown = describe_certainty(calibration, num_counts=5)
+    shown = describe_calibration(calibration, num_counts=5)
     html = section(calibration)
     assert "could not be compared" in html and "hold the record could not be computed" in html
     assert "<h3>Calibration</h3>" in html and "<h3>Conformal sets</h3>" in html

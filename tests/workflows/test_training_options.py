@@ -170,7 +170,7 @@ def test_an_interrupted_run_goes_on_exactly(trained, monkeypatch, extra, tmp_pat
     class Stop(Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_index):
             if (trainer.current_epoch, batch_index) == (1, 2):  # the third batch: with two a step, the second step's
-                trainer.checkpoint_callbacks[-1]._is_told_to_stop = True
+                trainer.checkpoint_callbacks[-1]._is_stopping = True
 
     with monkeypatch.context() as patched:
         put_before_the_callbacks(patched, Stop())

@@ -37,7 +37,7 @@ def not_read(argument: str, inputs: Inputs, groups: Groups) -> str:
     )
 
 
-def several_places(typed: Sequence[str], inputs: Inputs) -> str | None:
+def several_arguments(typed: Sequence[str], inputs: Inputs) -> str | None:
     """Returns what to type where several bare arguments are meant as one list, such as `compare.py runs/a runs/b`."""
     rule = inputs.rules.get(inputs.first)
     bare = [
@@ -70,8 +70,8 @@ def _with_dashes(argument: str, key: str, sign: str, inputs: Inputs, groups: Gro
 
 def _without_value(argument: str, inputs: Inputs, groups: Groups) -> str:
     bare = argument.lstrip("+")
-    is_place = inputs.first in inputs.rules and Path(bare).exists()
-    if _is_key(bare, inputs, groups) and not is_place:
+    is_path = inputs.first in inputs.rules and Path(bare).exists()
+    if _is_key(bare, inputs, groups) and not is_path:
         meant = to_type(bare, inputs, groups)
         return f"{argument!r} has no value; key, = and value stand together, without spaces. Type {meant}."
     if bare in ("help", "h"):

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from stocktake.cli.check import has_rules, nearest, problems_by_key, unknown, wrong
 from stocktake.cli.command_keys import COMMANDS, Inputs
 from stocktake.cli.local_files import missing_files
-from stocktake.cli.override_errors import not_read, several_places, to_type
+from stocktake.cli.override_errors import not_read, several_arguments, to_type
 from stocktake.shell import override
 
 TAKE_LISTS = ("callbacks", "logger")  # groups of which several files can be taken together
@@ -41,7 +41,7 @@ def read_overrides(
         OverrideError: An argument is not Hydra's, or names no key or choice.
     """
     groups = _groups(config_dir)
-    if several := several_places(typed, inputs):
+    if several := several_arguments(typed, inputs):
         raise OverrideError(several)
     overrides = [_parsed(argument, inputs, groups) for argument in typed]
     if taken := [one.key_or_group for one in overrides if one.is_delete() and _is_needed(one.key_or_group, inputs)]:

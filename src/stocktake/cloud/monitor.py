@@ -132,8 +132,8 @@ def _read_log(jobs: Jobs, job: FollowedJob, screen: Screen) -> None:
 def _lacks_instances(job: FollowedJob, capacity_wait_s: float) -> bool:
     if job.ended:
         return job.status == "Failed" and bool(NO_CAPACITY.search(job.reason))
-    says_so = job.secondary_status == "Starting" and bool(NO_CAPACITY.search(job.message))
-    if not says_so and job.secondary_status != "Pending":  # which is AWS's state of waiting for capacity
+    lacks = job.secondary_status == "Starting" and bool(NO_CAPACITY.search(job.message))
+    if not lacks and job.secondary_status != "Pending":  # which is AWS's state of waiting for capacity
         job.waits_since = None
         return False
     if job.waits_since is None:

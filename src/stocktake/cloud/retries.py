@@ -64,7 +64,7 @@ class Patience:
         Raises:
             Unavailable: There was no answer for too long.
         """
-        pause_s, silent_since, has_said_so = self.first_pause_s, time.monotonic(), False
+        pause_s, silent_since, has_warned = self.first_pause_s, time.monotonic(), False
         while True:
             try:
                 result = call()
@@ -73,12 +73,12 @@ class Patience:
                     raise
                 if error.code not in self._reported:
                     self._reported.add(error.code)
-                    has_said_so = True
+                    has_warned = True
                     self.say(f"{error} What was sent goes on; asking again until AWS answers.")
                 # Not in step with everybody else who was refused at the same moment.
                 time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (no cryptography)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             else:
-                if has_said_so:
+                if has_warned:
                     self.say(f"AWS answers again, after {time.monotonic() - silent_since:.0f} s.")
                 return result

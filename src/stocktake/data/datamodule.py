@@ -16,7 +16,7 @@ from stocktake.data.loading.dataset import BatchLoader, ObjectImages
 from stocktake.data.loading.sampler import ResumableSampler
 from stocktake.data.loading.workers import WorkerStart, worker_context
 from stocktake.data.manifest import MANIFEST_KEY, Manifest
-from stocktake.data.sources.drawn_bins import DRAWN_SOURCE, DrawnSource, check_drawing_place, check_drawn
+from stocktake.data.sources.drawn_bins import DRAWN_SOURCE, DrawnSource, check_drawing_location, check_drawn
 from stocktake.data.sources.source import check_counts
 from stocktake.data.split import SplitRule
 from stocktake.data.transforms import Augment, Resize
@@ -199,7 +199,7 @@ class SyntheticBinDataModule(BinDataModule):
         Raises:
             RootError: There is no dataset and it may not be drawn there, or the one that was drawn is another.
         """
-        check_drawing_place(self.root, self.draw, self.num_bins)
+        check_drawing_location(self.root, self.draw, self.num_bins)
         if not is_local(self.root.url):
             return
         root = local_path(self.root.url)

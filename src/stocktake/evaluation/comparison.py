@@ -164,10 +164,10 @@ def _p_value(baseline_RN: ndarray, other_RN: ndarray, groups: Sequence[str]) -> 
 def _sides(baseline_RN: ndarray, other_RN: ndarray) -> Mapping[str, float]:
     """Returns how many bins both count exactly, only one of the two, or none; the mean over all pairs of runs."""
     baseline_N, other_N = baseline_RN.mean(0), other_RN.mean(0)
-    sides = {
+    shares = {
         "both": baseline_N * other_N,
         "only_baseline": baseline_N * (1 - other_N),
         "only_other": (1 - baseline_N) * other_N,
         "neither": (1 - baseline_N) * (1 - other_N),
     }
-    return {side: round(float(share_N.sum()), 6) for side, share_N in sides.items()}
+    return {side: round(float(share_N.sum()), 6) for side, share_N in shares.items()}

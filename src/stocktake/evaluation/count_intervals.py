@@ -69,14 +69,14 @@ def interval_of_all_alike(
         spans: The bootstrap's interval of each.
         counts_K: The K counts.
     """
-    predicted_GK, recorded_GK = confusion_GKK.sum(1) > 0, confusion_GKK.sum(2) > 0
-    fewest = min(num for num in recorded_GK.sum(0) if num)  # of a count that occurs
+    predicted_GK, labeled_GK = confusion_GKK.sum(1) > 0, confusion_GKK.sum(2) > 0
+    fewest = min(num for num in labeled_GK.sum(0) if num)  # of a count that occurs
     num_groups = {
         **dict.fromkeys(("accuracy", "within_one"), len(confusion_GKK)),
         **dict.fromkeys(MEANS, fewest),
         "precision": predicted_GK.sum(0),
-        "recall": recorded_GK.sum(0),
-        "f1": (predicted_GK | recorded_GK).sum(0),
+        "recall": labeled_GK.sum(0),
+        "f1": (predicted_GK | labeled_GK).sum(0),
     }
     widened = dict(spans)
     for name, num in num_groups.items():

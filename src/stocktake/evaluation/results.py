@@ -69,16 +69,16 @@ class Evaluation:
             raise EvaluationError(f"{key} in {folder.url} {error}. {again}") from None
         image_ids = table["image_id"].to_pylist()
         known = GROUP in table.column_names
-        counts_K, recorded = numpy.array(result.counts), table["count"].to_numpy()
+        counts_K, counts_N = numpy.array(result.counts), table["count"].to_numpy()
         evaluation = cls(
             folder.url,
             result,
             image_ids,
             table[GROUP].to_pylist() if known else _groups_of_root(folder.url, subject, image_ids, storage, again),
-            numpy.searchsorted(counts_K, recorded),
+            numpy.searchsorted(counts_K, counts_N),
             probabilities(table),
         )
-        exact = float((counts_K[evaluation.probabilities_NK.argmax(1)] == recorded).mean())
+        exact = float((counts_K[evaluation.probabilities_NK.argmax(1)] == counts_N).mean())
         accuracy = result.metrics["accuracy"].value or 0.0
         if len(image_ids) != subject.num_images or abs(exact - accuracy) > 1e-9:
             raise EvaluationError(

@@ -17,7 +17,7 @@ from stocktake.inference.web import open_response
 
 MAX_WAIT_S = 30  # a longer Retry-After is not waited for
 SUM_TOLERANCE = 1e-2  # of all P(count)
-MAX_ANSWER_BYTES = 2**20  # scripts/serve.py never says so much
+MAX_RESPONSE_BYTES = 2**20  # scripts/serve.py never says so much
 
 
 class EndpointError(OSError):
@@ -84,7 +84,7 @@ class Endpoint:
         for attempt in range(1, self.max_tries + 1):
             try:
                 with open_response(request, self.timeout_s) as response:
-                    content = response.read(MAX_ANSWER_BYTES)
+                    content = response.read(MAX_RESPONSE_BYTES)
                 if not isinstance(response, urllib.error.HTTPError):
                     return json.loads(content)
             except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
@@ -92,7 +92,7 @@ class Endpoint:
                 raise EndpointError(f"{self.url} does not answer: {reason}.") from None
             wait_s = _retry_after_s(response) if response.code == 503 and attempt < self.max_tries else None
             if wait_s is None:
-                raise EndpointError(_refusal(response, content))
+                raise EndpointError(_rejection(response, content))
             time.sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
@@ -103,7 +103,7 @@ def _retry_after_s(error: urllib.error.HTTPError) -> float | None:
     return float(text) if text.isdecimal() and int(text) <= MAX_WAIT_S else None
 
 
-def _refusal(error: urllib.error.HTTPError, content: bytes) -> str:
+def _rejection(error: urllib.error.HTTPError, content: bytes) -> str:
     try:
         response = json.loads(content)
         return f"{response['error']} {response.get('hint') or response['cure']}"  # servers of before say "cure"

@@ -97,9 +97,9 @@ def risk_coverage(probabilities_NK: ndarray, classes_N: ndarray) -> tuple[ndarra
     probabilities_NK = _checked_pair(probabilities_NK, classes_N)
     missed_N = probabilities_NK.argmax(1) != classes_N
     _, tie_N, sizes = numpy.unique(-probabilities_NK.max(1), return_inverse=True, return_counts=True)
-    answered_N = numpy.arange(1, len(missed_N) + 1)
-    risk_N = numpy.repeat(numpy.bincount(tie_N, missed_N) / sizes, sizes).cumsum() / answered_N
-    return answered_N / answered_N[-1], risk_N, float(risk_N.mean())
+    num_counted_N = numpy.arange(1, len(missed_N) + 1)
+    risk_N = numpy.repeat(numpy.bincount(tie_N, missed_N) / sizes, sizes).cumsum() / num_counted_N
+    return num_counted_N / num_counted_N[-1], risk_N, float(risk_N.mean())
 
 
 def conformal_threshold(probabilities_NK: ndarray, classes_N: ndarray, coverage: float) -> float:

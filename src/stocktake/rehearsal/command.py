@@ -128,7 +128,7 @@ def rehearse(train_overrides: Sequence[str], settings: Settings, differences: Di
         outcome: dict[str, Any] = {
             key: faulty.summary[key] for key in ("status", "attempts", "world_size", "steps_lost", "billed_s")
         }
-        outcome["model_answers"] = exported_model_answers(faulty)
+        outcome["model_answers"] = exported_model_predicts(faulty)
         well = faulty.summary["status"] == "Completed" and not faulty.summary["unplayed_faults"]
         well = well and outcome["model_answers"]
         if settings.compare:
@@ -170,7 +170,7 @@ def _run(overrides: Sequence[str], root: Path, name: str, faults: str) -> Rehear
     return Rehearsed(path.parent, summary)
 
 
-def exported_model_answers(job: Rehearsed) -> bool:
+def exported_model_predicts(job: Rehearsed) -> bool:
     """Whether the job's model.tar.gz holds an exported model that the server can count with; says which, or why not."""
     from stocktake.serving.predictor import Predictor
 

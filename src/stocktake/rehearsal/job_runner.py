@@ -18,8 +18,8 @@ NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 OUTCOMES = {"Completed": "completed", "Failed": "failed", "Interrupted": "interrupted"}
 
 
-class Play:
-    """Plays one job in the thread that calls `run`; the arguments are those of `LocalRunner`.
+class JobRun:
+    """Runs one job in the thread that calls `run`; the arguments are those of `LocalRunner`.
 
     Args:
         folder: Holds the instances' base folders and `logs`.

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from stocktake.rehearsal.faults import INTERRUPTIONS, Fault, fault_plan
 from stocktake.rehearsal.instance import host_names
-from stocktake.rehearsal.job_runner import Play
+from stocktake.rehearsal.job_runner import JobRun
 from stocktake.rehearsal.job_state import Job
 from stocktake.rehearsal.s3_sync import opener
 from stocktake.storage import StorageOptions
@@ -88,7 +88,7 @@ class LocalRunner:
         return self.folder / job_name / "logs"
 
     def start(self, job: Job) -> None:
-        play = Play(
+        job_run = JobRun(
             job,
             self.folder / job.name,
             self.faults,
@@ -98,6 +98,6 @@ class LocalRunner:
             self.closing,
             self.python,
         )
-        thread = threading.Thread(target=play.run, name=job.name)
+        thread = threading.Thread(target=job_run.run, name=job.name)
         self._threads.append(thread)
         thread.start()

@@ -36,14 +36,14 @@ class LogStreams:
 
     def _streams(self, request: Mapping) -> dict:
         job, _, host = request.get("logStreamNamePrefix", "").partition("/")
-        _refuse_other_places(job)
+        _refuse_other_folders(job)
         names = sorted(path.stem for path in self.log_folder(job).glob("*.log"))
         return {"logStreams": [{"logStreamName": f"{job}/{name}"} for name in names if name.startswith(host)]}
 
     def _events(self, request: Mapping) -> dict:
         """Gives whole lines from the byte that the token names; their time is that of the last one written."""
         job, _, host = request.get("logStreamName", "").partition("/")
-        _refuse_other_places(job, host)
+        _refuse_other_folders(job, host)
         path = self.log_folder(job) / f"{host}.log"
         if not path.is_file():
             raise RequestRefused("ResourceNotFoundException", "The specified log stream does not exist.")
@@ -64,7 +64,7 @@ class LogStreams:
         }
 
 
-def _refuse_other_places(job: str, host: str = "algo-1") -> None:
+def _refuse_other_folders(job: str, host: str = "algo-1") -> None:
     """Refuses names with which a path would lead elsewhere; what a job may be called, AWS's own model says."""
     try:
         check_request("DescribeTrainingJob", {"TrainingJobName": job})

@@ -19,7 +19,7 @@ TITLES = ("Calibration", "Conformal sets", "A person's help")
 COVERAGES = (1.0, 0.5, 0.2)  # shares of the bins that the sentence about a person's help speaks of
 
 
-def describe_certainty(calibration: CalibrationResult, num_counts: int) -> dict[str, Any]:
+def describe_calibration(calibration: CalibrationResult, num_counts: int) -> dict[str, Any]:
     """What the template shows of a calibration: `titles` and `sentences`, `plots`, `measures`, `fitted`.
 
     Args:

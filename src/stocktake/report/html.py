@@ -18,7 +18,7 @@ from stocktake.evaluation.subject import describe_what_was_seen
 from stocktake.metrics.definitions import COUNT_METRICS, PER_COUNT_METRICS
 from stocktake.metrics.estimate import Estimate
 from stocktake.report.bins import BinPrediction, Records, describe_bin, rank_predictions, tempered
-from stocktake.report.calibration import describe_certainty
+from stocktake.report.calibration import describe_calibration
 from stocktake.report.plots import draw_bars, draw_learning_curves
 from stocktake.report.slices import describe_slices
 from stocktake.report.text import DRAWN_LABELS, LABELS, describe_result
@@ -92,7 +92,7 @@ def render_evaluation(
         Section("measures", "Measures", _measures(result)),
         Section("confusion", "Which counts are mixed up", _confusion(counts, result.confusion_matrix)),
         Section("per-count", "Each count", _per_count(result.per_count)),
-        *_certainty(calibration, len(counts)),
+        *_calibration_section(calibration, len(counts)),
         *_slices(result),
         Section("learning", "Learning curves", _fill("learning", plots=draw_learning_curves(history))),
         _mistakes(mistakes, result.subject.synthetic, calibration is not None),
@@ -174,10 +174,10 @@ def _per_count(per_count: Mapping[int, CountScores]) -> Markup:
     return _fill("per_count", plots=plots, estimates=estimates, num_bins=num_bins)
 
 
-def _certainty(calibration: CalibrationResult | None, num_counts: int) -> list[Section]:
+def _calibration_section(calibration: CalibrationResult | None, num_counts: int) -> list[Section]:
     if calibration is None:
         return []
-    return [Section("certainty", "How sure it is", _fill("certainty", **describe_certainty(calibration, num_counts)))]
+    return [Section("certainty", "How sure it is", _fill("certainty", **describe_calibration(calibration, num_counts)))]
 
 
 def _mistakes(bins: Sequence[Mapping[str, Any]], are_drawn: bool, is_calibrated: bool) -> Section:

@@ -90,11 +90,13 @@ def describe_slices(slices: Mapping[str, Sequence[Slice]], accuracy: Estimate, n
         for title, parts in tables.items()
     }
     sentences = [_describe_worst([part for parts in tables.values() for part in parts])]
-    num_recorded = sum(one.num_images for one in slices.get("num_products", ()))
-    if not num_recorded:
+    num_with_products = sum(one.num_images for one in slices.get("num_products", ()))
+    if not num_with_products:
         sentences.append(NO_PRODUCTS)
-    elif num_recorded < num_bins:
-        sentences.append(f"By products, {num_bins - num_recorded:,} bins are in no slice: their record is missing.")
+    elif num_with_products < num_bins:
+        sentences.append(
+            f"By products, {num_bins - num_with_products:,} bins are in no slice: their record is missing."
+        )
     return {"sentences": sentences, "plots": plots, "tables": tables}
 
 

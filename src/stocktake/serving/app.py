@@ -46,7 +46,7 @@ class Service:
 
     def __init__(self, predictor: Predictor, on_all_cores: Predictor, pool: WorkerPool, s3_images: S3Images | None):
         self.predictor, self.on_all_cores, self.pool, self.s3_images = predictor, on_all_cores, pool, s3_images
-        self.has_answered = False
+        self.has_predicted = False
         self._probing = asyncio.Lock()
 
     async def predict(self, count_request: CountRequest) -> Prediction:
@@ -61,9 +61,9 @@ class Service:
         except (RejectedRequest, UndecodableImage):
             raise
         except Exception:
-            self.has_answered = False  # /ping asks the model again
+            self.has_predicted = False  # /ping asks the model again
             raise
-        self.has_answered = True
+        self.has_predicted = True
         return prediction
 
     def _predict(self, predictor: Predictor, count_request: CountRequest) -> Prediction:
@@ -78,7 +78,7 @@ class Service:
     async def check(self) -> None:
         """Has a small gray image counted, unless the last request was answered; raises what the model raises."""
         async with self._probing:
-            if not self.has_answered:
+            if not self.has_predicted:
                 file = io.BytesIO()
                 Image.new("RGB", (64, 64), (128, 128, 128)).save(file, "PNG")
                 await self.predict(CountRequest(file.getvalue()))
@@ -108,7 +108,7 @@ def create_app(
     """
     max_bytes = int(max_body_mib * 2**20)
     pool, server_metrics = WorkerPool(num_workers, max_waiting), ServerMetrics()
-    bodies = BodyReader(max_bytes, max_bytes * (num_workers + max_waiting), body_timeout_s)
+    body_reader = BodyReader(max_bytes, max_bytes * (num_workers + max_waiting), body_timeout_s)
     service = Service(predictor, on_all_cores or predictor, pool, s3_images)
 
     @contextlib.asynccontextmanager
@@ -166,7 +166,9 @@ def create_app(
     )
     async def invocations(request: Request) -> Prediction:
         pool.check()  # else a body would be read for nothing
-        count_request = await read_count_request(request, predictor.counts, bodies)  # holds no slot: it may take long
+        count_request = await read_count_request(
+            request, predictor.counts, body_reader
+        )  # holds no slot: it may take long
         with pool.slot():
             prediction = await service.predict(count_request)
         request.scope[LOG_FIELDS]["count"] = prediction.count

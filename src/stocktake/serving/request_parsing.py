@@ -88,12 +88,12 @@ class BodyReader:
                 oldest.reschedule(0)
 
 
-async def read_count_request(request: Request, counts: Sequence[int], bodies: BodyReader) -> CountRequest:
+async def read_count_request(request: Request, counts: Sequence[int], body_reader: BodyReader) -> CountRequest:
     """Returns what is asked.
 
     Args:
         counts: Those that the model tells apart; a record can only be checked against them.
-        bodies: Reads the body, within its limits.
+        body_reader: Reads the body, within its limits.
 
     Raises:
         RejectedRequest: The body is too large (reading stops there), too slow, of another type, or malformed.
@@ -108,7 +108,7 @@ async def read_count_request(request: Request, counts: Sequence[int], bodies: Bo
         )
     beside = [_from_text(text) for text in _texts_beside_the_body(request)]
     _check_counts(beside, counts)
-    body = await bodies.read(request)
+    body = await body_reader.read(request)
     if not body:
         raise RejectedRequest(400, "empty", *EMPTY)
     if media_type == JSON:

@@ -35,7 +35,7 @@ class DrawnSource(AbidSource):
         return super().listing()
 
 
-def check_drawing_place(root: Folder, draw: bool | None, num_bins: int) -> None:
+def check_drawing_location(root: Folder, draw: bool | None, num_bins: int) -> None:
     """Refuses to draw into a folder that holds other things, or that may have been mistyped.
 
     Args:
