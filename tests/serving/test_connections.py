@@ -183,6 +183,20 @@ def test_what_is_no_request_is_answered_with_a_sentence(predictor, content, erro
         assert client.post("/invocations", content=chunks, headers=PNG).json()["count"] == 3
 
 
+@pytest.mark.parametrize("media_type", ["image/png", "text/plain"], ids=["too large", "of another type"])
+def test_who_sends_what_is_refused_reads_why(predictor, media_type):
+    content = b"x" * (8 << 20)
+    app = create_app(predictor, max_body_mib=0.1)
+    with listening(app, http=Connections().protocol) as client, contextlib.ExitStack() as stack:
+        head = BEGUN.removesuffix(b"\r\n\r\nx").replace(b"image/png", media_type.encode())
+        head = head.replace(b"1000", str(len(content)).encode())
+        sender = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(client)), timeout=60))
+        sender.sendall(head + b"\r\nConnection: close\r\n\r\n" + content)  # was a ConnectionResetError
+        answer = b"".join(iter(lambda: sender.recv(65536), b""))
+        assert answer.partition(b" ")[2].startswith((b"413 ", b"415 "))
+        assert client.get("/ping").status_code == 200
+
+
 def test_a_long_method_makes_no_long_line(predictor):
     lines = []
     with listening(create_app(predictor, log_line=lines.append), http=Connections().protocol) as client:

@@ -5,6 +5,7 @@ keeps for ever, and every one takes a file descriptor. What a whole head is foll
 """
 
 import asyncio
+from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -53,7 +54,7 @@ class Connection(H11Protocol):
         self.conn = Parser(h11.SERVER, self.config.h11_max_incomplete_event_size or 65536)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, ClosedGently(transport, self)))
         self._all.num_open += 1
         self._wait()
         if self._all.num_open > self._all.max_connections:
@@ -67,6 +68,8 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():  # the rest of what is refused
+            return
         super().data_received(data)
         self._look()
 
@@ -120,6 +123,31 @@ class Connection(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class ClosedGently:
+    """asyncio's transport, whose `close` lets a client that still sends read why.
+
+    Where bytes come that nobody takes, the kernel resets the connection, and the answer may be lost with it (RFC 9112,
+    section 9.6). So it ends with the client, or once the client has let this server wait.
+    """
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection):
+        self._transport, self._connection, self._is_closing = transport, connection, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self._is_closing or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_closing() or self._connection.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+            self._transport.close()
+            return
+        self._is_closing = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
 
 
 class Parser(h11.Connection):
