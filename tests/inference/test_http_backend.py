@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import re
+import socket
 import threading
 
 import pytest
@@ -43,6 +44,22 @@ def answering(*answers):
 
 COUNTED = (200, {}, json.dumps({"count": 2, "probabilities": {"1": 0.25, "2": 0.75}}).encode())
 BUSY = (503, {"Retry-After": "0"}, b'{"error": "Busy.", "cure": "Wait."}')
+
+
+def test_a_server_that_refuses_a_body_unread_is_heard():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                body = b'{"error": "Too large.", "hint": "Send a smaller one."}'
+                connection.sendall(b"HTTP/1.1 413 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        threading.Thread(target=refuse, daemon=True).start()
+        endpoint = Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=30, max_tries=1)
+        with pytest.raises(EndpointError, match=r"Too large\. Send a smaller one\."):  # was: Connection reset by peer
+            endpoint.count(b"x" * (16 << 20))
 
 
 def test_a_busy_server_is_asked_again_when_it_says():

@@ -93,6 +93,14 @@ class _Connection(http.client.HTTPConnection):
         super().connect()
         self.deadline.watch(self.sock)
 
+    def request(self, *arguments, **options) -> None:
+        try:
+            super().request(*arguments, **options)
+        except (BrokenPipeError, ConnectionResetError):
+            if self.sock is None:  # it never came to be
+                raise
+            # A server that refuses a body need not read it to its end; what it says of it is there to be read.
+
 
 class _TlsConnection(http.client.HTTPSConnection, _Connection):
     """Watched before the handshake, which may trickle, too: HTTPS connects by `_Connection`, then shakes hands."""
