@@ -29,6 +29,41 @@ def test_what_is_wrong_is_named_with_its_key(compose, words, told):
     assert any(told in text for text in found), found
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["callbacks.best.monitor=valid/loss"], "Type optimized_metric=valid/loss in the place of"),
+        (["trainer.max_epochs=-1"], "no number of epochs or steps says how long that is. Type trainer.max_epochs="),
+        (
+            ["trainer.max_epochs=null", '+trainer.max_time="00:01:00:00"'],
+            ", +trainer.max_steps=<number> or model.scheduler=null",
+        ),
+        (
+            ["trainer.max_epochs=-1", "+trainer.max_steps=20", "model.scheduler_interval=epoch"],
+            "no number of epochs says how long that is. Type trainer.max_epochs=<number>, model.scheduler_interval=s",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_told(compose, words, told):
+    (found,) = wrong_values(compose("train", "experiment=demo", *words))
+    assert told in found
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer.max_epochs=-1", "+trainer.max_steps=20"],
+        ["trainer.max_epochs=null"],
+        ["trainer.max_epochs=-1", "model.scheduler=null"],
+        ["trainer.max_epochs=-1", "+scheduler.total_steps=20"],
+        ["callbacks.best=null"],
+        ["callbacks=early_stopping", "callbacks.early_stopping.monitor=valid/loss"],
+    ],
+)
+def test_what_goes_together_is_not(compose, words):
+    assert list(wrong_values(compose("train", "experiment=demo", *words))) == []
+
+
 @pytest.mark.parametrize("name", ["resnet50", "resnet50_spot", "demo", "mobilenet_progressive", "resnet50_finetune"])
 def test_the_shipped_experiments_have_nothing_wrong(compose, name):
     words = ["+optional=x"] if name == "resnet50_finetune" else []

@@ -14,10 +14,10 @@ from stocktake.evaluation.evaluation_result import Baseline
 from stocktake.evaluation.results import Evaluation, EvaluationError
 from stocktake.hardware import require_accelerator
 from stocktake.metrics.estimate import Estimate
-from stocktake.model.counter import BinCounter
+from stocktake.model.counter import BinCounter, open_lengths
 from stocktake.model.heads import SoftmaxHead
 from stocktake.storage import StorageOptions
-from stocktake.training.preparation import require_size, what_is_shown
+from stocktake.training.preparation import require_size, resolve_auto, what_is_shown
 from stocktake.workflows.evaluate import last_lines
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
@@ -43,6 +43,37 @@ def test_the_shortest_one_cycle_runs(num_steps):
         configured["lr_scheduler"]["scheduler"].step()
         rates.append(configured["optimizer"].param_groups[0]["lr"])
     assert all(0 < rate <= 0.1 for rate in rates)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "lengths"),
+    [
+        (partial(torch.optim.lr_scheduler.CosineAnnealingLR), {"T_max"}),
+        (partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=3), set()),
+        (partial(torch.optim.lr_scheduler.OneCycleLR, total_steps=None), {"total_steps"}),
+        (partial(torch.optim.lr_scheduler.OneCycleLR, epochs=2, steps_per_epoch=5), set()),
+        (partial(torch.optim.lr_scheduler.StepLR, step_size=2), set()),
+    ],
+)
+def test_a_length_that_was_typed_is_kept(schedule, lengths):
+    assert open_lengths(schedule) == lengths
+
+
+def test_rates_that_were_typed_are_kept():
+    module = counter(scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.5, total_steps=10, pct_start=0.5))
+    scheduler = module.configure_optimizers()["lr_scheduler"]["scheduler"]
+    assert (scheduler.total_steps, scheduler.optimizer.param_groups[0]["max_lr"]) == (10, 0.5)
+
+
+def test_each_callback_looks_the_way_of_its_own_metric(compose):
+    words = ["callbacks=early_stopping", "callbacks.early_stopping.monitor=valid/loss"]
+    resolve_auto(cfg := compose("train", "experiment=demo", *words))
+    assert (cfg.callbacks.best.mode, cfg.callbacks.early_stopping.mode) == ("max", "min")
+
+
+def test_a_training_of_two_metrics_is_refused(compose):
+    with pytest.raises(ValueError, match="valid/mae is not optimized_metric=valid/accuracy"):
+        resolve_auto(compose("train", "experiment=demo", "callbacks.best.monitor=valid/mae"))
 
 
 def test_a_gpu_that_is_not_there_is_refused():

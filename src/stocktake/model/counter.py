@@ -23,6 +23,14 @@ from stocktake.model.validation_metrics import CountMetrics
 LENGTHS = frozenset({"total_steps", "T_max"})  # what a schedule calls the length of the run, where it depends on it
 
 
+def open_lengths(schedule: Callable[..., Any]) -> set[str]:
+    """Returns those of a schedule's lengths that the run's own is to be put in, because nobody typed another."""
+    typed = {name for name, value in getattr(schedule, "keywords", {}).items() if value is not None}
+    if typed >= {"epochs", "steps_per_epoch"}:  # OneCycleLR's other way to say it
+        return set()
+    return set(LENGTHS & inspect.signature(schedule).parameters.keys() - typed)
+
+
 class BinCounter(LightningModule):
     """Sees a bin, says P(count)."""
 
@@ -52,8 +60,8 @@ class BinCounter(LightningModule):
             counts: The counts that it tells apart.
             head: Loss and P(count).
             optimizer: Given the parameters, makes the optimizer.
-            scheduler: Given the optimizer (and `total_steps`, `T_max` or `max_lr`, where it takes them), makes the
-                scheduler.
+            scheduler: Given the optimizer (and `total_steps`, `T_max` or `max_lr`, where it takes them and none is
+                typed), makes the scheduler.
             scheduler_interval: `step` or `epoch`: how often the scheduler steps.
             layer_decay: Factor of the learning rate from each layer to the one below it, and no weight decay for
                 biases and norms (BEiT, https://arxiv.org/abs/2106.08254, appendix); `None` treats all alike.
@@ -144,16 +152,17 @@ class BinCounter(LightningModule):
         taken = inspect.signature(self.scheduler).parameters
         runtime: dict[str, Any] = {}
         length: int | None = None
-        if lengths := LENGTHS & set(taken):
+        if lengths := open_lengths(self.scheduler):
             by_step = self.scheduler_interval == "step"
             length = int(self.trainer.estimated_stepping_batches) if by_step else self.trainer.max_epochs
             runtime = dict.fromkeys(lengths, length)
-        share = getattr(self.scheduler, "keywords", {}).get("pct_start")
+        typed = getattr(self.scheduler, "keywords", {})
+        share = typed.get("pct_start")
         if (
             share is not None and length is not None and share * length == 1
         ):  # a way up of no steps at all, by which torch would divide
             runtime["pct_start"] = share * 1.000001
-        if "max_lr" in taken:
+        if "max_lr" in taken and typed.get("max_lr") is None:
             runtime["max_lr"] = [group["lr"] for group in optimizer.param_groups]
         scheduler = self.scheduler(optimizer, **runtime)
         return {

@@ -19,7 +19,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stocktake.config import as_plain, composed
+from stocktake.cli.check import plus
+from stocktake.config import as_plain, build, composed
 
 OWN_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 # What hands its **options on to something that is no parent of it.
@@ -34,6 +35,30 @@ def missing_values(cfg: DictConfig) -> Iterator[str]:
         yield f"{key} has no value in experiment={cfg.get('name', '')}. Type {key}=<value>"
 
 
+def contradictions(cfg: DictConfig) -> Iterator[str]:
+    """Yields the keys of a training that do not go together."""
+    from stocktake.model.counter import open_lengths  # torch, which a machine that only sends jobs may lack
+
+    best, schedule = cfg.callbacks.get("best"), cfg.model.scheduler
+    if best and best.monitor != cfg.optimized_metric:
+        yield (
+            f"callbacks.best.monitor={best.monitor} is not optimized_metric={cfg.optimized_metric}, whose best value "
+            f"best.ckpt is reported with. Type optimized_metric={best.monitor} in the place of callbacks.best.monitor"
+        )
+    by_step = cfg.model.scheduler_interval == "step"
+    epochs, steps, time = cfg.trainer.max_epochs, cfg.trainer.get("max_steps", -1), cfg.trainer.get("max_time")
+    if epochs is None and steps == -1 and time is None:
+        epochs = 1000  # Lightning's own, where nothing is said
+    is_endless = epochs in (None, -1) and not (by_step and steps != -1)
+    if schedule and is_endless and open_lengths(build(schedule)):
+        max_steps = f"{plus('trainer.max_steps', cfg)}trainer.max_steps=<number>"
+        yield (
+            f"{schedule._target_.split('.')[-1]} spreads the learning rate over the whole run, and no number of "
+            f"{'epochs or steps' if by_step else 'epochs'} says how long that is. Type trainer.max_epochs=<number>, "
+            f"{max_steps if by_step else 'model.scheduler_interval=step'} or model.scheduler=null"
+        )
+
+
 def wrong_values(cfg: DictConfig) -> Iterator[str]:
     """Yields what is wrong with a job's configuration."""
     try:
@@ -42,8 +67,9 @@ def wrong_values(cfg: DictConfig) -> Iterator[str]:
         yield f"The configuration cannot be resolved in the job: {_first_line(error)}"
         return
     # What a target does not take is named, too.
-    yield from (error for error in binding_errors(plain) if "unexpected keyword argument" not in error)
-    yield from type_errors(plain)
+    errors = [error for error in binding_errors(plain) if "unexpected keyword argument" not in error]
+    errors += type_errors(plain)
+    yield from errors or contradictions(cfg)
     model = plain.get("model") if isinstance(plain, dict) else None
     if isinstance(model, dict) and "_target_" in model and isinstance(model.get("backbone"), str):
         yield from _backbone_problems(model["backbone"], model.get("weights"))

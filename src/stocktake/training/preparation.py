@@ -18,6 +18,7 @@ from stocktake.hardware import (
 from stocktake.metrics.definitions import metric_of
 from stocktake.model.backbone import Backbone
 from stocktake.model.counter import BinCounter
+from stocktake.training.job_check import contradictions
 
 
 def resolve_auto(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> None:
@@ -27,7 +28,7 @@ def resolve_auto(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> No
         before: The configuration of the run that goes on, which keeps what `auto` was on the machine that began it.
 
     Raises:
-        ValueError: The experiment leaves a value to the user who did not give it.
+        ValueError: The experiment leaves a value to the user who did not give it, or two values contradict each other.
     """
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise ValueError(f"{', '.join(missing)} has no value in experiment={cfg.name}: type {missing[0]}=<value>.")
@@ -36,13 +37,16 @@ def resolve_auto(cfg: DictConfig, before: Mapping[str, Any] | None = None) -> No
             f"trainer.overfit_batches={cfg.trainer.overfit_batches} is not supported. To see whether a model learns a "
             f"few images by heart, type data.limit={cfg.data.batch_size} data.augment=null"
         )
+    for problem in contradictions(cfg):
+        raise ValueError(f"{problem}.")
     require_accelerator("trainer.accelerator", cfg.trainer.accelerator)
     require_usable_gpus(cfg.trainer.accelerator)
     with open_dict(cfg):
         cfg.trainer.precision = _resolved(cfg, "trainer.precision", suitable_precision, before)
         cfg.model.channels_last = _resolved(cfg, "model.channels_last", suitable_channels_last, before)
-        if (best := cfg.callbacks.get("best")) and best.mode == "auto":
-            best.mode = metric_of(cfg.optimized_metric).mode
+        for callback in filter(None, cfg.callbacks.values()):
+            if callback.get("mode") == "auto":
+                callback.mode = metric_of(callback.monitor).mode
 
 
 def _resolved(cfg: DictConfig, key: str, suitable: Callable[[Any], Any], before: Mapping[str, Any] | None) -> Any:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import inspect
 import os
 import re
 import shlex
@@ -20,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from stocktake.agreement import Agreement, is_first_rank
 from stocktake.callbacks.run_config import CONFIG_KEY, OtherConfig
 from stocktake.config import build
-from stocktake.model.counter import LENGTHS
+from stocktake.model.counter import open_lengths
 from stocktake.model.torch_files import load_plain
 from stocktake.run_folder import BEFORE_NAME, BEST_NAME, CONFIG_NAME, METRICS_NAME, kept_from_others
 from stocktake.shell import hydra_value, typed_again
@@ -210,7 +209,7 @@ def raised_lengths(cfg: DictConfig, before: Mapping[str, Any]) -> list[str]:
     lengths = {name: (trainer.get(name.split(".")[1]), OmegaConf.select(cfg, name)) for name in RUN_LENGTHS}
     raised = [name for name, (was, now) in lengths.items() if _length(now) > _length(was)]
     schedule = cfg.model.scheduler and build(cfg.model.scheduler)
-    if raised and schedule is not None and LENGTHS & set(inspect.signature(schedule).parameters):
+    if raised and schedule is not None and open_lengths(schedule):
         was, now = lengths[raised[0]]
         raise OtherConfig(
             f"{raised[0]} was {was}, is {now}: {cfg.model.scheduler._target_.split('.')[-1]} spreads the learning rate "
