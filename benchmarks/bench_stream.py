@@ -357,7 +357,7 @@ def write_manifest(folder: Path) -> None:
 def write_shards(folder: Path) -> None:
     (folder / "tars").mkdir()
     keys = object_keys(folder)
-    # neighbours of the list are copies of one image: deal them out
+    # neighbors of the list are copies of one image: deal them out
     for number in range(-(-len(keys) // IMAGES_PER_SHARD)):
         with tarfile.open(folder / "tars" / f"{number:05}.tar", "w") as tar:
             for key in keys[number :: -(-len(keys) // IMAGES_PER_SHARD)]:

@@ -19,7 +19,7 @@ def next_to_each_other(one: str, other: str) -> bool:
     return len(one) == len(other) and one != other and abs(int(one) - int(other)) <= 2
 
 
-def test_neighbours_are_never_on_two_sides():
+def test_neighbors_are_never_on_two_sides():
     ids = [f"{number:05d}" for number in range(6_000)] + [str(number) for number in range(1_000)]
     split = SplitRule()
     splits = {image_id: split.split_of(image_id) for image_id in ids}
@@ -79,7 +79,7 @@ def test_independent_bins_need_no_guards():
     assert abs(splits["train"] / 2_000 - 0.7) < 0.05
 
 
-def test_none_is_all_test_and_random_splits_neighbours():
+def test_none_is_all_test_and_random_splits_neighbors():
     assert {SplitRule(rule="none").split_of(f"{number:05d}") for number in range(300)} == {"test"}
     splits = {f"{number:05d}": SplitRule(rule="random").split_of(f"{number:05d}") for number in range(300)}
     assert set(splits.values()) == set(SPLITS)
@@ -175,5 +175,5 @@ def test_a_numpy_that_shuffles_otherwise_is_refused(monkeypatch):
         split_module._shuffled.cache_clear()
 
 
-def test_names_that_are_no_numbers_have_no_neighbours():
+def test_names_that_are_no_numbers_have_no_neighbors():
     assert crossing_pairs({"IMG_1": "train", "IMG_2": "test", "１": "train", "２": "test"}) == 0

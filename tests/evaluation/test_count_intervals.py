@@ -43,7 +43,7 @@ def test_no_bin_exact_is_no_certainty_either():
     assert ends(metrics.per_count[1].scores["recall"]) == pytest.approx((0, 0.4096), abs=1e-4)
 
 
-def test_neighbours_are_one_trial():
+def test_neighbors_are_one_trial():
     groups = [str(row // 30) for row in range(150)]
     metrics = measured([row % 3 for row in range(150)], [row % 3 for row in range(150)], groups)
     assert ends(metrics.metrics["accuracy"]) == pytest.approx(exact_interval(5, 5))

@@ -70,7 +70,7 @@ def targets_of(head: SoftLabelHead, num_counts: int) -> torch.Tensor:
 
 
 def test_soft_targets_by_hand():
-    # exp(-1 / (2 spread^2)) = 1/2: a neighbour weighs 1/2 of the count itself, the next one 1/2^4.
+    # exp(-1 / (2 spread^2)) = 1/2: a neighbor weighs 1/2 of the count itself, the next one 1/2^4.
     head = SoftLabelHead(spread_items=1 / math.sqrt(2 * math.log(2)))
     by_hand = [[16 / 25, 8 / 25, 1 / 25], [1 / 4, 1 / 2, 1 / 4], [1 / 25, 8 / 25, 16 / 25]]
     torch.testing.assert_close(targets_of(head, 3), torch.tensor(by_hand))
@@ -90,7 +90,7 @@ def test_soft_targets_from_the_formula(spread_items):
     torch.testing.assert_close(targets_of(SoftLabelHead(spread_items), 5), expected, atol=1e-6, rtol=0)
 
 
-def test_the_default_spread_is_for_counts_that_are_mixed_up_with_their_neighbours():
+def test_the_default_spread_is_for_counts_that_are_mixed_up_with_their_neighbors():
     targets_KK = targets_of(SoftLabelHead(), 5)
     assert targets_KK[2].tolist() == pytest.approx([0.0003, 0.1065, 0.7866, 0.1065, 0.0003], abs=1e-4)
     assert targets_KK[0].tolist() == pytest.approx([0.8805, 0.1192, 0.0003, 0.0, 0.0], abs=1e-4)

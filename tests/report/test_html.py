@@ -136,7 +136,7 @@ def test_the_head_gives_the_result_its_interval_and_the_baseline(html):
     ):
         assert part in head
     assert "On 37 of 100 bins the count is exact, and on 82 it is at most one off." in head
-    assert "between 34 and 40 of 100 (95 % interval, over 210 blocks of neighbouring bins)" in head
+    assert "between 34 and 40 of 100 (95 % interval, over 210 blocks of neighboring bins)" in head
     assert "would be exact on 26: the model is clearly better." in head
     assert "No person counted these bins" in head
 

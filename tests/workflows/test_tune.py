@@ -162,7 +162,7 @@ def test_losses_that_say_nothing_give_no_rate_but_a_reason():
         LearningRateSearch().judge(RATES[:9], NOISE[:9])
 
 
-def test_a_mean_over_neighbours_stays_where_it_is_and_knows_its_error():
+def test_a_mean_over_neighbors_stays_where_it_is_and_knows_its_error():
     line = 2.0 - 0.01 * numpy.arange(121)
     numpy.testing.assert_allclose(smooth(line)[0][40:80], line[40:80], atol=1e-6)
     draws = numpy.random.default_rng(1).normal(0, 0.2, (400, 121))

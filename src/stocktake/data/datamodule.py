@@ -54,7 +54,7 @@ class BinDataModule(LightningDataModule):
             augment: How training images vary; `None` for not at all.
             counts: The counts that the model tells apart.
             limit: At most so many images of each split.
-            num_train_bins: At most so many training bins, in whole blocks of neighbours, so that fewer are part of
+            num_train_bins: At most so many training bins, in whole blocks of neighbors, so that fewer are part of
                 more; `None` for all. Validation and test stay whole.
             num_workers: Processes that fetch and decode, per rank; `None` chooses by the hardware.
             seed: Decides order and augmentation.

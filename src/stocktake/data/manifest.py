@@ -30,7 +30,7 @@ SCHEMA = pyarrow.schema(
         "key": pyarrow.string(),  # where the image lies under the root; empty for one that was set aside
         "count": pyarrow.int32(),
         "split": pyarrow.string(),
-        "group": pyarrow.string(),  # the block of neighbouring ids, the unit of the bootstrap
+        "group": pyarrow.string(),  # the block of neighboring ids, the unit of the bootstrap
         "width": pyarrow.int32(),  # pixels
         "height": pyarrow.int32(),
         "bytes": pyarrow.int64(),
@@ -104,7 +104,7 @@ class Manifest:
         Args:
             limit: At most so many images, drawn by a hash of the id so that they are of all counts.
             counts: The counts that the model knows.
-            num_train_bins: At most so many bins of `train`, whole blocks of neighbours; see `draw_blocks`.
+            num_train_bins: At most so many bins of `train`, whole blocks of neighbors; see `draw_blocks`.
             seed: Another seed draws other blocks.
 
         Raises:
@@ -187,7 +187,7 @@ def draw_blocks(rows: pyarrow.Table, num_train_bins: int, seed: int) -> pyarrow.
     """Returns the rows of the first blocks that hold at most `num_train_bins` bins, in the order of `rows`.
 
     The blocks stand in the order of a hash of (seed, group). So what is drawn for fewer bins is part of what is drawn
-    for more, whatever the order of the rows, and near-identical neighbours come or go together.
+    for more, whatever the order of the rows, and near-identical neighbors come or go together.
 
     Raises:
         ManifestError: There are fewer bins than that, or the first block alone has more.
@@ -203,7 +203,7 @@ def draw_blocks(rows: pyarrow.Table, num_train_bins: int, seed: int) -> pyarrow.
     drawn = [block["values"] for block in blocks[: numpy.searchsorted(ends, num_train_bins, side="right")]]
     if not drawn:
         raise ManifestError(
-            f"data.num_train_bins={num_train_bins} does not hold one block of neighbouring bins, which come or go "
+            f"data.num_train_bins={num_train_bins} does not hold one block of neighboring bins, which come or go "
             f"together: the first that seed={seed} draws has {ends[0]}. Type data.num_train_bins={ends[0]} or more."
         )
     return rows.filter(compute.is_in(rows["group"], pyarrow.array(drawn)))

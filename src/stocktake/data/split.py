@@ -74,7 +74,7 @@ class SplitRule:
             if self.rule != "grouped":
                 return image_id
             raise SplitError(
-                f"image id {image_id!r} is not a string of digits, so it has no neighbours to group by; type "
+                f"image id {image_id!r} is not a string of digits, so it has no neighbors to group by; type "
                 "split_rule=none to make a test set of such images, or split_rule=random, or list them in a CSV with a "
                 "group."
             )

@@ -31,7 +31,7 @@ def measure_calibration(
     Args:
         labels_N: The record's count of every image, as its position among the K counts.
         probabilities_NK: P(count) of every image, as the model gave it.
-        groups: The block of neighbouring bins that every image is in; whole blocks are resampled.
+        groups: The block of neighboring bins that every image is in; whole blocks are resampled.
     """
     tempered_NK, in_set_NK = calibration.apply(probabilities_NK)
     holds_N = in_set_NK[numpy.arange(len(labels_N)), labels_N]
@@ -93,7 +93,7 @@ def _set_coverage_by_chance(calibration: Calibration, num_images: int) -> tuple[
 
     The threshold is that of a sample, too. Given it, the coverage is Beta-distributed, and what comes out on other
     images Beta-binomially (Angelopoulos & Bates 2021, https://arxiv.org/abs/2107.07511, section 3.2), if all images
-    are exchangeable. Neighbours are a little more alike, so chance leaves rather more than this.
+    are exchangeable. Neighbors are a little more alike, so chance leaves rather more than this.
     """
     rank = conformal_rank(calibration.num_images, calibration.coverage)
     if rank > calibration.num_images:  # every set holds all counts

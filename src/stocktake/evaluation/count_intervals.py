@@ -32,7 +32,7 @@ def measure(
     Args:
         labels_N: The record's count of every image, as its position among the K counts.
         probabilities_NK: P(count) of every image.
-        groups: The block of neighbouring bins that every image is in; whole blocks are resampled.
+        groups: The block of neighboring bins that every image is in; whole blocks are resampled.
     """
     confusion_GKK, squared_error_G = group_errors(labels_N, probabilities_NK, groups, counts_K)
     values = summarize(confusion_GKK.sum(0), squared_error_G.sum(), counts_K)

@@ -62,7 +62,7 @@ class EvaluationResult:
 
     Attributes:
         metrics: COUNT_METRICS, on the bins of `subject`.
-        num_blocks: Blocks of neighbouring bins, which the intervals were resampled from.
+        num_blocks: Blocks of neighboring bins, which the intervals were resampled from.
         per_count: By count, in rising order.
         confusion_matrix: Number of bins; rows are the records' counts, columns the predicted ones.
         slices: By what the bins were cut by, from low values to high.

@@ -1,6 +1,6 @@
 """Figures of one run with what they would be on other samples of the bins: the same samples for all runs, so paired.
 
-Axes: S samples of a bootstrap, G blocks of neighbouring bins.
+Axes: S samples of a bootstrap, G blocks of neighboring bins.
 """
 
 from collections.abc import Sequence

@@ -32,7 +32,7 @@ class Evaluation:
         url: The folder.
         result: The content of metrics.json.
         image_ids: Of the N images.
-        groups: The block of neighbouring bins that each is in.
+        groups: The block of neighboring bins that each is in.
         labels_N: The record's count, as its position among the K counts.
         probabilities_NK: P(count), as the model gave it.
     """

@@ -30,7 +30,7 @@ def measure_slices(
             column of which nothing is known is left out.
         labels_N: The record's count of every image, as its position among the K counts.
         probabilities_NK: P(count) of every image.
-        groups: The block of neighbouring bins that every image is in; whole blocks are resampled.
+        groups: The block of neighboring bins that every image is in; whole blocks are resampled.
     """
     groups_N = numpy.asarray(groups)
 

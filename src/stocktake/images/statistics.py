@@ -153,7 +153,7 @@ def measure_image(pixels_HWC: ndarray) -> ImageStatistics:
 
 
 def laplacian(luma_HW: ndarray) -> ndarray:
-    """Returns the sum of the four neighbours less four times the pixel; the image's edge is its own neighbour."""
+    """Returns the sum of the four neighbors less four times the pixel; the image's edge is its own neighbor."""
     padded = numpy.pad(luma_HW, 1, mode="edge")
     return padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * luma_HW
 

@@ -1,6 +1,6 @@
-"""Uncertainty of a figure: blocks of neighbouring bins drawn anew, and the interval of what the draws say.
+"""Uncertainty of a figure: blocks of neighboring bins drawn anew, and the interval of what the draws say.
 
-Images of one block (neighbouring bins) are alike, so it is whole blocks that are drawn, with replacement. As many
+Images of one block (neighboring bins) are alike, so it is whole blocks that are drawn, with replacement. As many
 blocks and the same purpose always give the same draws: figures of two models on the same blocks are paired, and
 their difference is what the two would differ by on other blocks.
 
@@ -70,6 +70,6 @@ def share_interval(share: float, num_groups: int) -> tuple[float, float]:
         margin = 1 - 0.025 ** (1 / num_groups)
         return (0.0, margin) if share == 0 else (1 - margin, 1.0)
     square = 1.959963984540054**2 / num_groups  # of the normal distribution's 97.5th percentile
-    centre = (share + square / 2) / (1 + square)
+    center = (share + square / 2) / (1 + square)
     half = numpy.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
-    return float(centre - half), float(centre + half)
+    return float(center - half), float(center + half)

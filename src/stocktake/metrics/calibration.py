@@ -109,7 +109,7 @@ def conformal_threshold(probabilities_NK: ndarray, classes_N: ndarray, coverage:
     1 - P(record), which makes the smallest sets (Sadinle et al. 2019, https://arxiv.org/abs/1609.00451): the
     ceil((N + 1) coverage)-th largest P(record). A new image's set holds its record with a probability of `coverage` to
     coverage + 1/(N + 1), whatever the model, if the images are exchangeable: an average over images, no promise for
-    each count, and it wavers more where many of the N are neighbours. Fewer than coverage / (1 - coverage) images (9
+    each count, and it wavers more where many of the N are neighbors. Fewer than coverage / (1 - coverage) images (9
     for 0.9, 99 for 0.99) can promise nothing: the threshold is 0 then, and every set holds all counts.
     """
     _require(coverage=coverage)
@@ -126,7 +126,7 @@ def conformal_rank(num_images: int, coverage: float) -> int:
 def conformal_sets(probabilities_NK: ndarray, threshold: float) -> ndarray:
     """Returns which counts are in each image's set, bool: all that reach the threshold, and always the most likely one.
 
-    A set need not be a run of neighbours ("2 or 4, not 3" is an answer); the most likely count only raises coverage.
+    A set need not be a run of neighbors ("2 or 4, not 3" is an answer); the most likely count only raises coverage.
     """
     _require(threshold=threshold)
     probabilities_NK = _checked(probabilities_NK)

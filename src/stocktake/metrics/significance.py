@@ -14,7 +14,7 @@ def sign_flip_test(differences_G: ndarray) -> float:
     group's difference is a coin's throw (Fisher 1935, The Design of Experiments, section 21; Good 2005, Permutation,
     Parametric and Bootstrap Tests of Hypotheses, chapter 3). All 2^G throws are counted, none is drawn.
 
-    Where every group is one bin this is the exact test of McNemar 1947 (its binomial form). On neighbouring bins,
+    Where every group is one bin this is the exact test of McNemar 1947 (its binomial form). On neighboring bins,
     which are nearly the same photo, McNemar's would be wrong: it takes every bin for a throw of its own, and calls
     chance a difference far more often than it says. A whole group is one throw here, so the bins within it may be as
     alike as they like, and the test has fewer throws to be sure by.

@@ -52,7 +52,7 @@ class SoftmaxHead:
 
 
 class SoftLabelHead(SoftmaxHead):
-    """Counts as classes with neighbours: the target is a bell around the record's count.
+    """Counts as classes with neighbors: the target is a bell around the record's count.
 
     target_i is proportional to exp(-phi(t, i)) with phi(t, i) = (t - i)^2 / (2 spread_items^2), which is SORD with a
     squared distance (Diaz & Marathe 2019, https://doi.org/10.1109/CVPR.2019.00487, section 3). t and i are positions
@@ -73,7 +73,7 @@ class SoftLabelHead(SoftmaxHead):
         if not 0 < spread_items < math.inf:
             raise ValueError(
                 f"head.spread_items={spread_items} is no standard deviation: it is a number of items above 0. "
-                "Type head.spread_items=0.5, or head=softmax for a target without neighbours."
+                "Type head.spread_items=0.5, or head=softmax for a target without neighbors."
             )
         self.spread_items = spread_items
 

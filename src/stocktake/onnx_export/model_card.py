@@ -92,7 +92,7 @@ def _metrics(evaluation: EvaluationResult | None) -> str:
     subject, always = evaluation.subject, evaluation.majority_baseline
     return f"{_seen(subject)}\n\n" + (
         f"On the {subject.num_images} bins of the split `{subject.split}` ({evaluation.num_blocks} blocks of "
-        "neighbouring ids); intervals are 95 %, from a bootstrap over blocks.\n\n"
+        "neighboring ids); intervals are 95 %, from a bootstrap over blocks.\n\n"
         f"| | value | 95 % |\n|---|---|---|\n{table}\n\n"
         f"Always saying {always.count} has an accuracy of {always.metrics['accuracy']}."
     )

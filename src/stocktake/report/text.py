@@ -48,7 +48,7 @@ def describe_result(result: EvaluationResult) -> list[str]:
         found += f", and on {_per_hundred(within_one.value)} it is at most one off"
     sentences = [f"{found}."]
     if accuracy.low is not None and accuracy.high is not None:
-        source = f", over {result.num_blocks:,} blocks of neighbouring bins" if result.num_blocks else ""
+        source = f", over {result.num_blocks:,} blocks of neighboring bins" if result.num_blocks else ""
         sentences.append(
             f"{result.subject.num_images:,} bins were measured: for bins like these the share lies between "
             f"{_per_hundred(accuracy.low)} and {_per_hundred(accuracy.high)} of 100 "

@@ -29,7 +29,7 @@ def draw_losses(
     Args:
         rates: Rising learning rates.
         losses: The loss of the step at each.
-        smoothed: The same, averaged over neighbouring steps.
+        smoothed: The same, averaged over neighboring steps.
         suggested: Learning rate to mark, if any.
     """
     low, first = min(smoothed), smoothed[0]

@@ -13,7 +13,7 @@ class Finding:
         value: What to give it; None where nothing was found.
         sentences: What was found, then how.
         measured: The numbers behind it, a row for each try: `lr`, `loss` and `smoothed` (the loss averaged over
-            neighbouring steps), or `batch_size`, `images_per_s` and `memory_mib`.
+            neighboring steps), or `batch_size`, `images_per_s` and `memory_mib`.
     """
 
     key: str

@@ -131,7 +131,7 @@ def _summary(manifest: Manifest, root: Folder) -> Table:
     guards = ", ".join(f"{number} {reason}" for reason, number in manifest.origin["num_guards"].items())
     table.caption = (
         f"guard: set aside, unused ({guards})\n"
-        f"{manifest.origin['num_crossing_pairs']} pairs of neighbouring bins stand in two splits\n"
+        f"{manifest.origin['num_crossing_pairs']} pairs of neighboring bins stand in two splits\n"
         f"{manifest.origin['num_quarantined']} left out, with their reasons in {QUARANTINE_KEY}"
     )
     table.caption_justify = "left"

@@ -40,7 +40,7 @@ def test_a_sound_jpeg_gives_its_facts(options):
         (encoded(size=(100, 63)), "image-size"),
         (encoded(size=(63, 100)), "image-size"),
     ],
-    ids=["empty", "html", "cut", "header", "progressive-cut", "png", "grey", "cmyk", "flat", "thin"],
+    ids=["empty", "html", "cut", "header", "progressive-cut", "png", "gray", "cmyk", "flat", "thin"],
 )
 def test_what_cannot_be_learnt_from_has_a_reason(content, reason):
     with pytest.raises(BadImage) as caught:

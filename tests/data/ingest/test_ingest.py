@@ -185,7 +185,7 @@ def test_a_known_bad_id_is_a_string(source, root):
         ingest(source, root, known_bad=[101047]).run()
 
 
-def test_neighbours_of_another_side_and_twins_are_set_aside(source, root):
+def test_neighbors_of_another_side_and_twins_are_set_aside(source, root):
     split = SplitRule(block=5, seed=1)
     splits = {image_id: split.split_of(image_id) for image_id in IDS}
     assert GUARD in splits.values()

@@ -158,9 +158,9 @@ def test_values_out_of_range_are_named(tmp_path, arguments, message):
 
 @pytest.mark.slow
 def test_a_linear_model_cannot_count_the_items():
-    """On 32 x 32 grey pixels: what the demo's network has to beat."""
+    """On 32 x 32 gray pixels: what the demo's network has to beat."""
     counts = np.resize([1, 2, 3, 4, 5], 700)
     pictures = [draw_bin(f"{i:05d}", int(count), 0, SIZE_PX)[0] for i, count in enumerate(counts)]
-    grey = np.stack([np.asarray(picture.convert("L").resize((32, 32))).ravel() for picture in pictures])
-    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(grey[:500], counts[:500])
-    assert linear.score(grey[500:], counts[500:]) < 0.45
+    gray = np.stack([np.asarray(picture.convert("L").resize((32, 32))).ravel() for picture in pictures])
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(gray[:500], counts[:500])
+    assert linear.score(gray[500:], counts[500:]) < 0.45

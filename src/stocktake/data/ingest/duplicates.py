@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy
 
-# Of 64 bits. On 6,003 real bins all 6 pairs this near were neighbours; of 19 one bit further, 6 were strangers.
+# Of 64 bits. On 6,003 real bins all 6 pairs this near were neighbors; of 19 one bit further, 6 were strangers.
 NEAR_DISTANCE = 3
 
 

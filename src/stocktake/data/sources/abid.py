@@ -14,7 +14,7 @@ IMAGES, RECORDS = "bin-images", "metadata"
 
 
 class AbidSource:
-    """Bins of the public bucket's layout; their neighbours, by id, are often the same bin before and after a pick."""
+    """Bins of the public bucket's layout; their neighbors, by id, are often the same bin before and after a pick."""
 
     image_formats: tuple[str, ...] = ("JPEG",)
     has_records = True

@@ -34,7 +34,7 @@ class ListedBin:
     Attributes:
         image_id: Unique in the source, and safe as a name of a file.
         count: `None` leaves it to the record.
-        group: Bins of one group are never on two splits; `None` takes the block of neighbouring ids (split.block).
+        group: Bins of one group are never on two splits; `None` takes the block of neighboring ids (split.block).
     """
 
     image_id: str

@@ -134,10 +134,10 @@ def _draw_front(width: int, height: int, rng: np.random.Generator) -> Image.Imag
     front = Image.new("RGBA", (width, height))
     draw = ImageDraw.Draw(front)
     thread = (*rng.integers(168, 206, 1).repeat(3).tolist(), 150)
-    for centre in (rng.uniform(0.2, 0.34), rng.uniform(0.6, 0.76)):
+    for center in (rng.uniform(0.2, 0.34), rng.uniform(0.6, 0.76)):
         spread = rng.uniform(0.08, 0.14)
         for offset in np.linspace(-spread, spread, rng.integers(6, 10)):
-            y_left, y_right = height * (centre + offset * rng.uniform(0.9, 1.1, 2))
+            y_left, y_right = height * (center + offset * rng.uniform(0.9, 1.1, 2))
             draw.line((0, y_left, width, y_right), fill=thread, width=max(1, round(0.005 * width)))
 
     lip = tuple((np.array((226, 198, 118)) * rng.uniform(0.9, 1.1)).astype(int).tolist())
