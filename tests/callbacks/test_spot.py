@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning
@@ -117,6 +118,23 @@ def test_a_save_that_is_due_at_an_epochs_end_comes_with_the_next_step(tmp_path):
     fit(tmp_path, Line(), every_n_train_steps=NUM_BATCHES, check_val_every_n_epoch=2)
     saved = sorted(path.name for path in tmp_path.glob("*.ckpt"))
     assert saved == [f"step-{step:08d}.ckpt" for step in (NUM_BATCHES + 1, 2 * NUM_BATCHES)]
+
+
+def test_ranks_ask_each_other_every_ten_steps_and_after_a_validation(tmp_path):
+    asked = []
+
+    def reduce(flag, reduce_op):
+        asked.append(trainer.global_step)
+        return flag
+
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=reduce)
+    trainer = SimpleNamespace(world_size=2, training=True, global_step=0, strategy=strategy)
+    callback = SpotCheckpoint(str(tmp_path), 100)
+    for trainer.global_step in range(1, 31):
+        callback._is_any_rank_signaled(trainer)
+    trainer.training, trainer.global_step = False, 33
+    callback._is_any_rank_signaled(trainer)
+    assert asked == [10, 20, 30, 33]
 
 
 # What of Lightning's own insides the callbacks ask, as it reads in release 2.6.6: the first letters of its sha256.

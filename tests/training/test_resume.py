@@ -185,6 +185,18 @@ def test_without_a_whole_step_checkpoint_it_goes_on_from_the_best(finished, type
     assert told == (0 if damage == "gone" else 2)
 
 
+def test_sagemakers_markers_beside_checkpoints_are_left_alone(finished, typed, capsys):
+    value = json.loads((finished / "metrics.json").read_text())["valid/accuracy"]
+    (finished / "metrics.json").unlink()
+    newest = newest_step(finished)
+    markers = [newest.with_name(f"{newest.name}.sagemaker-{state}") for state in ("uploading", "uploaded")]
+    for marker in markers:
+        marker.touch()
+    assert typed(finished, *SPOT, "trainer.max_epochs=2") == value
+    assert "damaged" not in capsys.readouterr().err
+    assert all(marker.exists() for marker in markers)
+
+
 def test_where_nothing_is_whole_nothing_is_overwritten(finished, typed):
     (finished / "metrics.json").unlink()
     for path in (finished / "checkpoints").glob("*.ckpt"):

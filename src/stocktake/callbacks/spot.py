@@ -43,13 +43,13 @@ class SpotCheckpoint(ModelCheckpoint):
             every_n_train_steps=every_n_train_steps,
             enable_version_counter=False,
         )
-        self._is_stopping = False
+        self._is_signaled = False
         self._is_stopping = False
         self._handler_before: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._is_stopping, self._is_stopping = False, False
+        self._is_signaled, self._is_stopping = False, False
         self._last_global_step_saved = trainer.global_step
         # In the place of Lightning's own handler, which broadcasts inside the signal and may cross other collectives.
         self._handler_before = signal.signal(signal.SIGTERM, self._take_note)
@@ -69,7 +69,7 @@ class SpotCheckpoint(ModelCheckpoint):
             self._handler_before = None
 
     def _take_note(self, _number: int, _frame: Any) -> None:
-        self._is_stopping = True
+        self._is_signaled = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         if self._is_stopping:
@@ -82,7 +82,7 @@ class SpotCheckpoint(ModelCheckpoint):
         # Counted from the last save, because one that is due at an epoch's end comes with the first step after it.
         if trainer.global_step // self._every_n_train_steps > self._last_global_step_saved // self._every_n_train_steps:
             self._save_last(trainer)
-        if self._is_any_rank_stopping(trainer):
+        if self._is_any_rank_signaled(trainer):
             self._save_last(trainer)
             self._is_stopping = True  # at the start of the next step, when this one has been logged
 
@@ -90,16 +90,16 @@ class SpotCheckpoint(ModelCheckpoint):
         is_in_step = trainer.fit_loop.epoch_loop._should_accumulate()  # and no checkpoint holds its gradients
         if trainer.state.fn == "fit" and not trainer.sanity_checking and not is_in_step:
             self._save_last(trainer)
-            if self._is_any_rank_stopping(trainer):
+            if self._is_any_rank_signaled(trainer):
                 self._stop(trainer)
 
-    def _is_any_rank_stopping(self, trainer: Trainer) -> bool:
+    def _is_any_rank_signaled(self, trainer: Trainer) -> bool:
         """Whether any rank got the signal; the same answer on all of them."""
         if trainer.world_size == 1:
-            return self._is_stopping
+            return self._is_signaled
         if trainer.training and trainer.global_step % ASK_EVERY_N_STEPS:
             return False  # to ask the other ranks is to wait for all of them, and for the GPU's queue
-        flag = torch.tensor(float(self._is_stopping), device=trainer.strategy.root_device)
+        flag = torch.tensor(float(self._is_signaled), device=trainer.strategy.root_device)
         return bool(trainer.strategy.reduce(flag, reduce_op="max") > 0)
 
     def _stop(self, trainer: Trainer) -> None:
