@@ -215,6 +215,23 @@ def test_sigterm_lets_a_request_finish_and_the_log_has_one_line_for_each(model_f
     assert set(last) == {"time", "client", "method", "path", "status", "ms", "bytes", "count"}
 
 
+@pytest.mark.parametrize("signals", [[signal.SIGINT] * 2, [signal.SIGTERM, signal.SIGINT]], ids=["twice", "after TERM"])
+def test_ctrl_c_after_a_signal_ends_it_at_once_and_without_a_trace(model_folder, tmp_path, signals):
+    with (
+        serving(model_folder, tmp_path / "log") as served,
+        socket.create_connection(("127.0.0.1", served.port)) as slow,
+    ):
+        slow.sendall((HEAD + "Content-Length: 1000\r\n\r\n").encode())
+        asked = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        assert served.client.get("/ping", headers=asked).status_code == 200
+        served.process.send_signal(signals[0])
+        time.sleep(0.5)
+        code, printed = served.stop(signals[1])
+        assert code == 0 and json.loads(printed[-1])["requests"] == 2
+        log = served.log.read_text()
+        assert "Traceback" not in log and "pip install" not in log
+
+
 def test_a_request_that_outlasts_the_shutdown_gets_503(model_folder, tmp_path):
     with serving(model_folder, tmp_path / "log", "shutdown_timeout_s=0") as served:
         with socket.create_connection(("127.0.0.1", served.port), timeout=60) as client:

@@ -18,6 +18,7 @@ except ModuleNotFoundError:  # Windows has no such limit
     resource = None
 
 HEAD_TIMEOUT_S = 10  # for a whole head to arrive, and for the last answer to be taken; uvicorn's keep-alive is shorter
+LINGER_S = 2  # for a client that still sends to see that it is refused
 MAX_CONNECTIONS = 512
 MAX_CHUNKS = 10_000  # of a body; each costs 12 us, whatever it holds, and clients send some 100 of 64 KiB
 NOT_HTTP = "This is no request of HTTP/1.1."
@@ -72,6 +73,11 @@ class Connection(H11Protocol):
             return
         super().data_received(data)
         self._look()
+
+    def _should_upgrade(self) -> bool:
+        return (
+            False  # else the log would tell whoever reads it what to install for WebSockets, as often as anybody likes
+        )
 
     def send_400_response(self, msg: str) -> None:
         """Says what is wrong in the words of every other refusal; an answer that has begun can only be broken off."""
@@ -129,7 +135,7 @@ class ClosedGently:
     """asyncio's transport, whose `close` lets a client that still sends read why.
 
     Where bytes come that nobody takes, the kernel resets the connection, and the answer may be lost with it (RFC 9112,
-    section 9.6). So it ends with the client, or once the client has let this server wait.
+    section 9.6). So it ends with the client, or after LINGER_S.
     """
 
     def __init__(self, transport: asyncio.Transport, connection: Connection):
@@ -148,6 +154,7 @@ class ClosedGently:
         self._is_closing = True
         self._transport.write_eof()
         self._transport.resume_reading()
+        self._connection.loop.call_later(LINGER_S, self._transport.abort)
 
 
 class Parser(h11.Connection):

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -63,8 +64,7 @@ def serve(
     if log is not None and log not in LINES:
         raise ValueError(f"log={log!r} is none of {', '.join(LINES)}, null. Type log=plain.")
     host = host.removeprefix("[").removesuffix("]")  # of IPv6, as in a URL
-    # uvicorn raises the signal again once it is down; an end that was asked for is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # before it listens, too: an end that was asked for
     num_workers = workers or num_cores()
     predictor, on_all_cores = open_predictors(model, num_workers)
     s3_images = S3Images(allowed_prefixes, storage, int(max_body_mib * 2**20)) if allowed_prefixes else None
@@ -98,17 +98,26 @@ def serve(
             backlog=connections.num_accepted_at_once,
             proxy_headers=False,  # anybody may write X-Forwarded-For; the log has who really asks
             ws="none",
+            lifespan="off",  # a second Ctrl-C would break it off with a trace; the threads end with the process
             log_level="warning",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=shutdown_timeout_s,
         )
         try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:  # as with SIGTERM above
-            pass
+            Server(config).run(sockets=[listener])
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # who asks again does not wait for what is being counted
         finally:
             print(json.dumps({**totals, "seconds": round(time.monotonic() - began, 1)}), flush=True)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, but for signals: it raises each again once it is down, and of two asyncio makes a trace."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Lets the answers that have begun come to their end; Ctrl-C typed once more does not."""
+        self.force_exit |= self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def open_predictors(model: str, num_workers: int) -> tuple[Predictor, Predictor | None]:
