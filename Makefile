@@ -34,11 +34,12 @@ demo: $(FOR_THE_DEMO)
 	$(ACTIVATE) RUN_DIR=runs/demo/latest python train.py experiment=demo
 	$(ACTIVATE) python scripts/evaluate.py checkpoint=runs/demo/latest/checkpoints/best.ckpt linear_baseline=true
 
+# Tests start some hundred Pythons: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each would compile anew.
 test: setup
-	$(ACTIVATE) python -m pytest -m "not slow and not gpu" $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(ACTIVATE) python -m pytest -m "not slow and not gpu" $(ARGS)
 
 test-all: setup
-	$(ACTIVATE) python -m pytest -m "not gpu" $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(ACTIVATE) python -m pytest -m "not gpu" $(ARGS)
 
 lint: setup
 	$(ACTIVATE) ruff check .
