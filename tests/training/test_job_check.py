@@ -33,6 +33,8 @@ def test_what_is_wrong_is_named_with_its_key(compose, words, told):
     ("words", "told"),
     [
         (["callbacks.best.monitor=valid/loss"], "Type optimized_metric=valid/loss in the place of"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing. Type trainer.max_epochs=1 or more"),
+        (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 trains nothing"),
         (["trainer.max_epochs=-1"], "no number of epochs or steps says how long that is. Type trainer.max_epochs="),
         (
             ["trainer.max_epochs=null", '+trainer.max_time="00:01:00:00"'],

@@ -117,9 +117,19 @@ def test_a_checkpoint_from_within_a_step_is_told_when_the_run_goes_on_from_it(ty
 
 
 def test_a_run_that_is_stopped_in_its_last_step_ends_with_the_same_figures(trained, typed, tmp_path, monkeypatch):
-    words = [*SPOT, "trainer.max_epochs=1"]
+    _assert_same_figures(trained, typed, tmp_path, monkeypatch, [*SPOT, "trainer.max_epochs=1"], 5)
+
+
+def test_a_run_that_goes_on_to_an_end_before_its_next_logged_step_has_the_same_figures(
+    trained, typed, tmp_path, monkeypatch
+):
+    words = [*SPOT, "trainer.max_epochs=1", "scheduler=cosine", "trainer.log_every_n_steps=3"]
+    _assert_same_figures(trained, typed, tmp_path, monkeypatch, words, 4)
+
+
+def _assert_same_figures(trained, typed, tmp_path, monkeypatch, words, step):
     with monkeypatch.context() as patched:
-        interrupt_at(patched, 5)
+        interrupt_at(patched, step)
         with pytest.raises(SystemExit):
             typed(tmp_path, *words)
     typed(tmp_path, *words)
@@ -139,6 +149,20 @@ def test_a_longer_run_on_other_data_is_refused_and_the_finished_one_stays(finish
         typed(finished, *SPOT, "trainer.max_epochs=3")
     assert metrics_of(finished)["manifest_sha256"] == manifest
     assert (finished / "config.yaml").read_bytes() == config
+
+
+def test_what_is_refused_in_the_last_moment_leaves_the_finished_run_as_it_was(finished, typed, monkeypatch):
+    """Other bins that are only drawn when the longer run begins."""
+
+    def refuse(*_):
+        raise OtherData("begun on another dataset")
+
+    before = [(finished / name).read_bytes() for name in ("config.yaml", "metrics.json")]
+    monkeypatch.setattr("stocktake.workflows.train._check_data", lambda *_: None)
+    monkeypatch.setattr("stocktake.callbacks.run_data.refuse_other_data", refuse)
+    with pytest.raises(OtherData):
+        typed(finished, *SPOT, "trainer.max_epochs=3")
+    assert [(finished / name).read_bytes() for name in ("config.yaml", "metrics.json")] == before
 
 
 def test_loaders_that_are_made_anew_in_each_epoch_read_whole_epochs_after_an_interruption(

@@ -57,6 +57,13 @@ def test_two_batches_of_16_take_the_step_of_one_of_32(trained):
     assert distance(best(whole), best(halves)) < 1e-5
 
 
+def test_a_run_whose_time_is_up_within_an_epoch_is_validated_and_kept(trained):
+    words = ["data.limit=16", "data.batch_size=16", "trainer.max_epochs=1000", "+trainer.check_val_every_n_epoch=1000"]
+    run = trained("timed", *words, '+trainer.max_time="00:00:00:01"')
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 < metrics["steps"] == metrics["checkpoint_step"]
+
+
 def test_a_gradient_is_clipped_to_its_norm(trained):
     words = [*EVEN, *SGD, "data.limit=16", "data.batch_size=16", "trainer.max_epochs=1"]
     start = trained("start", *words, "model.optimizer.lr=0")

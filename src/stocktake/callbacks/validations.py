@@ -17,7 +17,7 @@ def is_validation_due(trainer: Trainer) -> bool:
 class Validations(Callback):
     """Remembers what a checkpoint's weights got in their validation and its last step, and validates before a run ends.
 
-    Without it a run whose `max_steps` end inside an epoch, or whose last epoch is not a multiple of
+    Without it a run whose `max_steps` or `max_time` end inside an epoch, or whose last epoch is not a multiple of
     `check_val_every_n_epoch`, would neither validate nor keep its last steps.
     """
 
@@ -29,6 +29,10 @@ class Validations(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self.metrics, "of_step": self.of_step, "step": self.step}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Of logged steps alone, such as the learning rate: a run that goes on may come to its end before the next.
+        checkpoint["callbacks"][self.state_key]["of_step"] = self.of_step | _of_step(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.metrics, self.step = state_dict["metrics"], state_dict["step"]
@@ -66,17 +70,22 @@ class Validations(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            self.metrics = {name: value for name, value in measured.items() if name.startswith("valid/")}
-            self.of_step = {name: value for name, value in measured.items() if name not in self.metrics}
+            measured = trainer.callback_metrics.items()
+            self.metrics = {name: float(value) for name, value in measured if name.startswith("valid/")}
+            self.of_step |= _of_step(trainer)
             self.step = trainer.global_step
+
+
+def _of_step(trainer: Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("valid/")}
 
 
 def _is_end(trainer: Trainer) -> bool:
     """Whether the run ends with this batch."""
     is_last_step = 0 <= trainer.max_steps <= trainer.global_step
     is_last_epoch = 0 < (trainer.max_epochs or 0) <= trainer.current_epoch + 1
-    return is_last_step or (is_last_epoch and trainer.is_last_batch)
+    is_told_to_stop = trainer.should_stop and trainer.fit_loop._can_stop_early  # such as by max_time
+    return is_last_step or is_told_to_stop or (is_last_epoch and trainer.is_last_batch)
 
 
 def _make_due(trainer: Trainer) -> None:

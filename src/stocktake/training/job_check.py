@@ -45,6 +45,9 @@ def contradictions(cfg: DictConfig) -> Iterator[str]:
             f"callbacks.best.monitor={best.monitor} is not optimized_metric={cfg.optimized_metric}, whose best value "
             f"best.ckpt is reported with. Type optimized_metric={best.monitor} in the place of callbacks.best.monitor"
         )
+    for key in ("max_epochs", "max_steps", "limit_train_batches"):
+        if cfg.trainer.get(key) == 0:
+            yield f"trainer.{key}=0 trains nothing. Type trainer.{key}=1 or more"
     by_step = cfg.model.scheduler_interval == "step"
     epochs, steps, time = cfg.trainer.max_epochs, cfg.trainer.get("max_steps", -1), cfg.trainer.get("max_time")
     if epochs is None and steps == -1 and time is None:

@@ -13,6 +13,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from omegaconf import DictConfig
 from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import LambdaCallback, Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from stocktake.agreement import Agreement, code_sha256, refuse_idle_ranks
@@ -112,17 +113,21 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
     earlier = _seen_before(cfg.get("checkpoint") if start is None else str(start.path), storage)
     run_data = RunData(DATA_KEY, partial(_identify, datamodule, earlier), agreement)
     validations = Validations()
-    callbacks = [validations, FitCalibration(), *build_all(cfg.callbacks), run_config, run_data]
+    max_time = plain_config["trainer"].get("max_time")
+    timers = [] if max_time is None else [Timer(max_time)]  # before what validates the last step that it admits
+    callbacks = [*timers, validations, FitCalibration(), *build_all(cfg.callbacks), run_config, run_data]
+    if raised:  # the shorter run's results stay until nothing can refuse the longer one any more
+        callbacks.append(LambdaCallback(on_train_start=lambda *_: _begin_record(run_dir, cfg)))
     loggers = build_all(cfg.logger)
-    trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, **what_is_shown(cfg.trainer, callbacks))
+    shown = what_is_shown(cfg.trainer, callbacks)
+    trainer: Trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, max_time=None, **shown)
     refuse_idle_ranks(trainer.world_size)
     for logger in loggers:
         logger.log_hyperparams(plain_config)
     (run_dir / INTERRUPTED_NAME).unlink(missing_ok=True)
 
-    if start is None or raised:  # else what began the run stays beside it
-        (run_dir / METRICS_NAME).unlink(missing_ok=True)  # of the shorter run: this one is not finished
-        write_config(run_dir, cfg)
+    if start is None:  # else what began the run stays beside it
+        _begin_record(run_dir, cfg)
     try:
         if start is None and (given := cfg.get("checkpoint")):
             start_from(module, given, storage)
@@ -140,6 +145,12 @@ def _train(cfg: DictConfig, agreement: Agreement, folder: Path) -> float:
         print(f"Interrupted: stopped by SIGTERM, and nothing was saved for it. {hint}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     return write_results(run_dir, trainer, validations, cfg.optimized_metric, storage)
+
+
+def _begin_record(run_dir: Path, cfg: DictConfig) -> None:
+    """Says what this run is, and that it is not finished."""
+    (run_dir / METRICS_NAME).unlink(missing_ok=True)
+    write_config(run_dir, cfg)
 
 
 def _say_where_it_starts(trainer: Trainer, module: BinCounter, datamodule: BinDataModule, metric: str) -> None:
