@@ -57,6 +57,23 @@ WRONG = [
     ("../train.py", "data.train_sizes_px=[128", "Type 'data.train_sizes_px=[128,160,192]'."),
     ("../train.py", """data.root='""", "Type data.root=data/abid."),
     ("../train.py", "trainer.max_epochs=${nothing}", "'nothing' not found. Type trainer.max_epochs=<value>."),
+    (
+        "../train.py",
+        "+experiment=demo",
+        "experiment is chosen already, and another one takes no +. Type experiment=demo.",
+    ),
+    ("../train.py", "experiment={a:1}", "resnet50_spot. Type experiment=demo."),
+    ("../train.py", "~nope", "~nope: Could not delete from config. 'nope' does not exist. Type --help"),
+    ("../train.py", "callbacks=[spot,fintune]", "Did you mean finetune? Type 'callbacks=[spot]'."),
+    ("../train.py", "callbacks.nope=null", "Did you mean callbacks? Type callbacks=default."),
+    ("../train.py", "scheduler=null", "one of cosine, one_cycle. Type scheduler=cosine, or '~scheduler' for none."),
+    ("../train.py", "hydra.run.dir=null", "hydra.run.dir=null: field 'hydra.run.dir' is not Optional. Type --help"),
+    ("../train.py", "hydra.job.env_set.X=1", "Type +hydra.job.env_set.X=1."),
+    ("../train.py", "seed=${seed}", "Recursive interpolation detected. Type seed=<value>."),
+    ("../train.py", "data.root=${seed}", "data.root=0 is wrong: data.root takes text"),
+    ("../train.py", "data.batch_size=${data.counts}", "data.batch_size takes a whole number of at least 1."),
+    ("../train.py", "+trainer.max_time=1h", "a map of weeks, days, hours, minutes, seconds in braces, each"),
+    ("../train.py", "+trainer.max_time={houres:1}", """Type 'trainer.max_time="00:01:30:00"'."""),
     ("predict.py", "data", "Type 'images=[data]'."),
     ("evaluate.py", "side=valid", "side is called split now. Type split=valid."),
     ("learning_curve.py", "floors.rmse_mean=1", "Type floors.rmse_expected=1."),
@@ -195,3 +212,11 @@ def test_a_wrong_word_for_the_training_is_told_by_the_rehearsal_itself(run_scrip
 def test_the_command_s_own_configuration_is_checked_by_its_name_too(run_script, capsys):
     assert run_script("../train.py", "--config-name=train", "seed=x") == 1
     assert "seed=x is wrong" in capsys.readouterr().err
+
+
+def test_a_value_that_only_the_run_itself_knows_is_no_mistake(run_script, capsys):
+    assert run_script("../train.py", "data.root=nowhere/${hydra:job.num}", "+trainer.max_steps=x") == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("trainer.max_steps=x is wrong")
+    assert run_script("evaluate.py", "-m", "checkpoint=${hydra:job.name}", "limit=1,2") == 1
+    assert capsys.readouterr().err.startswith("Begins ...")

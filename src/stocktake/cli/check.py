@@ -44,10 +44,11 @@ def _walk(
         if name in HYDRAS_OWN or key == "hydra":
             continue
         if isinstance(value, str) and "${" in value:
-            if (same := SAME_AS.fullmatch(value)) and has_rules(same[1], rules):
-                continue  # reported once, where it stands
+            same = SAME_AS.fullmatch(value)
             value, problem = _looked_up(config, key, value)
-            if problem or isinstance(value, DictConfig) or value is _LATER:
+            if same and same[1] in rules and same[1] != key and (problem or not rules[same[1]].admits(value)):
+                continue  # reported once, where it stands
+            if problem or value is _LATER or (isinstance(value, Mapping) and key not in rules):
                 yield from [(key, problem)] if problem else []
                 continue
         if key in rules:
@@ -73,9 +74,7 @@ def _looked_up(config: DictConfig, key: str, text: str) -> tuple[Any, str | None
             return _LATER, None
         reason = str(error).splitlines()[0].rstrip(".")
         return None, f"{override(key, text)}: {reason}. Type {key}=<value>"
-    if OmegaConf.is_list(value):
-        value = OmegaConf.to_container(value, resolve=True)
-    return value, None
+    return (OmegaConf.to_container(value) if OmegaConf.is_config(value) else value), None
 
 
 def has_rules(key: str, rules: dict[str, Rule]) -> bool:

@@ -134,7 +134,12 @@ def _make_run_dir(typed: Sequence[str]) -> None:
 
 
 def _text(message: Message, config: Any) -> str:
-    return message(config) if callable(message) else message
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return message(config) if callable(message) else message
+    except OmegaConfBaseException:  # a value such as ${hydra:job.num}, known only once the run has begun
+        return "Begins ..."
 
 
 def _open_closed_outputs() -> None:

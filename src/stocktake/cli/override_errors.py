@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,10 +11,13 @@ from hydra.errors import HydraException
 
 from stocktake.cli.check import has_rules, nearest
 from stocktake.cli.command_keys import Inputs
+from stocktake.cli.rules import Rule, choice, either, list_of
 from stocktake.shell import override
 
 Groups = Mapping[str, Sequence[str]]
-LISTS_ALL = "Type --help, which lists what there is."
+LISTS_ALL = "Type --help, which lists what there is"
+TAKE_LISTS = ("callbacks", "logger")  # groups of which several files can be taken together
+CAN_BE_NONE = ("scheduler",)  # groups that can be taken away with ~
 
 
 def not_read(argument: str, inputs: Inputs, groups: Groups) -> str:
@@ -27,7 +31,7 @@ def not_read(argument: str, inputs: Inputs, groups: Groups) -> str:
         return _without_value(argument, inputs, groups)
     plain = value.strip(chr(34) + chr(39))
     if not _is_read(meant := override(key, plain)):
-        return f"{argument}: {key!r} is no key. {LISTS_ALL}"
+        return f"{argument}: {key!r} is no key. {LISTS_ALL}."
     rule = inputs.rules.get(key)
     if rule is not None and not rule.admits(plain):
         meant = override(key, rule.example)
@@ -65,7 +69,7 @@ def _with_dashes(argument: str, key: str, sign: str, inputs: Inputs, groups: Gro
         return f"{argument}: keys have no dashes here. Type {meant}."
     if near := nearest(f"--{bare}", options):
         return f"{argument}: there is no such option. Did you mean {near}? Type {near}."
-    return f"{argument}: there is no such option, and keys have no dashes here. {LISTS_ALL}"
+    return f"{argument}: there is no such option, and keys have no dashes here. {LISTS_ALL}."
 
 
 def _without_value(argument: str, inputs: Inputs, groups: Groups) -> str:
@@ -95,3 +99,21 @@ def _is_read(argument: str) -> bool:
     except HydraException:
         return False
     return True
+
+
+def no_such_choice(argument: str, key: str, value: Any, unknown: str, choices: Sequence[str]) -> str:
+    """Says what a group takes instead of a choice that it does not have."""
+    near = nearest(unknown, choices)
+    guess = f"Did you mean {near}? " if near else ""
+    known = [one for one in value if one in choices] if isinstance(value, list) else []
+    off = f", or {shlex.quote('~' + key)} for none" if value is None and key in CAN_BE_NONE else ""
+    return (
+        f"{argument}: {key} takes one of {', '.join(choices)}. {guess}"
+        f"Type {override(key, known or near or choices[0])}{off}"
+    )
+
+
+def takes(group: str, groups: Groups) -> Rule:
+    """Returns what a group takes, as if it were a key."""
+    one = choice(*groups[group])
+    return either(one, list_of(one, [one.example])) if group in TAKE_LISTS else one

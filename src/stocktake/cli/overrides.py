@@ -16,14 +16,25 @@ from omegaconf.errors import OmegaConfBaseException
 from stocktake.cli.check import has_rules, nearest, problems_by_key, unknown, wrong
 from stocktake.cli.command_keys import COMMANDS, Inputs
 from stocktake.cli.local_files import missing_files
-from stocktake.cli.override_errors import not_read, several_arguments, to_type
+from stocktake.cli.override_errors import (
+    CAN_BE_NONE,
+    LISTS_ALL,
+    TAKE_LISTS,
+    Groups,
+    no_such_choice,
+    not_read,
+    several_arguments,
+    takes,
+    to_type,
+)
 from stocktake.shell import override
 
-TAKE_LISTS = ("callbacks", "logger")  # groups of which several files can be taken together
 HERE = (".BasicLauncher", ".RehearsalLauncher")  # see this machine's files
 ALWAYS_READ = ("data.root", "model.backbone", "trainer.max_epochs")
 
 
+# Lines of its messages that name its own types.
+_INNER = re.compile(r"full_key: |reference_type=|object_type=")
 # What Hydra says of a choice that its own group, such as hydra/launcher, does not have.
 _GROUP = r"Could not find '{}/.*?Available options in '[^']*':\n((?:\t[\w-]+\n)+)"
 
@@ -106,7 +117,7 @@ def _swept(parsed: Override, inputs: Inputs) -> list[Any]:
     return [_plain(_parsed(f"key={text}", inputs, {}).value()) for text in parsed.sweep_string_iterator()]
 
 
-def _parsed(argument: str, inputs: Inputs, groups: dict[str, list[str]]) -> Override:
+def _parsed(argument: str, inputs: Inputs, groups: Groups) -> Override:
     try:
         return OverridesParser.create().parse_override(argument)
     except HydraException as error:
@@ -121,10 +132,10 @@ def plain_value(argument: str) -> str:
 
 def _is_needed(key: str, inputs: Inputs) -> bool:
     """Whether a command's first line, or its own code, reads what `~` would take away."""
-    return has_rules(key, inputs.rules) and (key in ALWAYS_READ or ("." not in key and key != "scheduler"))
+    return has_rules(key, inputs.rules) and (key in ALWAYS_READ or ("." not in key and key not in CAN_BE_NONE))
 
 
-def _is_list_for_one(parsed: Override, groups: dict[str, list[str]]) -> bool:
+def _is_list_for_one(parsed: Override, groups: Groups) -> bool:
     """Whether several choices are given to a group whose files are whole parts: Hydra would mix them."""
     value = None if parsed.is_delete() or parsed.is_sweep_override() else parsed.value()
     return parsed.key_or_group in groups and parsed.key_or_group not in TAKE_LISTS and isinstance(value, list)
@@ -144,7 +155,7 @@ def _plain(value: Any) -> Any:
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _groups(config_dir: Path) -> dict[str, list[str]]:
+def _groups(config_dir: Path) -> Groups:
     """Returns the configuration groups and their choices."""
     files = config_dir.glob("*/*.yaml")
     groups: dict[str, list[str]] = {}
@@ -154,7 +165,7 @@ def _groups(config_dir: Path) -> dict[str, list[str]]:
 
 
 def _explained(
-    error: Exception, config_name: str, overrides: Sequence[Override], inputs: Inputs, groups: dict[str, list[str]]
+    error: Exception, config_name: str, overrides: Sequence[Override], inputs: Inputs, groups: Groups
 ) -> str:
     """Returns what composing ended with, as a person would say it."""
     reason = f"{error}\n{error.__cause__ or ''}"
@@ -162,12 +173,15 @@ def _explained(
         key, argument, value = parsed.key_or_group, parsed.input_line or "", _plain(parsed.value())
         if "Ambiguous value" in reason and argument in reason:
             return f"{argument}: several values are a sweep. Type -m in front of them, or [ ] around the values"
-        is_chosen = isinstance(value, str) and re.search(rf"Could not find '{re.escape(key)}/", reason)
-        if key in groups and (is_chosen or (not isinstance(value, str | list) and "group override" in reason)):
-            near = nearest(str(value), groups[key])
-            guess = f"Did you mean {near}? " if near else ""
-            choices = ", ".join(groups[key])
-            return f"{argument}: {key} takes one of {choices}. {guess}Type {override(key, near or groups[key][0])}"
+        if key in groups and not parsed.is_delete():
+            if parsed.is_add() and re.search(rf"\b{key} appears more than once|values for {key}\.", reason):
+                return f"{argument}: {key} is chosen already, and another one takes no +. Type {override(key, value)}"
+            is_value = isinstance(value, dict) and f"Could not override '{key}'" not in reason
+            chosen = _swept(parsed, inputs) if parsed.is_discrete_sweep() else value
+            chosen = chosen if isinstance(chosen, list) else [chosen]
+            unknown_ones = [str(one) for one in chosen if str(one).removesuffix(".yaml") not in groups[key]]
+            if unknown_ones and not is_value:
+                return no_such_choice(argument, key, value, unknown_ones[0], groups[key])
         if found := re.search(_GROUP.format(re.escape(key)), reason, re.DOTALL):
             choices = found[1].split()
             near = nearest(str(value), choices) or choices[0]
@@ -175,24 +189,43 @@ def _explained(
         if f"Could not override '{key}'" in reason:
             others = [other.input_line or "" for other in overrides if other is not parsed]
             return _no_such_key(key, value, _composed_of_what_can_be(config_name, others), inputs, groups)
-    return " ".join(dict.fromkeys(line.strip() for line in reason.splitlines() if line.strip())).rstrip(".")
+    return _said_by_hydra(reason, config_name, overrides)
+
+
+def _said_by_hydra(reason: str, config_name: str, overrides: Sequence[Override]) -> str:
+    """Returns Hydra's own reason without its inner names, behind the argument that is at fault."""
+    lines = (line.strip() for line in reason.splitlines())
+    told = " ".join(dict.fromkeys(line for line in lines if line and not _INNER.match(line))).rstrip(".")
+    if _composes(config_name, []):
+        for argument in (parsed.input_line or "" for parsed in overrides):
+            if not _composes(config_name, [argument]):
+                return f"{argument}: {told.removeprefix(f'Error merging override {argument} ')}. {LISTS_ALL}"
+    return told
+
+
+def _composes(config_name: str, typed: Sequence[str]) -> bool:
+    try:
+        compose(config_name, list(typed), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return False
+    return True
 
 
 def _composed_of_what_can_be(config_name: str, typed: Sequence[str]) -> DictConfig:
-    try:
-        return compose(config_name, list(typed), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError):  # a second one is wrong, too
-        return compose(config_name, return_hydra_config=True)
+    # Of nothing that was typed where a second argument is wrong, too.
+    return compose(config_name, list(typed) if _composes(config_name, typed) else [], return_hydra_config=True)
 
 
-def _no_such_key(key: str, value: Any, config: DictConfig, inputs: Inputs, groups: dict[str, list[str]]) -> str:
+def _no_such_key(key: str, value: Any, config: DictConfig, inputs: Inputs, groups: Groups) -> str:
     if now := inputs.former.get(key):
         return f"{override(key, value)}: {key} is called {now} now. Type {override(now, value)}"
     if key in inputs.rules or key in groups:
         return f"{override(key, value)}: {key} is no part of this choice of parts. Type +{override(key, value)}"
     if key.startswith("hydra."):
+        if OmegaConf.select(config, key.rpartition(".")[0]) == {}:  # of names that are anybody's, such as variables
+            return f"{override(key, value)}: {key} is not there yet. Type +{override(key, value)}"
         return unknown(key, value, dict.fromkeys(_keys(config.hydra, "hydra.")), config)
-    return unknown(key, value, dict.fromkeys(groups) | inputs.rules, config)
+    return unknown(key, value, {group: takes(group, groups) for group in groups} | inputs.rules, config)
 
 
 def _keys(node: DictConfig, prefix: str) -> Iterator[str]:

@@ -1,9 +1,12 @@
 """What a key may be: its type, its range, and an example of it to type."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
 
 
 @dataclass(frozen=True)
@@ -11,8 +14,8 @@ class Rule:
     """What one key takes.
 
     Attributes:
-        kind: `whole` or real `number`, `switch` (true or false), `text`, `choice` (one of `literals`), `list`, `map`,
-            or `any`.
+        kind: `whole` or real `number`, `switch` (true or false), `text`, `time`, `choice` (one of `literals`), `list`,
+            `map`, or `any`.
         example: A value to type.
         low: The least number; not allowed itself where `is_open`.
         high: The largest number.
@@ -20,6 +23,7 @@ class Rule:
         item: What each entry of a list or map takes.
         least: Entries that a list has at least.
         most: Entries that a list has at most.
+        keys: What the keys of a map may be, where not anything.
     """
 
     kind: str
@@ -31,6 +35,7 @@ class Rule:
     item: "Rule | None" = None
     least: int = 0
     most: int | None = None
+    keys: tuple[str, ...] = ()
 
     def admits(self, value: Any) -> bool:
         """Whether `value`, plain and resolved, may stand here."""
@@ -46,11 +51,14 @@ class Rule:
             return isinstance(value, int | float) and not isinstance(value, bool) and self._is_within(value)
         if self.kind == "text":
             return isinstance(value, str) and value.strip() != "" and "\0" not in value
+        if self.kind == "time":
+            return isinstance(value, str) and _TIME.fullmatch(value) is not None
         if self.kind == "list":
             is_list = isinstance(value, Sequence) and not isinstance(value, str)
             return is_list and self._has_good_size(value) and all(map(self._admits_item, value))
         if self.kind == "map":
-            return isinstance(value, Mapping) and all(map(self._admits_item, value.values()))
+            is_map = isinstance(value, Mapping) and len(value) >= self.least and set(value) <= set(self.keys or value)
+            return is_map and all(map(self._admits_item, value.values()))
         return False
 
     def _admits_item(self, value: Any) -> bool:
@@ -91,8 +99,11 @@ class Rule:
             )
             return f"a list{size} in brackets, each {self.item}"
         if self.kind == "map":
-            return f"a map in braces, each value {self.item}"
-        return {"switch": "true or false", "text": "text that is not empty"}.get(self.kind, "anything")
+            names = f" of {', '.join(self.keys)}" if self.keys else ""
+            return f"a map{names} in braces, each value {self.item}"
+        return {"switch": "true or false", "text": "text that is not empty", "time": "DD:HH:MM:SS"}.get(
+            self.kind, "anything"
+        )
 
 
 def whole(
@@ -126,8 +137,8 @@ def list_of(item: Rule, example: Sequence[Any], *literals: Any, least: int = 0, 
     return Rule("list", list(example), literals=literals, item=item, least=least, most=most)
 
 
-def map_of(item: Rule, example: Mapping[str, Any], *literals: Any) -> Rule:
-    return Rule("map", dict(example), literals=literals, item=item)
+def map_of(item: Rule, example: Mapping[str, Any], *literals: Any, least: int = 0, keys: Sequence[str] = ()) -> Rule:
+    return Rule("map", dict(example), literals=literals, item=item, least=least, keys=tuple(keys))
 
 
 def either(*rules: Rule) -> Rule:
@@ -159,6 +170,8 @@ CHECKPOINT = "runs/demo/latest/checkpoints/best.ckpt"
 NUM_WORKERS = whole(0, literals=[None], example=2)
 LIMIT = whole(1, literals=[None], example=100)
 COUNTS = list_of(whole(0), [1, 2, 3, 4, 5], least=2)
+TIMES = ("weeks", "days", "hours", "minutes", "seconds")
+TIME = either(Rule("time", "00:01:30:00"), map_of(whole(0), {"hours": 1}, least=1, keys=TIMES))
 
 
 def under(prefix: str, rules: dict[str, Rule]) -> dict[str, Rule]:

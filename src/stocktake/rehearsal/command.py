@@ -15,7 +15,7 @@ from stocktake.cli.overrides import check_command_line
 from stocktake.rehearsal.summary import SUMMARY_NAME, JobSummary
 from stocktake.rehearsal.termination import run_child, unwinding
 
-CONFIG_DIR = Path("conf").absolute()  # train.py is started in the same folder
+REPOSITORY = Path(__file__).resolve().parents[3]  # whichever folder the rehearsal is typed in
 LAUNCHER = "hydra/launcher=rehearsal"
 Differences = Callable[[Path, Path], list[str]]
 
@@ -116,7 +116,7 @@ def rehearse(train_overrides: Sequence[str], settings: Settings, differences: Di
     began = time.monotonic()
     root = Path(settings.folder, time.strftime("%m%d-%H%M%S")).absolute()
     overrides = [*with_defaults(train_overrides, settings.overrides()), f"hydra.launcher.clean={settings.clean}"]
-    check_command_line(CONFIG_DIR, "train", [*overrides, LAUNCHER])
+    check_command_line(REPOSITORY / "conf", "train", [*overrides, LAUNCHER])
     if not settings.full:
         num_steps = settings.epochs * settings.steps_per_epoch
         print(
@@ -162,7 +162,7 @@ def _run(overrides: Sequence[str], root: Path, name: str, faults: str) -> Rehear
         f"hydra.launcher.faults={faults}",
         f"hydra.sweep.dir={root}/results",
     ]
-    returncode = run_child([sys.executable, "train.py", "-m", *overrides, *launcher])
+    returncode = run_child([sys.executable, str(REPOSITORY / "train.py"), "-m", *overrides, *launcher])
     path = root / name / SUMMARY_NAME
     if not path.exists():
         sys.exit(returncode or 1)
