@@ -189,18 +189,18 @@ def _explained(
         if f"Could not override '{key}'" in reason:
             others = [other.input_line or "" for other in overrides if other is not parsed]
             return _no_such_key(key, value, _composed_of_what_can_be(config_name, others), inputs, groups)
-    return _said_by_hydra(reason, config_name, overrides)
+    return _hydras_reason(reason, config_name, overrides)
 
 
-def _said_by_hydra(reason: str, config_name: str, overrides: Sequence[Override]) -> str:
+def _hydras_reason(reason: str, config_name: str, overrides: Sequence[Override]) -> str:
     """Returns Hydra's own reason without its inner names, behind the argument that is at fault."""
     lines = (line.strip() for line in reason.splitlines())
-    told = " ".join(dict.fromkeys(line for line in lines if line and not _INNER.match(line))).rstrip(".")
+    summary = " ".join(dict.fromkeys(line for line in lines if line and not _INNER.match(line))).rstrip(".")
     if _composes(config_name, []):
         for argument in (parsed.input_line or "" for parsed in overrides):
             if not _composes(config_name, [argument]):
-                return f"{argument}: {told.removeprefix(f'Error merging override {argument} ')}. {LISTS_ALL}"
-    return told
+                return f"{argument}: {summary.removeprefix(f'Error merging override {argument} ')}. {LISTS_ALL}"
+    return summary
 
 
 def _composes(config_name: str, typed: Sequence[str]) -> bool:
