@@ -50,6 +50,18 @@ def test_each_rank_ends_with_the_key_and_both_values(together):
         assert str(error).endswith("Do this.")
 
 
+def test_a_rank_that_ends_before_it_agrees_tells_the_others(together, monkeypatch):
+    def meet(rank):
+        if rank.rank == 0:
+            return rank.gather("progress", "none")
+        monkeypatch.setattr(Agreement, "from_environment", classmethod(lambda cls, timeout_s: rank))
+        return Agreement.tell_others(ValueError("no data here"))
+
+    first, second = together(meet)
+    assert isinstance(first, Disagreement) and "rank 1: no data here" in str(first)
+    assert second is None
+
+
 def test_a_key_that_one_rank_lacks_is_a_difference(together):
     errors = together(lambda rank: rank.agree("configuration", {"more": 1} if rank.rank else {}, ""))
     assert all("more is None on rank 0, 1 on rank 1" in str(error) for error in errors)

@@ -5,6 +5,7 @@ ever. They meet in the key-value store that torchrun gives them, before there is
 https://docs.pytorch.org/docs/stable/distributed.html#distributed-key-value-store
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -23,6 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 POLL_S = 0.05
 # Hosts of one job start within minutes of each other: each installs its packages first.
 PATIENCE_S = 600
+TELLING_S = 10
 _runs = itertools.count()  # a sweep trains several times in one process, and each time anew
 
 
@@ -47,11 +49,15 @@ class Agreement:
         self.store, self.rank, self.num_ranks, self.patience_s = store, rank, num_ranks, patience_s
 
     @classmethod
-    def from_environment(cls) -> Self:
-        """Returns the agreement of the ranks that torchrun started, or that of one rank."""
+    def from_environment(cls, timeout_s: float = PATIENCE_S) -> Self:
+        """Returns the agreement of the ranks that torchrun started, or that of one rank.
+
+        Args:
+            timeout_s: How long the host of the first rank may take to answer.
+        """
         if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
             return cls()
-        store, rank, num_ranks = next(rendezvous("env://", timeout=timedelta(seconds=PATIENCE_S)))
+        store, rank, num_ranks = next(rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         return cls(PrefixStore(f"stocktake/{attempt}/{next(_runs)}", store), rank, num_ranks)
 
@@ -61,6 +67,12 @@ class Agreement:
     def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
         if self.store is not None and isinstance(error, Exception) and not isinstance(error, Disagreement):
             self.store.set("failed", f"rank {self.rank}: {error or type(error).__name__}")
+
+    @classmethod
+    def tell_others(cls, error: Exception) -> None:
+        """Tells the other ranks, which would wait on their hosts, why this one ended before there was an agreement."""
+        with contextlib.suppress(Exception), cls.from_environment(TELLING_S):  # the others may have ended, too
+            raise error
 
     def gather(self, topic: str, value: str) -> list[str]:
         """Returns what each rank says of a topic, by rank.

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -117,3 +118,35 @@ def test_a_rank_without_data_ends_the_other_with_its_reason(words, tmp_path):
     assert code != 0
     assert "There is no dataset in data.root=" in output
     assert seconds < 60
+
+
+@pytest.mark.slow
+def test_a_host_without_data_ends_the_other_with_its_reason(words, tmp_path):
+    """Each host has a torchrun of its own, which ends no rank on another."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        unused_port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    command += ["--master-addr=127.0.0.1", f"--master-port={unused_port}"]
+    elsewhere = [*words, f"data.root={tmp_path}/nothing"]
+    hosts = [
+        subprocess.Popen(
+            [*command, f"--node-rank={rank}", "train.py", *typed],
+            cwd=REPOSITORY,
+            env={**os.environ, "RUN_DIR": str(tmp_path / "run")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        for rank, typed in enumerate([words, elsewhere])
+    ]
+    try:
+        outputs = [host.communicate(timeout=90)[0] for host in hosts]
+    finally:
+        for host in hosts:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(host.pid, signal.SIGKILL)
+    assert all(host.returncode for host in hosts)
+    assert "Another rank could not start, so none does. rank 1: There is no dataset in data.root=" in outputs[0]
+    assert "There is no dataset in data.root=" in outputs[1]

@@ -58,7 +58,11 @@ def command(
             nonlocal is_sweep
             _open_closed_outputs()
             with handle_errors():
-                begins, is_sweep = _prepare(config_dir, name, sys.argv[1:], inputs, begins_with)
+                try:
+                    begins, is_sweep = _prepare(config_dir, name, sys.argv[1:], inputs, begins_with)
+                except ValueError as error:
+                    _tell_other_ranks(error)
+                    raise
                 if begins and os.environ.get("RANK", "0") == "0":
                     print(begins, file=sys.stderr, flush=True)
                 if not begins:  # a page of help, of which `| head` reads the beginning
@@ -140,6 +144,13 @@ def _text(message: Message, config: Any) -> str:
         return message(config) if callable(message) else message
     except OmegaConfBaseException:  # a value such as ${hydra:job.num}, known only once the run has begun
         return "Begins ..."
+
+
+def _tell_other_ranks(error: ValueError) -> None:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from stocktake.agreement import Agreement  # and torch
+
+        Agreement.tell_others(error)
 
 
 def _open_closed_outputs() -> None:
