@@ -220,3 +220,26 @@ def test_a_value_that_only_the_run_itself_knows_is_no_mistake(run_script, capsys
     assert line.startswith("trainer.max_steps=x is wrong")
     assert run_script("evaluate.py", "-m", "checkpoint=${hydra:job.name}", "limit=1,2") == 1
     assert capsys.readouterr().err.startswith("Begins ...")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["experiment=glob(resnet*)", "seed=x"], "seed=x is wrong"),
+        (["experiment=glob(nope*)"], "experiment=glob(nope*) names nothing to try: experiment takes demo, "),
+        (
+            ["head=softmax,softt"],
+            "head takes one of corn, smooth, soft, softmax. Did you mean soft?",
+        ),
+        (["callbacks=default,[spot,nope]"], "callbacks takes one of default, early_stopping, finetune, spot."),
+        (["seed=interval(0,3)"], "a sweep tries each value, and an interval has no end of them. Type the values"),
+        (["nope=1,2"], "nope=1 is wrong: there is no key nope."),
+        (["seed=1,2", "--cfg", "job"], "--multirun and --cfg do not go together. Type one of them"),
+        (["hydra.sweep.dir=/proc/nope"], "hydra.sweep.dir=/proc/nope: the run cannot be written there"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_in_a_sweep_is_told_in_a_line(run_script, capsys, words, told):
+    assert run_script("../train.py", "-m", *words) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert told in line

@@ -57,11 +57,12 @@ class JobLauncher(Launcher):
             raise LaunchError(str(error)) from error
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
+        from hydra_plugins.stocktake_sagemaker.override_checks import folder_of_code
         from stocktake.cloud.monitor import follow
         from stocktake.cloud.progress import board
         from stocktake.cloud.source_archive import tracked_code
 
-        batch = self._batch(job_overrides, first_number, tracked_code())
+        batch = self._batch(job_overrides, first_number, tracked_code(folder_of_code(self.config)))
         problems = list(self.backend.problems(batch))
         if self.options.dry_run:
             show_dry_run(batch, problems, self.options)

@@ -29,6 +29,12 @@ TIMEOUT_S = 300
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 
 
+def folder_of_code(config: DictConfig) -> Path:
+    """Returns the folder of the command's configuration, beside its code; the current one where it has none."""
+    sources = [source.path for source in config.hydra.runtime.config_sources if source.provider == "main"]
+    return Path(sources[0] if sources else ".").resolve()
+
+
 def override_problems(
     plans: Sequence[Plan], code: Code, config: DictConfig, befores: Mapping[str, str] | None = None
 ) -> Iterator[Problem]:
@@ -38,8 +44,7 @@ def override_problems(
         config: Of the launch, with Hydra's part.
         befores: For each job's name the config.yaml of the run that it would go on with; then only that is compared.
     """
-    sources = [source.path for source in config.hydra.runtime.config_sources if source.provider == "main"]
-    config_folder = Path(sources[0]).resolve() if sources else Path("/")
+    config_folder = folder_of_code(config)
     if not config_folder.is_relative_to(code.root.resolve()):
         return  # a command whose configuration does not travel with the code is not this repository's
     jobs = [

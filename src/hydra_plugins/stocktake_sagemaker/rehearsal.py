@@ -103,7 +103,7 @@ class RehearsalBackend:
                 s3_folder=folder / "s3",
                 grace_s=options.grace_s,
                 upload_interval_s=options.upload_interval_s,
-                python=clean_python(LOCK, image_uri) if options.clean else None,
+                python=clean_python(batch.code.root / LOCK, image_uri) if options.clean else None,
             ) as runner,
             RehearsalServer(runner, faults=runner.faults) as server,
         ):

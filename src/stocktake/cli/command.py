@@ -87,6 +87,9 @@ def _prepare(config_dir: Path, name: str, typed: Sequence[str], inputs: Any, beg
     parsed, further = get_args_parser().parse_known_args(typed)
     if parsed.experimental_rerun is not None:
         raise ValueError("--experimental-rerun reads a pickle, which can run code. Type the run's overrides again.")
+    modes = [f"--{mode}" for mode in ("multirun", "cfg", "info", "run") if getattr(parsed, mode)]
+    if len(modes) > 1:
+        raise ValueError(f"{' and '.join(modes)} do not go together. Type one of them; --cfg job shows a single run.")
     if (
         parsed.hydra_help
         or parsed.info
@@ -101,12 +104,12 @@ def _prepare(config_dir: Path, name: str, typed: Sequence[str], inputs: Any, beg
     if parsed.cfg or parsed.help:
         return "", False
     check_overrides(config, parsed.overrides, inputs, parsed.multirun)
-    if "run_dir" in config and not parsed.multirun:
-        _make_run_dir(parsed.overrides)
+    if "run_dir" in config:
+        _make_run_dir(parsed.overrides, "hydra.sweep.dir" if parsed.multirun else "hydra.run.dir")
     return _text(begins_with, config), parsed.multirun
 
 
-def _make_run_dir(typed: Sequence[str]) -> None:
+def _make_run_dir(typed: Sequence[str], key: str) -> None:
     """Makes the run's folder, or of the usual one the folder above it, because Hydra would end with a trace.
 
     Raises:
@@ -117,7 +120,7 @@ def _make_run_dir(typed: Sequence[str]) -> None:
 
     folder = os.environ.get("RUN_DIR") or "runs"
     for argument in typed:
-        if argument.startswith("hydra.run.dir="):
+        if argument.startswith(f"{key}="):
             folder = plain_value(argument)
     if "${" in folder:
         return
@@ -132,8 +135,8 @@ def _make_run_dir(typed: Sequence[str]) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OverrideError(
-            f"{override('hydra.run.dir', folder)}: the run cannot be written there ({reason}). "
-            "Type hydra.run.dir=<a folder that can be written>."
+            f"{override(key, folder)}: the run cannot be written there ({reason}). "
+            f"Type {key}=<a folder that can be written>."
         ) from error
 
 

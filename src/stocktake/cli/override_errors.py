@@ -20,6 +20,10 @@ TAKE_LISTS = ("callbacks", "logger")  # groups of which several files can be tak
 CAN_BE_NONE = ("scheduler",)  # groups that can be taken away with ~
 
 
+class OverrideError(ValueError):
+    """An argument that was typed cannot be taken; the message says which, what is allowed and what to type."""
+
+
 def not_read(argument: str, inputs: Inputs, groups: Groups) -> str:
     """Returns what is wrong with an argument that Hydra's grammar does not read, and what to type instead."""
     key, sign, value = argument.partition("=")

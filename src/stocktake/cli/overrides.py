@@ -8,7 +8,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,12 +21,13 @@ from stocktake.cli.override_errors import (
     LISTS_ALL,
     TAKE_LISTS,
     Groups,
+    OverrideError,
     no_such_choice,
-    not_read,
     several_arguments,
     takes,
     to_type,
 )
+from stocktake.cli.override_values import first_of_sweep, first_value, no_choice, parsed_override, plain, swept
 from stocktake.shell import override
 
 HERE = (".BasicLauncher", ".RehearsalLauncher")  # see this machine's files
@@ -37,10 +38,6 @@ ALWAYS_READ = ("data.root", "model.backbone", "trainer.max_epochs")
 _INNER = re.compile(r"full_key: |reference_type=|object_type=")
 # What Hydra says of a choice that its own group, such as hydra/launcher, does not have.
 _GROUP = r"Could not find '{}/.*?Available options in '[^']*':\n((?:\t[\w-]+\n)+)"
-
-
-class OverrideError(ValueError):
-    """An argument that was typed cannot be taken; the message says which, what is allowed and what to type."""
 
 
 def read_overrides(
@@ -54,16 +51,16 @@ def read_overrides(
     groups = _groups(config_dir)
     if several := several_arguments(typed, inputs):
         raise OverrideError(several)
-    overrides = [_parsed(argument, inputs, groups) for argument in typed]
+    overrides = [parsed_override(argument, inputs, groups) for argument in typed]
     if taken := [one.key_or_group for one in overrides if one.is_delete() and _is_needed(one.key_or_group, inputs)]:
         raise OverrideError(f"~{taken[0]}: {taken[0]} cannot be taken away. Type {to_type(taken[0], inputs, groups)}.")
     if is_sweep:
-        typed = [_first_of_sweep(argument, parsed) for argument, parsed in zip(typed, overrides, strict=True)]
+        typed = [first_of_sweep(argument, one, inputs, groups) for argument, one in zip(typed, overrides, strict=True)]
     if several := [one for one in overrides if _is_list_for_one(one, groups)]:
         key, choices = several[0].key_or_group, groups[several[0].key_or_group]
         raise OverrideError(
             f"{several[0].input_line}: {key} takes one of {', '.join(choices)}, and no list of them. "
-            f"Type {override(key, next(iter(_plain(several[0].value())), choices[0]))}."
+            f"Type {override(key, next(iter(plain(several[0].value())), choices[0]))}."
         )
     with initialize_config_dir(str(config_dir), version_base="1.3", job_name=config_name):
         try:
@@ -100,10 +97,10 @@ def check_overrides(config: DictConfig, typed: Sequence[str], inputs: Inputs, is
     ]
     for parsed in overrides if is_sweep else ():
         if parsed.is_discrete_sweep() and (rule := inputs.rules.get(parsed.key_or_group)):
-            found += [line for value in _swept(parsed, inputs) for line in wrong(parsed.key_or_group, value, rule)]
+            found += [line for value in swept(parsed, inputs, {}) for line in wrong(parsed.key_or_group, value, rule)]
     if not found and not _is_elsewhere(config):
-        swept = {parsed.key_or_group: _swept(parsed, inputs) for parsed in overrides if parsed.is_discrete_sweep()}
-        found = [*missing_files(config, swept if is_sweep else None)]
+        values = {parsed.key_or_group: swept(parsed, inputs, {}) for parsed in overrides if parsed.is_discrete_sweep()}
+        found = [*missing_files(config, values if is_sweep else None)]
     if found:
         raise OverrideError("\n".join(f"{line}." for line in dict.fromkeys(found)))
 
@@ -113,20 +110,9 @@ def _is_elsewhere(config: DictConfig) -> bool:
     return not config.hydra.launcher._target_.endswith(HERE)
 
 
-def _swept(parsed: Override, inputs: Inputs) -> list[Any]:
-    return [_plain(_parsed(f"key={text}", inputs, {}).value()) for text in parsed.sweep_string_iterator()]
-
-
-def _parsed(argument: str, inputs: Inputs, groups: Groups) -> Override:
-    try:
-        return OverridesParser.create().parse_override(argument)
-    except HydraException as error:
-        raise OverrideError(not_read(argument, inputs, groups)) from error
-
-
 def plain_value(argument: str) -> str:
     """Returns the value of an override that was read before, as text."""
-    value = _plain(OverridesParser.create().parse_override(argument).value())
+    value = plain(OverridesParser.create().parse_override(argument).value())
     return "" if value is None else str(value)
 
 
@@ -139,20 +125,6 @@ def _is_list_for_one(parsed: Override, groups: Groups) -> bool:
     """Whether several choices are given to a group whose files are whole parts: Hydra would mix them."""
     value = None if parsed.is_delete() or parsed.is_sweep_override() else parsed.value()
     return parsed.key_or_group in groups and parsed.key_or_group not in TAKE_LISTS and isinstance(value, list)
-
-
-def _first_of_sweep(argument: str, parsed: Override) -> str:
-    if not parsed.is_discrete_sweep():
-        return argument
-    return f"{parsed.get_key_element()}={next(iter(parsed.sweep_string_iterator()))}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _groups(config_dir: Path) -> Groups:
@@ -170,18 +142,15 @@ def _explained(
     """Returns what composing ended with, as a person would say it."""
     reason = f"{error}\n{error.__cause__ or ''}"
     for parsed in overrides:
-        key, argument, value = parsed.key_or_group, parsed.input_line or "", _plain(parsed.value())
+        key, argument, value = parsed.key_or_group, parsed.input_line or "", first_value(parsed, inputs, groups)
         if "Ambiguous value" in reason and argument in reason:
             return f"{argument}: several values are a sweep. Type -m in front of them, or [ ] around the values"
         if key in groups and not parsed.is_delete():
             if parsed.is_add() and re.search(rf"\b{key} appears more than once|values for {key}\.", reason):
                 return f"{argument}: {key} is chosen already, and another one takes no +. Type {override(key, value)}"
             is_value = isinstance(value, dict) and f"Could not override '{key}'" not in reason
-            chosen = _swept(parsed, inputs) if parsed.is_discrete_sweep() else value
-            chosen = chosen if isinstance(chosen, list) else [chosen]
-            unknown_ones = [str(one) for one in chosen if str(one).removesuffix(".yaml") not in groups[key]]
-            if unknown_ones and not is_value:
-                return no_such_choice(argument, key, value, unknown_ones[0], groups[key])
+            if (unlisted := no_choice(value, groups[key])) and not is_value:
+                return no_such_choice(argument, key, value, unlisted, groups[key])
         if found := re.search(_GROUP.format(re.escape(key)), reason, re.DOTALL):
             choices = found[1].split()
             near = nearest(str(value), choices) or choices[0]
