@@ -107,3 +107,25 @@ def test_what_is_said_of_the_data_is_checked(run, tmp_path):
     torch.save(state | {DATA_KEY: {"manifest_sha256": "0"}}, tmp_path / "best.ckpt")
     with pytest.raises(CheckpointError, match=rf"is refused: The checkpoint's {DATA_KEY} must hold"):
         Checkpoint.open(str(tmp_path / "best.ckpt"))
+
+
+ODD_WEIGHTS = {
+    "a list": (lambda state: [*state.items()], "it holds a list, not a dict of tensors"),
+    "numbered": (lambda state: dict(enumerate(state.values())), "0 among its weights is a Tensor, not a tensor with"),
+    "texts": (lambda state: dict.fromkeys(state, "?"), "is a str, not a tensor"),
+    "without data": (
+        lambda state: {key: value.to("meta") for key, value in state.items()},
+        "no tensor of plain numbers",
+    ),
+    "complex": (lambda state: {key: value + 1j for key, value in state.items()}, "no tensor of plain numbers"),
+    "diverged": (lambda state: {key: value * float("nan") for key, value in state.items()}, "did its training diverge"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_WEIGHTS)
+def test_weights_that_say_nothing_are_refused(run, tmp_path, kind):
+    change, told = ODD_WEIGHTS[kind]
+    state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    torch.save(state | {"state_dict": change(state["state_dict"])}, tmp_path / "best.ckpt")
+    with pytest.raises(CheckpointError, match=rf"best\.ckpt is refused: .*{told}"):
+        Checkpoint.open(str(tmp_path / "best.ckpt"))

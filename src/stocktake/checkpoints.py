@@ -19,7 +19,7 @@ from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.model.registry import Classes, DescriptionError, check_arguments, check_plain, model_from
-from stocktake.model.torch_files import ZIP_START, load_plain
+from stocktake.model.torch_files import ZIP_START, check_finite, load_plain, named_tensors
 from stocktake.run_folder import BEFORE_NAME, BEST_NAME
 from stocktake.shell import override
 from stocktake.storage import Folder, StorageOptions, is_s3, join_url, local_path, split_url
@@ -103,7 +103,8 @@ def counter_of(state: dict[str, Any], checkpoint: str, own: Classes | None = Non
     """
     try:
         model = model_from(state[CONFIG_KEY]["model"], own)
-        model.load_state_dict(state.get("state_dict") or {})
+        model.load_state_dict(named_tensors(state.get("state_dict") or {}))
+        check_finite(model)
     except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint={checkpoint} is refused: {_in_short(error, 500)}") from None
     return model.eval()

@@ -90,6 +90,27 @@ def test_a_file_of_one_tensor_is_named(tmp_path):
         read_state_dict(str(tmp_path / "a.pt"))
 
 
+@pytest.mark.parametrize("content", [{"state_dict": [1]}, {"state_dict": "?"}])
+def test_a_state_dict_that_is_none_is_told(tmp_path, content):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match="not a dict of tensors"):
+        create_backbone(NET, 5, str(tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_weights_of_a_training_that_diverged_are_refused(tmp_path, state, kind):
+    path, first = tmp_path / f"a.{kind}", next(iter(state))
+    spoilt = state | {first: torch.full_like(state[first], float("nan"))}
+    torch.save(spoilt, path) if kind == "pt" else safetensors.torch.save_file(spoilt, path)
+    with pytest.raises(WeightsError, match=rf"model\.weights=\S+ is refused: 1 of its tensors .* first {first}"):
+        create_backbone(NET, 5, str(path))
+
+
+def test_what_stands_beside_the_tensors_is_passed_over(tmp_path, state):
+    torch.save(state | {"epoch": 3, 7: 7, next(iter(state)) + ".note": "?"}, tmp_path / "a.pt")
+    create_backbone(NET, 5, str(tmp_path / "a.pt"))
+
+
 class Touches:
     def __init__(self, path):
         self.path = path

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from stocktake.model.torch_files import load_plain
+from stocktake.model.torch_files import DamagedFile, check_finite, load_plain, named_tensors
 from stocktake.storage import Folder, split_url
 
 
@@ -105,12 +105,14 @@ def read_state_dict(url: str) -> dict[str, Tensor]:
         if name.endswith(".safetensors"):
             return load_safetensors(content)
         loaded = load_plain(content)
+        state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+        # Others' files hold more beside their weights, such as an epoch.
+        if isinstance(state, dict):
+            state = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        return named_tensors(state)
     except Exception as error:  # each format has errors of its own for a file that is not of it
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"model.weights={url} is not a file of weights: {reason}") from None
-    if not isinstance(loaded, dict):
-        raise WeightsError(f"model.weights={url} holds a {type(loaded).__name__}, not a dict of tensors.")
-    return loaded.get("state_dict", loaded)
 
 
 def _load(backbone: Backbone, state: dict[str, Tensor], url: str) -> None:
@@ -126,6 +128,10 @@ def _load(backbone: Backbone, state: dict[str, Tensor], url: str) -> None:
             f"shape, first {missing[0]!r}. Is it the file of another model? See model.backbone."
         )
     backbone.load_state_dict(fitting, strict=False)
+    try:
+        check_finite(backbone)
+    except DamagedFile as error:
+        raise WeightsError(f"model.weights={url} is refused: {error}") from None
     if len(fitting) < len(own):
         _start_near_zero(backbone)
 

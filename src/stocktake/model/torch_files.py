@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 ZIP_START = b"PK"  # what torch.save writes is a zip file
 COMPARED = ("global_step", "state_dict", "optimizer_states", "lr_schedulers")
@@ -29,6 +30,35 @@ def load_plain(content: bytes, map_location: str = "cpu") -> Any:
     if content.startswith(ZIP_START):
         _check_archive(content)
     return torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+
+
+def named_tensors(state: Any) -> dict[str, Tensor]:
+    """Returns the weights in what `load_plain` gave, where they are what a network's `state_dict` holds.
+
+    Raises:
+        DamagedFile: They are something else than dense tensors by their names.
+    """
+    if not isinstance(state, dict):
+        raise DamagedFile(f"it holds a {type(state).__name__}, not a dict of tensors")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise DamagedFile(f"{name!r} among its weights is a {type(tensor).__name__}, not a tensor with a name")
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex() or tensor.is_quantized:
+            raise DamagedFile(f"{name} among its weights is no tensor of plain numbers")
+    return state
+
+
+def check_finite(network: nn.Module) -> None:
+    """Refuses a network that can say nothing of any image, such as one whose training diverged.
+
+    Raises:
+        DamagedFile: A weight of it is no number. A buffer may be infinite, as a bound or a mask is.
+    """
+    wrong = [name for name, weight in network.named_parameters() if not weight.isfinite().all()]
+    if wrong := wrong + [name for name, buffer in network.named_buffers() if buffer.isnan().any()]:
+        raise DamagedFile(
+            f"{len(wrong)} of its tensors hold NaN or infinity, first {wrong[0]}: did its training diverge?"
+        )
 
 
 def _check_archive(content: bytes) -> None:
