@@ -43,6 +43,7 @@ WRONG = [
     ("../train.py", "model/head=soft", "Did you mean head? Type head=soft."),
     ("../train.py", "seed=1,2", "several values are a sweep. Type -m"),
     ("../train.py", "--seed=5", "keys have no dashes here. Type seed=5."),
+    ("../train.py", "--resolve", "--resolve shows nothing by itself. Type --cfg job --resolve."),
     ("../train.py", "--hlep", "Did you mean --help? Type --help."),
     ("../train.py", "--head", "Type head=corn."),
     ("../train.py", "--resnet50", "there is no such option"),
@@ -209,6 +210,12 @@ def test_a_wrong_word_for_the_training_is_told_by_the_rehearsal_itself(run_scrip
     assert told in line
 
 
+def test_a_rehearsal_is_typed_in_any_folder(run_script, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run_script("rehearse.py", "experiment=nope") == 1
+    assert "experiment takes one of demo, " in capsys.readouterr().err
+
+
 def test_the_command_s_own_configuration_is_checked_by_its_name_too(run_script, capsys):
     assert run_script("../train.py", "--config-name=train", "seed=x") == 1
     assert "seed=x is wrong" in capsys.readouterr().err
@@ -243,3 +250,13 @@ def test_what_is_wrong_in_a_sweep_is_told_in_a_line(run_script, capsys, words, t
     assert run_script("../train.py", "-m", *words) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert told in line
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_an_output_on_a_full_disk_is_told_in_a_line():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "train.py", "--help"]
+        ended = subprocess.run(command, cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert ended.returncode == 1
+    told = "The output cannot be written: no space is left there. Make room, or write elsewhere."
+    assert ended.stderr.strip() == told

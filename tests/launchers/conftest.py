@@ -91,6 +91,7 @@ class Tiny:
     def __init__(self, folder: Path):
         self.folder = folder
         self.environment: dict[str, str] = {}
+        self.typed_in = folder
 
     def start(
         self, *words: str, terminal: int | None = None, variables: Mapping[str, str] | None = None
@@ -99,8 +100,8 @@ class Tiny:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WANDB_"))}
         path = os.pathsep.join([str(REPOSITORY / "src"), str(self.folder / "src-local")])
         return subprocess.Popen(
-            [sys.executable, "train.py", *words],
-            cwd=self.folder,
+            [sys.executable, str(self.folder / "train.py"), *words],
+            cwd=self.typed_in,
             env=environment | {"PYTHONPATH": path, "HOME": str(self.folder)} | self.environment | dict(variables or {}),
             stdin=terminal or subprocess.DEVNULL,
             stdout=terminal or subprocess.PIPE,

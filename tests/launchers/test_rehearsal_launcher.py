@@ -89,6 +89,13 @@ def test_a_dry_run_shows_requests_words_and_files(tiny):
     assert not (tiny.folder / "runs" / "rehearsal").exists()
 
 
+def test_the_code_is_that_of_the_command_wherever_it_is_typed(tiny, tmp_path):
+    tiny.typed_in = tmp_path  # no repository
+    told = tiny.type("-m", "hydra/launcher=rehearsal", "hydra.launcher.dry_run=true", "hydra.launcher.list_files=true")
+    assert "src/tiny.py" in told.stdout, told.stderr
+    assert "is no git repository" not in told.stderr
+
+
 def test_a_wrong_value_is_refused_with_its_key(tiny):
     told = tiny.type(*REHEARSE, "compute.instance_types=[ml.g5.huge]", "compute.num_instances=two")
     assert told.returncode == 1

@@ -90,6 +90,8 @@ def _prepare(config_dir: Path, name: str, typed: Sequence[str], inputs: Any, beg
     modes = [f"--{mode}" for mode in ("multirun", "cfg", "info", "run") if getattr(parsed, mode)]
     if len(modes) > 1:
         raise ValueError(f"{' and '.join(modes)} do not go together. Type one of them; --cfg job shows a single run.")
+    if parsed.resolve and not (parsed.cfg or parsed.help):
+        raise ValueError("--resolve shows nothing by itself. Type --cfg job --resolve.")
     if (
         parsed.hydra_help
         or parsed.info

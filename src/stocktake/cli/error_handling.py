@@ -1,6 +1,7 @@
 """How a command ends: with its own message, with 130 after Ctrl-C, or with an error's trace and its message last."""
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -113,6 +114,9 @@ def own_message(error: BaseException | None) -> str | None:
             return str(error)
         if message := _worker_message(str(error)):
             return message
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            where = error.filename or "The output"
+            return f"{where} cannot be written: no space is left there. Make room, or write elsewhere."
         error = error.__cause__
     return None
 
