@@ -7,9 +7,11 @@ import pytest
 import torch
 from untrained import turned, write_checkpoint
 
+from stocktake.callbacks.calibration import CALIBRATION_KEY
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.checkpoints import Checkpoint, CheckpointError, find_checkpoint, read_checkpoint
 from stocktake.data.identity import DATA_KEY
+from stocktake.storage import StorageError
 
 
 @pytest.fixture(scope="module")
@@ -128,4 +130,53 @@ def test_weights_that_say_nothing_are_refused(run, tmp_path, kind):
     state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
     torch.save(state | {"state_dict": change(state["state_dict"])}, tmp_path / "best.ckpt")
     with pytest.raises(CheckpointError, match=rf"best\.ckpt is refused: .*{told}"):
+        Checkpoint.open(str(tmp_path / "best.ckpt"))
+
+
+ODD_DATA = [("image_size_px", 0), ("image_size_px", -5), ("image_size_px", 10**9), ("counts", [-1, 2]), ("resize", "?")]
+
+
+@pytest.mark.parametrize(("key", "value"), ODD_DATA)
+def test_a_configuration_that_no_training_takes_is_refused(run, tmp_path, key, value):
+    state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    state[CONFIG_KEY]["data"][key] = value
+    torch.save(state, tmp_path / "best.ckpt")
+    with pytest.raises(CheckpointError, match=rf"best\.ckpt is refused: data\.{key}=.*, but .* is needed"):
+        Checkpoint.open(str(tmp_path / "best.ckpt"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("drop_rate", 5), ("std", [0, 0.5, 0.5]), ("counts", [1, 10**30])])
+def test_a_model_that_no_training_takes_is_refused(run, tmp_path, key, value):
+    state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    state[CONFIG_KEY]["model"][key] = value
+    torch.save(state, tmp_path / "best.ckpt")
+    with pytest.raises(CheckpointError, match=r"best\.ckpt is refused: ."):
+        Checkpoint.open(str(tmp_path / "best.ckpt"))
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "63"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(StorageError, match=f"{name} is a pipe.*Save what it gives as a file"):
+        Checkpoint.open(str(tmp_path / name))
+
+
+def test_a_link_that_leads_nowhere_is_told(tmp_path):
+    (tmp_path / "best.ckpt").symlink_to("moved.ckpt")
+    with pytest.raises(CheckpointError, match=r"does not exist: \S+best\.ckpt is a link to moved\.ckpt, which leads"):
+        Checkpoint.open(str(tmp_path / "best.ckpt"))
+
+
+def test_tensors_that_unfold_are_refused(run, tmp_path):
+    state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    torch.save(state | {"seen": [torch.zeros(1).expand(10**11)]}, tmp_path / "best.ckpt")
+    with pytest.raises(CheckpointError, match="its tensors unfold to 400000000000 bytes"):
+        Checkpoint.open(str(tmp_path / "best.ckpt"))
+
+
+def test_a_calibration_of_other_counts_is_refused(run, tmp_path):
+    state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    state[CALIBRATION_KEY]["counts"] = [0, 1, 2, 3, 4]
+    torch.save(state, tmp_path / "best.ckpt")
+    with pytest.raises(CheckpointError, match=r"calibration is of the counts \[0, 1.*model tells \[1, 2.*apart"):
         Checkpoint.open(str(tmp_path / "best.ckpt"))

@@ -5,6 +5,7 @@ What is in a checkpoint is data. The model is built by its name, out of a table,
 
 import hashlib
 import io
+import os
 import zipfile
 from dataclasses import dataclass
 from pickle import UnpicklingError
@@ -13,6 +14,8 @@ from typing import Any, Self
 from stocktake.callbacks.calibration import CALIBRATION_KEY
 from stocktake.callbacks.run_config import CONFIG_KEY
 from stocktake.cli.local_files import CHECKPOINT_NAMES, TYPE_CHECKPOINT, there_instead
+from stocktake.cli.rules import Rule
+from stocktake.cli.training_keys import DATA, MODEL
 from stocktake.data.datamodule import BinDataModule
 from stocktake.data.identity import DATA_KEY, DataIdentity, IdentityError
 from stocktake.metrics.calibration import Calibration
@@ -22,11 +25,12 @@ from stocktake.model.registry import Classes, DescriptionError, check_arguments,
 from stocktake.model.torch_files import ZIP_START, check_finite, load_plain, named_tensors
 from stocktake.run_folder import BEFORE_NAME, BEST_NAME
 from stocktake.shell import override
-from stocktake.storage import Folder, StorageOptions, is_s3, join_url, local_path, split_url
+from stocktake.storage import Folder, StorageOptions, is_local, join_url, local_path, split_url
 
 SHA256_KEY = "stocktake_sha256"  # of the file, beside what it holds
 # Of the run's `data`, what is asked of a finished model.
 USED_OF_DATA = ("root", "batch_size", "image_size_px", "resize", "counts", "limit", "num_train_bins", "seed")
+USED_OF_MODEL = ("counts", "drop_rate", "mean", "std")  # numbers; what is named is looked up by its builder
 
 
 class CheckpointError(ValueError):
@@ -63,6 +67,11 @@ class Checkpoint:
         location = find_checkpoint(location, storage)
         state = read_checkpoint(location, storage)
         model, calibration = counter_of(state, location), calibration_of(state, location)
+        if calibration is not None and calibration.counts != list(model.counts):
+            raise CheckpointError(
+                f"checkpoint={location} is refused: its calibration is of the counts {calibration.counts}, and its "
+                f"model tells {list(model.counts)} apart."
+            )
         return cls(location, state[SHA256_KEY], model, calibration, state[CONFIG_KEY], identity_of(state, location))
 
 
@@ -102,7 +111,10 @@ def counter_of(state: dict[str, Any], checkpoint: str, own: Classes | None = Non
         CheckpointError: It describes a model that is none of this project's, or other weights than that has.
     """
     try:
-        model = model_from(state[CONFIG_KEY]["model"], own)
+        description = state[CONFIG_KEY]["model"]
+        model = model_from(description, own)
+        for part in description.get("members") or [description]:
+            _check_ranges({key: part[key] for key in USED_OF_MODEL if key in part}, MODEL, "model")
         model.load_state_dict(named_tensors(state.get("state_dict") or {}))
         check_finite(model)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -127,7 +139,7 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
     try:
         content = parent.read(name)
     except FileNotFoundError:
-        there = "" if is_s3(checkpoint) else there_instead(checkpoint)
+        there = there_instead(checkpoint) if is_local(checkpoint) else ""
         raise CheckpointError(f"checkpoint={checkpoint} does not exist{there}. {TYPE_CHECKPOINT}.") from None
     try:
         state = load_plain(content)
@@ -151,7 +163,9 @@ def read_checkpoint(checkpoint: str, storage: StorageOptions | None = None) -> d
 def find_checkpoint(location: str, storage: StorageOptions | None = None) -> str:
     """Returns the path or URL of a checkpoint, where it or its run's folder is named."""
     location = location.rstrip("/") or location
-    if location.endswith(".ckpt") or (not is_s3(location) and local_path(location).is_file()):
+    if location.endswith(".ckpt") or (
+        is_local(location) and os.path.lexists(local_path(location)) and not local_path(location).is_dir()
+    ):
         return location
     folder = Folder(location, storage or StorageOptions())
     inside = (key for key in CHECKPOINT_NAMES if folder.exists(key))
@@ -171,8 +185,14 @@ def check_config(config: Any) -> None:
     if missing := [key for key in ("root", "image_size_px", "resize", "counts") if key not in used]:
         raise DescriptionError(f"its configuration lacks data.{missing[0]}.")
     check_arguments(used, BinDataModule, "data")
+    _check_ranges(used, DATA, "data")
     for member in config.get("members") or []:
         check_config(member)
+
+
+def _check_ranges(values: dict[str, Any], rules: dict[str, Rule], name: str) -> None:
+    if wrong := [key for key, value in values.items() if value is not None and not rules[key].admits(value)]:
+        raise DescriptionError(f"{name}.{wrong[0]}={values[wrong[0]]!r:.200}, but {rules[wrong[0]]} is needed.")
 
 
 def _broken(content: bytes, error: Exception) -> str:

@@ -6,10 +6,12 @@ environment or, on a machine of that cloud, in its metadata service.
 
 import errno
 import os
+import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, ObjectStore
 
@@ -105,6 +107,30 @@ def open_store(url: str | os.PathLike, options: StorageOptions | None = None) ->
     if not path.is_dir():  # a mistyped folder is not made by reading from it
         raise FileNotFoundError(f"{path} does not exist.")
     return LocalStore(prefix=path)
+
+
+def read_object(store: ObjectStore, url: str, key: str) -> obstore.Bytes:
+    """Returns the bytes of one object of the store that was opened for `url`.
+
+    Raises:
+        StorageError: It is a pipe, a socket or a device on this machine.
+        BaseError: What obstore raises.
+        FileNotFoundError: Likewise.
+    """
+    if is_local(url) and is_endless(path := os.path.join(url.removeprefix("file://"), key)):
+        raise StorageError(
+            f"{path} is a pipe, a socket or a device, which may never end. Save what it gives as a file, and type that."
+        )
+    return obstore.get(store, key).bytes()
+
+
+def is_endless(path: str) -> bool:
+    """Whether something else than a file or a folder lies there."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # reading it says what is wrong
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _open_remote(url: str, options: StorageOptions) -> ObjectStore:

@@ -19,6 +19,7 @@ from stocktake.object_stores import (
     join_url,
     local_path,
     open_store,
+    read_object,
     scheme_of,
     split_url,
     wrong_key,
@@ -142,7 +143,7 @@ class Folder:
         return bytearray(self._get(key))
 
     def _get(self, key: str) -> obstore.Bytes:
-        return self._ask(f"read {key}", lambda store: obstore.get(store, key).bytes())
+        return self._ask(f"read {key}", lambda store: read_object(store, self.url, key))
 
     def write(self, key: str, content: bytes) -> None:
         """Writes one object whole or not at all.
@@ -163,8 +164,7 @@ class Folder:
             StorageError: They could not be written.
         """
         self.create()
-        *_, last = files
-        if self.exists(last):
+        if self.exists(last := [*files][-1]):
             self.remove(last)
         for key, content in files.items():
             self.write(key, content)

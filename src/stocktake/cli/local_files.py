@@ -4,6 +4,7 @@ What lies in a bucket, and what a file holds, is for the code that reads it to s
 """
 
 import difflib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ def there_instead(location: str) -> str:
     path = local_path(location)
     nearest = next(parent for parent in path.parents if parent.is_dir())
     wanted = path.relative_to(nearest).parts[0]
+    if (nearest / wanted).is_symlink():
+        return f": {nearest / wanted} is a link to {os.readlink(nearest / wanted)}, which leads nowhere"
+    if (nearest / wanted).exists():
+        return f": {nearest / wanted} is no folder"
     children = [child for child in nearest.iterdir() if wanted.startswith(".") or not child.name.startswith(".")]
     names = sorted(child.name + "/" * child.is_dir() for child in children)
     near = difflib.get_close_matches(wanted, names, 5, 0.3) or names[:5]
@@ -104,7 +109,8 @@ def _file(key: str, location: str, config: DictConfig) -> Iterator[str]:
 def _exported(key: str, location: str, config: DictConfig) -> Iterator[str]:
     path = local_path(location)
     if not (path / "model.json").is_file():
-        what = " holds no model.json" if path.is_dir() else f" does not exist{there_instead(location)}"
+        missing = " is no folder" if path.exists() else f" does not exist{there_instead(location)}"
+        what = " holds no model.json" if path.is_dir() else missing
         yield f"{override(key, location)}{what}. Type the folder that scripts/export.py wrote"
 
 

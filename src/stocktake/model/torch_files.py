@@ -29,7 +29,9 @@ def load_plain(content: bytes, map_location: str = "cpu") -> Any:
     """
     if content.startswith(ZIP_START):
         _check_archive(content)
-    return torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+    loaded = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+    _check_views(loaded, len(content))
+    return loaded
 
 
 def named_tensors(state: Any) -> dict[str, Tensor]:
@@ -80,6 +82,18 @@ def _check_archive(content: bytes) -> None:
         raise DamagedFile(f"it is no whole zip file: {error}") from None
     if damaged is not None:
         raise DamagedFile(f"{damaged} in it has another checksum than when it was written: its bits have changed since")
+
+
+def _check_views(loaded: Any, num_bytes: int) -> None:
+    """Refuses tensors that show a few numbers again and again: a copy of them would be larger than memory.
+
+    Raises:
+        DamagedFile: As `load_plain` says.
+    """
+    tensors = (value for _, value in _below("", loaded) if isinstance(value, Tensor) and value.layout == torch.strided)
+    swollen = sum(one.nbytes for one in tensors if not one.is_meta and one.nbytes > one.untyped_storage().nbytes())
+    if swollen > num_bytes:
+        raise DamagedFile(f"its tensors unfold to {swollen} bytes, more than it holds")
 
 
 def differences(one: Path, other: Path) -> list[str]:
