@@ -1,6 +1,8 @@
 """A counter as an ONNX graph: from the pixels that the network sees to calibrated P(count).
 
-Axes: B images of a batch, S side of the square that the network sees, K counts that the model tells apart.
+The graph takes one image, as the exported model does: a batch of any size takes torch's exporter four times as long.
+
+Axes: B images of a batch, here 1, S side of the square that the network sees, K counts that the model tells apart.
 """
 
 import contextlib
@@ -30,7 +32,7 @@ class CalibratedCounter(nn.Module):
 def network_graph(
     counter: BinCounter | Ensemble, temperature: float, image_size_px: int, opset: int
 ) -> onnx.ModelProto:
-    """Returns the graph from `images`, uint8 B x 3 x S x S, to `probabilities`, float32 B x K.
+    """Returns the graph from `images`, uint8 1 x 3 x S x S, to `probabilities`, float32 1 x K.
 
     Args:
         counter: In evaluation mode; it stays as it is.
@@ -42,7 +44,7 @@ def network_graph(
     memory_formats = [network.memory_format for network in networks]
     for network in networks:
         network.memory_format = torch.contiguous_format  # ONNX has but one
-    example_BCSS = torch.zeros(2, 3, image_size_px, image_size_px, dtype=torch.uint8)
+    example_BCSS = torch.zeros(1, 3, image_size_px, image_size_px, dtype=torch.uint8)
     try:
         with torch.inference_mode(), contextlib.redirect_stdout(io.StringIO()):
             program = torch.onnx.export(
@@ -53,7 +55,6 @@ def network_graph(
                 opset_version=opset,
                 input_names=["images"],
                 output_names=["probabilities"],
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             )
     finally:
         for network, memory_format in zip(networks, memory_formats, strict=True):
