@@ -32,6 +32,8 @@ def train(cfg):
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     for step in range(1, cfg.steps + 1):
         print(f"step={step}/{cfg.steps} train/loss={1 / step}", flush=True)
+        if cfg.until and pathlib.Path(cfg.until).exists():
+            break
         time.sleep(cfg.pause_s)
     print(f"step={step}/{cfg.steps} valid/accuracy={cfg.lr}", flush=True)
     (run / "checkpoints" / "best.ckpt").write_text("best")
@@ -57,6 +59,7 @@ lr: 0.5
 texts: []
 steps: 2
 pause_s: 0.0
+until: ""  # a file that ends it before its last step
 fail: ""
 hydra:
   run: {dir: "${oc.env:RUN_DIR,runs/local}"}

@@ -74,8 +74,9 @@ def test_jobs_are_sent_followed_and_give_their_metrics_back(tiny, aws):
     assert told.stdout.count("│ Completed │") == 2
 
 
-def test_ctrl_c_without_a_terminal_leaves_it_running_and_the_name_attaches_again(tiny, aws):
-    words = (*SEND, "compute.bucket=bins", ROLE, "hydra.launcher.job_name=long", "steps=300", "pause_s=0.05")
+def test_ctrl_c_without_a_terminal_leaves_it_running_and_the_name_attaches_again(tiny, aws, tmp_path):
+    words = (*SEND, "compute.bucket=bins", ROLE, "hydra.launcher.job_name=long", "steps=3000", "pause_s=0.05")
+    words = (*words, f"until={tmp_path / 'attached'}")
     process = tiny.start(*words)
     deadline = time.monotonic() + 60
     while not (aws.jobs and aws.jobs[0].metrics):
@@ -87,11 +88,16 @@ def test_ctrl_c_without_a_terminal_leaves_it_running_and_the_name_attaches_again
     assert "Left running" in output
     assert "hydra.launcher.job_name=long" in output
     assert aws.jobs[0].status == "InProgress"
-    told = tiny.type(*words)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "attached to it" in told.stdout
+    process = tiny.start(*words)
+    output = ""
+    while "attached to it" not in output:
+        assert (line := process.stdout.readline()), output
+        output += line
+    (tmp_path / "attached").touch()
+    rest, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, output + rest + errors
     assert len(aws.jobs) == 1
-    assert "long: valid/accuracy 0.5000\n  results in" in told.stdout
+    assert "long: valid/accuracy 0.5000\n  results in" in rest
 
 
 def test_another_instance_type_is_tried_with_the_same_checkpoints(tiny, aws):
