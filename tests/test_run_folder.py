@@ -45,7 +45,7 @@ def test_an_evaluation_of_something_else_is_replaced_only_when_told(compose, syn
     assert evaluated(second, "limit=8", "overwrite=true")["num_images"] == 8
 
 
-@pytest.mark.parametrize("content", [None, b"", b'{"num_images": 8', b"[]", b'{"made_of": 1}'])
+@pytest.mark.parametrize("content", [None, b"", b"[" * 10**5, b'{"num_images": 8', b"[]", b'{"made_of": 1}'])
 def test_what_is_half_written_or_the_same_may_go(tmp_path, content):
     if content is not None:
         (tmp_path / "metrics.json").write_bytes(content)

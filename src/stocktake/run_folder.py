@@ -113,7 +113,7 @@ def require_replaceable(output: Folder, key: str, now: Mapping[str, Any], overwr
 def _read(output: Folder, key: str) -> dict[str, Any] | None:
     try:
         content = json.loads(output.read(key))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

@@ -91,6 +91,11 @@ def test_a_count_that_the_model_does_not_know_is_named(folder):
         predictor.predict(b"")
 
 
+def piped(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 def change(folder, **values):
     path = folder / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
@@ -101,6 +106,9 @@ def change(folder, **values):
     [
         (lambda folder: (folder / "model.json").unlink(), r"model\.json cannot be read .*no whole model.*export\.py"),
         (lambda folder: (folder / "model.onnx").unlink(), r"model\.onnx cannot be read .*Copy the whole folder"),
+        (lambda folder: (folder / "model.json").write_text("[" * 10**5), r"model\.json is damaged .*Export the model"),
+        (lambda folder: piped(folder / "model.json"), r"model\.json cannot be read \(it is a pipe"),
+        (lambda folder: piped(folder / "model.onnx"), r"model\.onnx cannot be read \(it is a pipe"),
         (lambda folder: (folder / "model.json").write_text('{"format'), r"model\.json is damaged .*Export the model"),
         (lambda folder: (folder / "model.json").write_text("[]"), r"model\.json lacks format_version, version"),
         (lambda folder: (folder / "model.onnx").write_bytes(b"cut"), r"model\.onnx \(3 bytes\) is not the file"),

@@ -6,7 +6,9 @@ it (measured at 224 px, 16,384 x 3,000).
 """
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy
 from numpy import ndarray
@@ -40,6 +42,11 @@ BASELINE, PROGRESSIVE, SCAN = 0xC0, 0xC2, 0xDA
 # What may stand before the scan of a plain JPEG beside its frame: JFIF's APP0, tables of Huffman and quantisation, the
 # interval of restarts, comments. EXIF, Adobe's colors and a phone's second image have segments of their own.
 PLAIN_SEGMENTS = frozenset((0xE0, 0xC4, 0xDB, 0xDD, 0xFE))
+
+# Of PNG (ISO/IEC 15948): where the header's numbers begin, the channels of each type of color, and the passes of an
+# interlaced image, each with its first column and row and its steps to the right and down.
+PNG_HEADER, PNG_CHANNELS = 16, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 # This module's own limit, checked right after, says the same in its own message.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -108,13 +115,34 @@ def open_image(content: bytes | bytearray) -> Image.Image:
 
 
 def check_end(content: bytes | bytearray, image: Image.Image) -> None:
-    """Checks that a JPEG, once read, does not break off in its last scan: Pillow fills up what is missing in silence.
+    """Checks that an image, once read, had all its rows: Pillow fills up what is missing in silence.
+
+    Of a JPEG that breaks off in its last scan, and of a PNG whose packed rows end early.
 
     Raises:
         UndecodableImage: It does.
     """
     if image.format in ("JPEG", "MPO") and START_OF_SCAN in content[max(0, content.rfind(END_OF_IMAGE)) :]:
         raise damaged(content, "cut off before the marker that ends a JPEG")
+    if image.format == "PNG" and not _has_all_rows(content):
+        raise damaged(content, "its rows end before its height")
+
+
+def _has_all_rows(content: bytes | bytearray) -> bool:
+    width, height, depth, color, _, _, interlace = struct.unpack_from(">IIBBBBB", content, PNG_HEADER)
+    num_bits, num_missing = depth * PNG_CHANNELS[color], 0
+    for left, top, right, down in ADAM7 if interlace else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        num_missing += rows * (1 + -(-columns * num_bits // 8)) if columns > 0 and rows > 0 else 0
+    offset, packed = PNG_HEADER - 8, zlib.decompressobj()
+    while num_missing > 0 and offset + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, offset)
+        rest = content[offset + 8 : offset + 8 + length] if kind == b"IDAT" else b""
+        while rest and num_missing > 0:
+            num_missing -= len(packed.decompress(rest, 2**20))  # piece by piece: a few bytes may unpack to gigabytes
+            rest = packed.unconsumed_tail
+        offset += length + 12
+    return num_missing <= len(packed.decompress(b"", 2**20))  # the last few may still be in there
 
 
 def is_plain_jpeg(content: bytes | bytearray) -> bool:

@@ -4,6 +4,7 @@
 names its counts, its calibration and its version.
 """
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -41,10 +42,10 @@ def read_model(folder: Path) -> dict[str, Any]:
     path = folder / MODEL_NAME
     hint = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
     try:
-        model = json.loads(path.read_bytes())
+        model = json.loads(_read(path))
     except OSError as error:  # export writes model.json last
         raise ModelFolderError(f"{path} cannot be read ({error.strerror}), so this is no whole model. {hint}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFolderError(f"{path} is damaged ({error}). {hint}") from None
     missing = [key for key in REQUIRED if not isinstance(model, dict) or key not in model]
     if missing:
@@ -70,11 +71,17 @@ def read_model(folder: Path) -> dict[str, Any]:
     return model
 
 
+def _read(path: Path) -> bytes:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, which may never end")
+    return path.read_bytes()
+
+
 def read_graph(folder: Path, model: dict[str, Any]) -> bytes:
     path = folder / GRAPH_NAME
     hint = "Copy the whole folder again, or export the model again."
     try:
-        graph = path.read_bytes()
+        graph = _read(path)
     except OSError as error:
         raise ModelFolderError(f"{path} cannot be read ({error.strerror}). {hint}") from None
     if hashlib.sha256(graph).hexdigest() != model["sha256"]:

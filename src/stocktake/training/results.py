@@ -29,7 +29,7 @@ def read_metrics(run_dir: Path, optimized_metric: str) -> dict[str, Any] | None:
         metrics = json.loads(path.read_text())
         float(metrics[optimized_metric])
         check_seal(metrics)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         print(f"{path} is not whole, so the run goes on from its newest checkpoint.", file=sys.stderr)
         return None
     return metrics

@@ -98,7 +98,7 @@ def note_source(root: Folder, source_url: str, present: Present) -> None:
 def _read_note(root: Folder) -> str | None:
     try:
         return json.loads(root.read(UNFINISHED_KEY))["source"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
