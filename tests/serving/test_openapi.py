@@ -26,7 +26,7 @@ def ask_everything(server, num_examples: int) -> set[str]:
         deadline=None,  # the machine may be busy
         derandomize=True,
         database=None,
-        suppress_health_check=list(hypothesis.HealthCheck.__members__.values()),
+        suppress_health_check=list(hypothesis.HealthCheck),
     )
     for found in described.get_all_operations():
         operation = found.ok()  # pyright: ignore[reportAttributeAccessIssue]  # an Err has one, too: it raises
