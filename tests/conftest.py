@@ -45,6 +45,10 @@ def pytest_collection_finish():
     gc.enable()
 
 
+def pytest_sessionfinish():
+    gc.unfreeze()  # so that the extensions' own objects go, which otherwise they take for leaks
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory, worker_id) -> pathlib.Path:
     """A folder that all workers of this run see."""
