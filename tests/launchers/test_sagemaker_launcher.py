@@ -91,7 +91,8 @@ def test_ctrl_c_without_a_terminal_leaves_it_running_and_the_name_attaches_again
     process = tiny.start(*words)
     output = ""
     while "attached to it" not in output:
-        assert (line := process.stdout.readline()), output
+        line = process.stdout.readline()
+        assert line, output
         output += line
     (tmp_path / "attached").touch()
     rest, errors = process.communicate(timeout=60)
