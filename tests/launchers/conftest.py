@@ -103,7 +103,7 @@ class Tiny:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WANDB_"))}
         path = os.pathsep.join([str(REPOSITORY / "src"), str(self.folder / "src-local")])
         return subprocess.Popen(
-            [sys.executable, str(self.folder / "train.py"), *words],
+            [sys.executable, os.path.relpath(self.folder / "train.py", self.typed_in), *words],
             cwd=self.typed_in,
             env=environment | {"PYTHONPATH": path, "HOME": str(self.folder)} | self.environment | dict(variables or {}),
             stdin=terminal or subprocess.DEVNULL,

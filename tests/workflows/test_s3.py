@@ -59,7 +59,7 @@ def test_a_run_is_resumed_from_its_checkpoint_in_s3_on_another_machine(s3_root, 
     ]  # fmt: skip
 
     with monkeypatch.context() as patched:
-        patched.setattr(SpotCheckpoint, "_is_any_rank_stopping", lambda _, trainer: trainer.global_step == 4)
+        patched.setattr(SpotCheckpoint, "_is_any_rank_signaled", lambda _, trainer: trainer.global_step == 4)
         with pytest.raises(SystemExit) as end:
             train(compose("train", *words, output_dir=str(tmp_path / "first")))
     assert end.value.code == EXIT_INTERRUPTED

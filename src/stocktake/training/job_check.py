@@ -72,9 +72,13 @@ def wrong_values(cfg: DictConfig) -> Iterator[str]:
     # What a target does not take is named, too.
     errors = [error for error in binding_errors(plain) if "unexpected keyword argument" not in error]
     errors += type_errors(plain)
-    yield from errors or contradictions(cfg)
+    yield from errors
     model = plain.get("model") if isinstance(plain, dict) else None
-    if isinstance(model, dict) and "_target_" in model and isinstance(model.get("backbone"), str):
+    if not isinstance(model, dict) or "_target_" not in model:  # another's train.py
+        return
+    if not errors:
+        yield from contradictions(cfg)
+    if isinstance(model.get("backbone"), str):
         yield from _backbone_problems(model["backbone"], model.get("weights"))
 
 
