@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 WRONG = [
@@ -221,7 +222,8 @@ def test_the_command_s_own_configuration_is_checked_by_its_name_too(run_script, 
     assert "seed=x is wrong" in capsys.readouterr().err
 
 
-def test_a_value_that_only_the_run_itself_knows_is_no_mistake(run_script, capsys):
+def test_a_value_that_only_the_run_itself_knows_is_no_mistake(run_script, capsys, monkeypatch):
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # of a run that another test began in this process
     assert run_script("../train.py", "data.root=nowhere/${hydra:job.num}", "+trainer.max_steps=x") == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("trainer.max_steps=x is wrong")
