@@ -1,6 +1,7 @@
 """What `checkpoint=` takes, and what it says of what is no checkpoint."""
 
 import os
+import re
 import zipfile
 
 import pytest
@@ -133,24 +134,27 @@ def test_weights_that_say_nothing_are_refused(run, tmp_path, kind):
         Checkpoint.open(str(tmp_path / "best.ckpt"))
 
 
-ODD_DATA = [("image_size_px", 0), ("image_size_px", -5), ("image_size_px", 10**9), ("counts", [-1, 2]), ("resize", "?")]
+ODD_VALUES = [
+    ("data.image_size_px", 0),
+    ("data.image_size_px", -5),
+    ("data.image_size_px", 10**9),
+    ("data.counts", [-1, 2]),
+    ("data.resize", "?"),
+    ("model.drop_rate", 5),
+    ("model.std", [0, 0.5, 0.5]),
+    ("model.counts", [1, 10**30]),
+]
 
 
-@pytest.mark.parametrize(("key", "value"), ODD_DATA)
+@pytest.mark.parametrize(("key", "value"), ODD_VALUES)
 def test_a_configuration_that_no_training_takes_is_refused(run, tmp_path, key, value):
     state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
-    state[CONFIG_KEY]["data"][key] = value
+    part, name = key.split(".")
+    state[CONFIG_KEY][part][name] = value
     torch.save(state, tmp_path / "best.ckpt")
-    with pytest.raises(CheckpointError, match=rf"best\.ckpt is refused: data\.{key}=.*, but .* is needed"):
-        Checkpoint.open(str(tmp_path / "best.ckpt"))
-
-
-@pytest.mark.parametrize(("key", "value"), [("drop_rate", 5), ("std", [0, 0.5, 0.5]), ("counts", [1, 10**30])])
-def test_a_model_that_no_training_takes_is_refused(run, tmp_path, key, value):
-    state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
-    state[CONFIG_KEY]["model"][key] = value
-    torch.save(state, tmp_path / "best.ckpt")
-    with pytest.raises(CheckpointError, match=r"best\.ckpt is refused: ."):
+    # torch's own reader refuses a number of more than 64 bits, before any key is known.
+    reason = rf"({re.escape(key)}=.*, but .* is needed|Overflow when unpacking)"
+    with pytest.raises(CheckpointError, match=rf"best\.ckpt is refused: {reason}"):
         Checkpoint.open(str(tmp_path / "best.ckpt"))
 
 

@@ -108,7 +108,10 @@ def test_weights_of_a_training_that_diverged_are_refused(tmp_path, state, kind):
 
 def test_what_stands_beside_the_tensors_is_passed_over(tmp_path, state):
     torch.save(state | {"epoch": 3, 7: 7, next(iter(state)) + ".note": "?"}, tmp_path / "a.pt")
-    create_backbone(NET, 5, str(tmp_path / "a.pt"))
+    loaded = create_backbone(NET, 5, str(tmp_path / "a.pt")).state_dict()
+    assert loaded.keys() == state.keys()
+    differing = [key for key, value in state.items() if not torch.equal(loaded[key], value)]
+    assert differing == ["head.fc.weight", "head.fc.bias"]  # made for other classes
 
 
 class Touches:
