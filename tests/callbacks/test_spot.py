@@ -162,7 +162,7 @@ def test_what_lightning_keeps_inside_has_the_names_that_are_asked_for(tmp_path):
     names = {
         callback: ("_every_n_train_steps", "_last_global_step_saved", "best_k_models", "best_model_path"),
         trainer: ("_last_val_time", "val_check_batch", "log_every_n_steps"),
-        trainer.fit_loop: ("_data_fetcher",),
+        trainer.fit_loop: ("_data_fetcher", "_can_stop_early"),
         trainer.fit_loop.epoch_loop: ("batch_progress", "total_batch_idx", "batch_idx"),
     }
     missing = [(type(one).__name__, name) for one, asked in names.items() for name in asked if not hasattr(one, name)]

@@ -74,8 +74,9 @@ class Manifest:
             table = pyarrow.Table.from_batches(read_batches(content, SCHEMA), SCHEMA).combine_chunks()
             _check_rows(table)
         except (pyarrow.ArrowException, OSError, ValueError, RecursionError) as error:
+            reason = str(error).rstrip(".")
             raise ManifestError(
-                f"{MANIFEST_KEY} in {root.url} is not one of ours: {error}. Run prepare again."
+                f"{MANIFEST_KEY} in {root.url} is not one of ours: {reason}. Run prepare again."
             ) from None
         return cls(table, origin, hashlib.sha256(content).hexdigest())
 

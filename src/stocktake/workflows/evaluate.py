@@ -44,12 +44,8 @@ from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, is_local, join_url
 
 REPORT_KEY = "report.html"
-MADE_OF = (
-    "checkpoint_sha256",
-    "manifest_sha256",
-    "num_images",
-    "flip_tta",
-)  # what an evaluation is, whatever it is called
+# What an evaluation is, whatever it is called.
+MADE_OF = ("checkpoint_sha256", "manifest_sha256", "num_images", "flip_tta")
 LAST_LINES = ("accuracy", "rmse", "mae", "within_one")
 SUMMARY = ("accuracy", "rmse", "rmse_expected")
 SLICED_BY = ("brightness", "sharpness", "strap_density", "num_products")
