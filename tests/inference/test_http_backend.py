@@ -100,6 +100,12 @@ def test_no_server_and_no_address_are_told():
             Endpoint(url, timeout_s=5, max_tries=1)
 
 
+def test_a_password_is_refused_and_never_shown():
+    with pytest.raises(ValueError, match=r"Type endpoint=https://host:8080/$") as error:
+        Endpoint("https://me:secret@host:8080/", timeout_s=5, max_tries=1)
+    assert "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -35,12 +35,15 @@ class Endpoint:
             max_tries: Of one image, while the server says that it is busy.
 
         Raises:
-            ValueError: It is no web address.
+            ValueError: It is no web address, or one with a password, which no message shall show.
         """
         try:
             is_web = urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc != ""
         except ValueError:  # a bracket too many
             is_web = False
+        if is_web and "@" in urlsplit(url).netloc:
+            without = urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl()
+            raise ValueError(f"endpoint= holds a user or a password, which nothing here sends. Type endpoint={without}")
         if not is_web:
             raise ValueError(f"endpoint={url!r} is no web address. Type endpoint=http://127.0.0.1:8080")
         self.url = url.rstrip("/").removesuffix("/invocations")

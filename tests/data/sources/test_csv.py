@@ -88,6 +88,7 @@ def test_a_csv_and_its_images_may_be_in_a_bucket(s3):
         ("path,count\na.jpg\n", "line 2: it has another number of cells"),
         ("path,count\na.jpg,3,4\n", "line 2: it has another number of cells"),
         ("path,count\n,3\n", "line 2: path is empty"),
+        ("path,count\na\0.jpg,3\n", r"line 2: path='a\\x00\.jpg' holds a zero byte"),
         ("path,count\nhttps://host/a.jpg?key=1,3\n", r"line 2: path='https://host/a\.jpg\?key=1' goes on after a \?"),
         ("path,count\nhttps://host,3\n", "names no image"),
         ("path,count\n", "lists no image"),

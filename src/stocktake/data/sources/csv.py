@@ -108,6 +108,8 @@ class CsvSource:
             raise ValueError(f"count={count[:80]!r} is no whole number from 0 on")
         if not path:
             raise ValueError("path is empty")
+        if "\0" in path:  # which no system can open
+            raise ValueError(f"path={path[:80]!r} holds a zero byte")
         if is_local(path):  # ./a.jpg is a.jpg
             path = posixpath.normpath(path.removeprefix("file://"))
         _location(path, self._url)
