@@ -12,8 +12,9 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from stocktake.cloud.validation_rules import RULES
+from stocktake.cloud import endpoint_rules, validation_rules
 
+RULES = validation_rules.RULES | endpoint_rules.RULES
 TYPES = {
     "string": (str,),
     "integer": (int,),
@@ -29,45 +30,65 @@ TYPES = {
 }
 
 # AWS writes its patterns for Java; these are its character classes in Python's words, inside square brackets.
+PUNCTUATION = r"!-/:-@\[-`{-~\u00a1-\u00bf\u2010-\u2bff\u3000-\u303f"  # most of what \p{P} and \p{S} are
 JAVA_CLASSES = {
     r"\p{L}": r"\w",
     r"\p{N}": r"\w",
+    r"\p{M}": r"\u0300-\u036f",
+    r"\p{P}": PUNCTUATION,
+    r"\p{S}": PUNCTUATION,
     r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
+    r"\p{Zs}": " \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000",
     r"\p{Alnum}": "a-zA-Z0-9",
+    r"[\p{Print}]": "[ -~]",
+    r"\p{Print}": "[ -~]",  # here without brackets around it
+    r"\p{ASCII}": r"[\x00-\x7f]",
+    r"\uD800\uDC00-\uDBFF\uDFFF": "\U00010000-\U0010ffff",  # pairs of which Python makes one character
+    r"\z": r"\Z",
 }
+REPEATED_END = re.compile(r"\$\{\d+,\d+\}")  # which Java reads, as AWS writes it for its tags of tables
 
 
 class RequestError(ValueError):
     """A request that AWS would refuse, or would accept and then not do what was meant; lists every problem."""
 
 
-def check_request(operation: str, request: Mapping[str, Any], config_keys: Mapping[str, str] | None = None) -> None:
-    """Checks a request of SageMaker's API and reports all its problems in one error.
+def check_request(
+    operation: str,
+    request: Mapping[str, Any],
+    config_keys: Mapping[str, str] | None = None,
+    service: str = "sagemaker",
+) -> None:
+    """Checks a request of one of AWS's APIs and reports all its problems in one error.
 
     Args:
         operation: The API's name of it, such as `CreateTrainingJob`.
         request: Its body.
         config_keys: Path in the request (`StoppingCondition.MaxWaitTimeInSeconds`, without list indices) to the
             key in the user's configuration that sets it.
+        service: botocore's name of the API, such as `application-autoscaling`.
 
     Raises:
         RequestError: Something is wrong; each problem has a line with the key, the path, the value and what is
             allowed.
         ValueError: There is no such operation.
     """
-    if lines := problem_lines(operation, request, config_keys):
+    if lines := problem_lines(operation, request, config_keys, service):
         raise RequestError(
             f"{operation} would be refused, {len(lines)} problem(s):\n" + "\n".join(f"  {line}" for line in lines)
         )
 
 
 def problem_lines(
-    operation: str, request: Mapping[str, Any], config_keys: Mapping[str, str] | None = None
+    operation: str,
+    request: Mapping[str, Any],
+    config_keys: Mapping[str, str] | None = None,
+    service: str = "sagemaker",
 ) -> list[str]:
     """Returns what `check_request` would report, a line for each problem."""
     from botocore.validate import ParamValidator
 
-    shape = _input_shape(operation)
+    shape = _input_shape(service, operation)
     problems = list(_shape_problems(shape, request, ""))
     # The rules rely on what botocore checks: that required fields are there, and of the right type.
     if operation in RULES and not ParamValidator().validate(request, shape).has_errors():
@@ -76,17 +97,17 @@ def problem_lines(
 
 
 @cache
-def _service_model() -> Any:  # botocore has no types
+def _service_model(service: str) -> Any:  # botocore has no types
     import botocore.session
 
-    return botocore.session.Session().get_service_model("sagemaker")
+    return botocore.session.Session().get_service_model(service)
 
 
-def _input_shape(operation: str) -> Any:
-    model = _service_model()
+def _input_shape(service: str, operation: str) -> Any:
+    model = _service_model(service)
     if operation not in model.operation_names:
-        close = get_close_matches(operation, model.operation_names) or ["CreateTrainingJob"]
-        raise ValueError(f"operation={operation!r} is not in SageMaker's API: did you mean {' or '.join(close)}?")
+        close = get_close_matches(operation, model.operation_names) or model.operation_names[:1]
+        raise ValueError(f"operation={operation!r} is not in the API of {service}: did you mean {' or '.join(close)}?")
     return model.operation_model(operation).input_shape
 
 
@@ -164,4 +185,4 @@ def python_pattern(pattern: str) -> re.Pattern:
     """Compiles a pattern of the service model, which is written for Java."""
     for java, python in JAVA_CLASSES.items():
         pattern = pattern.replace(java, python)
-    return re.compile(pattern)
+    return re.compile(REPEATED_END.sub("$", pattern))
