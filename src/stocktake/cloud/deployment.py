@@ -1,0 +1,188 @@
+"""What a deployment sends, in its order, from plain values: the requests of endpoint_requests.py put together."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stocktake.cloud import endpoint_requests
+from stocktake.cloud.endpoint_requests import Request
+from stocktake.cloud.validation import problem_lines
+
+DIGEST_CHARACTERS = 12  # of the archive's digest, in the names of models and configs
+MAX_NAME_CHARACTERS = 63 - 2 * (1 + DIGEST_CHARACTERS)  # AWS's 63, less the digests of model and config
+ENDS_AT = "ends-at"  # tag: when the endpoint shall be gone, ISO 8601
+PROJECT = {"project": "stocktake"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to one of AWS's services, by botocore's names."""
+
+    service: str
+    operation: str
+    request: Request
+
+    def problems(self, config_keys: Mapping[str, str]) -> list[str]:
+        return problem_lines(self.operation, self.request, config_keys, self.service)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Instances by the number of requests; `max_instances` of None leaves their number as it is."""
+
+    min_instances: int = 1
+    max_instances: int | None = None
+    invocations_per_instance: float = 300.0
+    scale_in_cooldown_s: int = 300
+    scale_out_cooldown_s: int = 60
+
+
+@dataclass(frozen=True)
+class Update:
+    """How requests move from what an endpoint runs to the new model, and what brings them back."""
+
+    shift: str = "all_at_once"
+    step_percent: int = 10
+    wait_s: int = 300
+    termination_wait_s: int = 120
+    max_time_s: int = 3600
+    max_errors: int = 5
+    max_latency_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What an endpoint shall be; the keys of conf/deploy/deploy.yaml.
+
+    Attributes:
+        target: `serverless`, `realtime` or `async`.
+        capture_url: S3 folder for requests and answers; None captures nothing.
+        async_output_url: S3 folder for the answers of an asynchronous endpoint.
+        ttl_h: Hours until it shall be deleted; None for no end.
+        scheduler_role_arn: With which EventBridge deletes it; None leaves that to a person.
+    """
+
+    name: str
+    target: str
+    role_arn: str
+    image_uri: str
+    instance_type: str
+    num_instances: int
+    memory_mb: int
+    max_concurrency: int
+    capture_url: str | None
+    capture_percent: int
+    async_output_url: str | None
+    ttl_h: float | None
+    scheduler_role_arn: str | None
+    kms_key: str | None
+    network_isolation: bool
+    environment: Mapping[str, str]
+    tags: Mapping[str, str]
+    subnets: Sequence[str] = ()
+    security_groups: Sequence[str] = ()
+    scaling: Scaling = field(default_factory=Scaling)
+    update: Update = field(default_factory=Update)
+
+    def ends_at(self, now: datetime) -> datetime | None:
+        return None if self.ttl_h is None else now + timedelta(hours=self.ttl_h)
+
+    def calls(self, model_url: str, digest: str, is_new: bool, now: datetime) -> list[Call]:
+        """Returns the requests that bring the endpoint to a model, in order.
+
+        Args:
+            model_url: Of model.tar.gz in S3.
+            digest: Its SHA-256.
+            is_new: Whether there is no endpoint of this name yet.
+            now: With a time zone.
+        """
+        ends_at = self.ends_at(now)
+        tags = {**self.tags, "endpoint": self.name}
+        tags |= {ENDS_AT: ends_at.astimezone(UTC).isoformat(timespec="seconds")} if ends_at else {}
+        model_name = f"{self.name}-{self._model_digest(digest)}"
+        config_name = f"{model_name}-{now.astimezone(UTC):%y%m%d%H%M%S}"
+        return [
+            Call("sagemaker", "CreateModel", self._model(model_name, model_url, tags)),
+            Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags)),
+            *[Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in self._alarms()],
+            self._create(config_name, tags) if is_new else self._update(config_name),
+            *self._scaling(),
+            *self._planned_end(ends_at),
+        ]
+
+    def _model_digest(self, archive_digest: str) -> str:
+        """Returns what tells this model from others of the endpoint; of equal digests one is there already."""
+        network = [self.network_isolation, *self.subnets, "", *self.security_groups]
+        what = [archive_digest, self.image_uri, self.role_arn, sorted(self.environment.items()), network]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:DIGEST_CHARACTERS]
+
+    def _model(self, name: str, model_url: str, tags: Mapping[str, str]) -> Request:
+        vpc = {"subnets": self.subnets, "security_groups": self.security_groups}
+        isolation = {"network_isolation": self.network_isolation}
+        return endpoint_requests.model(
+            name, self.role_arn, self.image_uri, model_url, self.environment, **vpc, **isolation, tags=tags
+        )
+
+    def _config(self, name: str, model_name: str, tags: Mapping[str, str]) -> Request:
+        if self.target == "serverless":
+            variant = endpoint_requests.serverless_variant(model_name, self.memory_mb, self.max_concurrency)
+        else:
+            variant = endpoint_requests.instance_variant(model_name, self.instance_type, self.num_instances)
+        return endpoint_requests.endpoint_config(
+            name,
+            variant,
+            capture_url=self.capture_url,
+            capture_percent=self.capture_percent,
+            async_output_url=self.async_output_url if self.target == "async" else None,
+            kms_key=self.kms_key,
+            tags=tags,
+        )
+
+    def _alarms(self) -> list[Request]:
+        return endpoint_requests.alarms(self.name, self.update.max_errors, self.update.max_latency_s)
+
+    def _create(self, config_name: str, tags: Mapping[str, str]) -> Call:
+        return Call("sagemaker", "CreateEndpoint", endpoint_requests.create_endpoint(self.name, config_name, tags))
+
+    def _update(self, config_name: str) -> Call:
+        update = self.update
+        shifting = endpoint_requests.blue_green(
+            update.shift,
+            update.step_percent,
+            update.wait_s,
+            update.termination_wait_s,
+            update.max_time_s,
+            [alarm["AlarmName"] for alarm in self._alarms()],
+        )
+        return Call("sagemaker", "UpdateEndpoint", endpoint_requests.update_endpoint(self.name, config_name, shifting))
+
+    def _scaling(self) -> list[Call]:
+        scaling = self.scaling
+        if self.target == "serverless" or scaling.max_instances is None:
+            return []
+        target, policy = endpoint_requests.scaling(
+            self.name,
+            scaling.min_instances,
+            scaling.max_instances,
+            scaling.invocations_per_instance,
+            scaling.scale_in_cooldown_s,
+            scaling.scale_out_cooldown_s,
+        )
+        service = "application-autoscaling"
+        return [Call(service, "RegisterScalableTarget", target), Call(service, "PutScalingPolicy", policy)]
+
+    def _planned_end(self, ends_at: datetime | None) -> list[Call]:
+        if ends_at is None or self.scheduler_role_arn is None:
+            return []
+        request = endpoint_requests.planned_end(self.name, self.scheduler_role_arn, ends_at)
+        return [Call("scheduler", "CreateSchedule", request)]
+
+
+def made_for(endpoint: str, name: str) -> bool:
+    """Whether a model or a config of this name was made by a deployment of an endpoint."""
+    digits = f"[0-9a-f]{{{DIGEST_CHARACTERS}}}"
+    return re.fullmatch(rf"{re.escape(endpoint)}-{digits}(-\d{{{DIGEST_CHARACTERS}}})?", name) is not None
