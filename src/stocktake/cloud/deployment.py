@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from stocktake.cloud import endpoint_requests
 from stocktake.cloud.endpoint_requests import Request
