@@ -18,10 +18,10 @@ NOT_FOUND = re.compile(r"not found|could not find|does not exist|ResourceNotFoun
 THERE_ALREADY = re.compile(r"already exist", re.IGNORECASE)
 # What AWS's reason for a failed endpoint usually comes from.
 CAUSES = {
-    r"ping health check|did not pass": "the container did not answer /ping in time, and its log says why; a large model "
-    "needs longer, or more memory_mb",
-    r"CannotPull|pull image|image .*(not|does not) exist|ECR": "image_uri is not in ECR of this region, or the role may "
-    "not pull it (ecr:BatchGetImage, ecr:GetDownloadUrlForLayer)",
+    r"ping health check|did not pass": "the container did not answer /ping in time, and its log says why; a large "
+    "model needs longer, or more memory_mb",
+    r"CannotPull|pull image|image .*(not|does not) exist|ECR": "image_uri is not in ECR of this region, or the role "
+    "may not pull it (ecr:BatchGetImage, ecr:GetDownloadUrlForLayer)",
     r"Access ?Denied|not authorized|assume": "the role of role_arn may not read the bucket, or does not trust "
     "sagemaker.amazonaws.com",
     r"capacity": "AWS has none of instance_type at the moment; type another, or target=serverless",
