@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from stocktake.inference.http_backend import Endpoint, EndpointError
+from stocktake.inference.endpoint_backend import EndpointError
+from stocktake.inference.http_backend import Endpoint
 from stocktake.workflows.predict import predict
 
 

@@ -7,7 +7,8 @@ import urllib.request
 
 import pytest
 
-from stocktake.inference.http_backend import Endpoint, EndpointError
+from stocktake.inference.endpoint_backend import EndpointError
+from stocktake.inference.http_backend import Endpoint
 from stocktake.inference.image_reader import ImageReader
 from stocktake.inference.web import open_response
 from stocktake.storage import StorageOptions

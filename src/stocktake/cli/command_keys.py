@@ -79,6 +79,7 @@ PREDICT = {
     "checkpoint": text(CHECKPOINT, None),
     "exported": FOLDER,
     "endpoint": text("http://127.0.0.1:8080", None),
+    "async_input": text("s3://my-bucket/asked", None),
     "json": switch(example=False),
     "batch_size": whole(1, example=32),
     "device": text("auto"),

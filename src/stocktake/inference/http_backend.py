@@ -1,27 +1,18 @@
-"""Images counted by a running scripts/serve.py, several at a time and without torch."""
+"""A running scripts/serve.py, asked by its URL."""
 
 import http.client
 import json
 import time
 import urllib.error
 import urllib.request
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-from stocktake.inference.image_reader import READ_ERRORS
-from stocktake.inference.prediction import Prediction
+from stocktake.inference.endpoint_backend import EndpointError, probabilities_in, rejection_in
 from stocktake.inference.web import open_response
 
 MAX_WAIT_S = 30  # a longer Retry-After is not waited for
-SUM_TOLERANCE = 1e-2  # of all P(count)
 MAX_RESPONSE_BYTES = 2**20  # scripts/serve.py never says so much
-
-
-class EndpointError(OSError):
-    """The server did not answer, or refused; the message holds its answer."""
 
 
 class Endpoint:
@@ -66,19 +57,7 @@ class Endpoint:
         Raises:
             EndpointError: The image was refused, or there was no answer.
         """
-        response = self._send("/invocations", content)
-        try:
-            by_count = {int(count): float(p) for count, p in response["probabilities"].items()}
-            # A count that stands there twice, a NaN or what sums to something else is no P(count).
-            if len(by_count) != len(response["probabilities"]) or min(by_count.values()) < 0:
-                raise ValueError
-            if not abs(sum(by_count.values()) - 1) < SUM_TOLERANCE:
-                raise ValueError
-            return by_count
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-            raise EndpointError(
-                f"{self.url} answers, but not as scripts/serve.py does: {str(response)[:200]}"
-            ) from None
+        return probabilities_in(self._send("/invocations", content), self.url)
 
     def _send(self, path: str, content: bytes | None = None) -> Any:
         # An image of any kind: the server looks at the bytes.
@@ -107,35 +86,4 @@ def _retry_after_s(error: urllib.error.HTTPError) -> float | None:
 
 
 def _rejection(error: urllib.error.HTTPError, content: bytes) -> str:
-    try:
-        response = json.loads(content)
-        return f"{response['error']} {response.get('hint') or response['cure']}"  # servers of before say "cure"
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return f"HTTP {error.code} {error.reason}"
-
-
-class HttpBackend:
-    """A running server, asked for several images at a time."""
-
-    def __init__(self, url: str, timeout_s: float, num_requests: int, max_tries: int):
-        self.endpoint, self.num_requests = Endpoint(url, timeout_s, max_tries), num_requests
-        self.endpoint.check()
-
-    def predict(self, images: Sequence[str | Prediction], read: Callable[[str], bytes]) -> Iterator[Prediction]:
-        def count(image: str | Prediction) -> Prediction:
-            if isinstance(image, Prediction):
-                return image
-            try:
-                by_count = self.endpoint.count(read(image))
-                return Prediction.of(image, list(by_count), list(by_count.values()))
-            except READ_ERRORS as error:
-                return Prediction.unread(image, error)
-
-        with ThreadPoolExecutor(self.num_requests, "ask") as threads:
-            waiting: deque[Future[Prediction]] = deque()
-            for image in images:
-                waiting.append(threads.submit(count, image))
-                if len(waiting) == 2 * self.num_requests:  # no more images are in memory
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+    return rejection_in(content) or f"HTTP {error.code} {error.reason}"

@@ -1,6 +1,7 @@
 """scripts/predict.py: counts the items in images, with a checkpoint, an exported model or a server that runs."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -14,7 +15,11 @@ from stocktake.inference.prediction import Backend, Prediction, printable
 from stocktake.shell import override
 from stocktake.storage import StorageOptions
 
+if TYPE_CHECKING:
+    from stocktake.inference.endpoint_backend import Endpoint
+
 COUNTED_BY = ("checkpoint", "exported", "endpoint")
+SAGEMAKER = "sagemaker:"  # before an endpoint's name
 
 
 def predict(cfg: DictConfig) -> list[Prediction]:
@@ -51,13 +56,13 @@ def _backend(cfg: DictConfig, storage: StorageOptions) -> Backend:
         what = f"{typed}: only one of them can count" if named else "Nothing is named that counts"
         raise ValueError(
             f"{what}. Type either checkpoint=<a run's checkpoints/best.ckpt>, exported=<a folder that "
-            "scripts/export.py wrote>, or endpoint=<URL of a running scripts/serve.py>."
+            "scripts/export.py wrote>, or endpoint=<URL of a running scripts/serve.py, or sagemaker:NAME>."
         )
     # Only here torch: the other two do without it.
     if cfg.endpoint is not None:
-        from stocktake.inference.http_backend import HttpBackend
+        from stocktake.inference.endpoint_backend import EndpointBackend
 
-        return HttpBackend(cfg.endpoint, cfg.timeout_s, cfg.num_requests, cfg.max_tries)
+        return EndpointBackend(_endpoint(cfg, storage), cfg.num_requests)
     if cfg.exported is not None:
         from stocktake.inference.onnx_backend import OnnxBackend
 
@@ -65,6 +70,17 @@ def _backend(cfg: DictConfig, storage: StorageOptions) -> Backend:
     from stocktake.inference.torch_backend import TorchBackend
 
     return TorchBackend(cfg.checkpoint, storage, cfg.batch_size, cfg.device)
+
+
+def _endpoint(cfg: DictConfig, storage: StorageOptions) -> "Endpoint":
+    if cfg.endpoint.startswith(SAGEMAKER):
+        from stocktake.inference.sagemaker_endpoint import SageMakerEndpoint
+
+        name = cfg.endpoint.removeprefix(SAGEMAKER)
+        return SageMakerEndpoint.of(name, storage, cfg.timeout_s, cfg.max_tries, cfg.async_input)
+    from stocktake.inference.http_backend import Endpoint
+
+    return Endpoint(cfg.endpoint, cfg.timeout_s, cfg.max_tries)
 
 
 def _found(reader: ImageReader, url: str) -> Sequence[str | Prediction]:
