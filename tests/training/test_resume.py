@@ -94,26 +94,41 @@ def test_a_finished_run_made_longer_is_not_taken_for_finished_when_it_is_stopped
     assert_same_weights(newest_step(finished), newest_step(whole))
 
 
-def test_a_checkpoint_from_within_a_step_is_told_when_the_run_goes_on_from_it(typed, tmp_path, monkeypatch, capsys):
-    """Killed before the first step's own checkpoint, with validations between the batches of a step."""
-    words = [*SPOT, "trainer.accumulate_grad_batches=3", "+trainer.val_check_interval=2", "trainer.max_epochs=1"]
+WITHIN_A_STEP = [*SPOT, "trainer.accumulate_grad_batches=3", "+trainer.val_check_interval=2", "trainer.max_epochs=1"]
+
+
+@pytest.fixture
+def killed_within_a_step(typed, tmp_path, monkeypatch):
+    """A run that was killed before its first step was saved, after a validation between the batches of a step."""
+    original = BinCounter.training_step
+
+    def training_step(module, batch, batch_index):
+        if batch_index == 4:
+            raise MemoryError("killed")
+        return original(module, batch, batch_index)
+
     with monkeypatch.context() as patched:
-        original = BinCounter.training_step
-
-        def training_step(module, batch, batch_index):
-            if batch_index == 4:
-                raise MemoryError("killed")
-            return original(module, batch, batch_index)
-
         patched.setattr(BinCounter, "training_step", training_step)
         with pytest.raises(MemoryError, match="killed"):
-            typed(tmp_path, *words)
-    assert not list((tmp_path / "checkpoints").glob("step-*"))
+            typed(tmp_path, *WITHIN_A_STEP)
+    assert {path.name for path in (tmp_path / "checkpoints").glob("*.ckpt")} >= {"best.ckpt", "step-00000000.ckpt"}
+    return tmp_path
+
+
+def test_before_the_first_saved_step_a_run_goes_on_from_its_start(killed_within_a_step, typed, trained):
+    typed(killed_within_a_step, *WITHIN_A_STEP)
+    whole = trained(*WITHIN_A_STEP)
+    assert_same_weights(newest_step(killed_within_a_step), newest_step(whole))
+    assert_same_weights(killed_within_a_step / "checkpoints/best.ckpt", whole / "checkpoints/best.ckpt")
+
+
+def test_a_checkpoint_from_within_a_step_is_told_when_the_run_goes_on_from_it(killed_within_a_step, typed, capsys):
+    (killed_within_a_step / "checkpoints/step-00000000.ckpt").unlink()
     capsys.readouterr()
-    typed(tmp_path, *words)
+    typed(killed_within_a_step, *WITHIN_A_STEP)
     (message,) = [line for line in capsys.readouterr().err.splitlines() if "best.ckpt" in line]
     assert "saved within a step with accumulated gradients" in message and "of 1 batches are lost" in message
-    assert metrics_of(tmp_path)["steps"] == 2
+    assert metrics_of(killed_within_a_step)["steps"] == 2
 
 
 def test_a_run_that_is_stopped_in_its_last_step_ends_with_the_same_figures(trained, typed, tmp_path, monkeypatch):

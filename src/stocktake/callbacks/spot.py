@@ -22,7 +22,7 @@ class Interrupted(Exception):
 
 
 class SpotCheckpoint(ModelCheckpoint):
-    """Writes `step-<number>.ckpt` every so many steps, after each validation, and on SIGTERM.
+    """Writes `step-<number>.ckpt` at the start, every so many steps, after each validation, and on SIGTERM.
 
     The newest two are kept: where a folder is only copied now and then, the newest may have come half.
     """
@@ -53,6 +53,10 @@ class SpotCheckpoint(ModelCheckpoint):
         self._last_global_step_saved = trainer.global_step
         # In the place of Lightning's own handler, which broadcasts inside the signal and may cross other collectives.
         self._handler_before = signal.signal(signal.SIGTERM, self._take_note)
+        if trainer.global_step == 0:
+            # A validation within a step with accumulated gradients writes best.ckpt, which lacks them: who is killed
+            # before the next save goes on from here. And a folder that cannot be written is found out now.
+            self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
@@ -118,7 +122,7 @@ class SpotCheckpoint(ModelCheckpoint):
         # a checkpoint holds is in the logs before. The step's own row, which follows, is the same.
         metrics = {name: float(v) for name, v in trainer.logged_metrics.items() if name.startswith("train/")}
         for logger in trainer.loggers:
-            if trainer.training and is_logged_step(trainer):
+            if metrics and trainer.training and is_logged_step(trainer):
                 logger.log_metrics(metrics, step=trainer.global_step - 1)
             logger.save()
         super()._save_checkpoint(trainer, filepath)
