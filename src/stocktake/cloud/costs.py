@@ -7,18 +7,19 @@ from typing import Any
 PRICES_REGION = "us-east-1"  # the Price List answers there, whatever region it is asked about
 
 
-def hourly_usd(aws: Any, instance_type: str) -> float | None:
-    """Returns the on-demand price of a training instance in USD an hour, `None` where AWS does not give it.
+def hourly_usd(aws: Any, instance_type: str, component: str = "Training") -> float | None:
+    """Returns the on-demand price of an instance in USD an hour, `None` where AWS does not give it.
 
     Only people read it, so that no answer is an answer, too.
 
     Args:
         aws: A boto3 session; its region is that of the instance.
+        component: What it is for: `Training` or `Hosting`.
     """
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    wanted = {"instanceName": instance_type, "regionCode": aws.region_name, "component": "Training"}
+    wanted = {"instanceName": instance_type, "regionCode": aws.region_name, "component": component}
     filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
     try:
         hurried = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})

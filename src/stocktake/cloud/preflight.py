@@ -24,12 +24,12 @@ def find_region(profile: str | None, region: str | None) -> str | None:
     return region or session(profile, None).region_name
 
 
-def no_region() -> str:
-    """Returns what to say where no region is set."""
+def no_region(key: str = "hydra.launcher.region") -> str:
+    """Returns what to say where no region is set; `key` sets it in the user's configuration."""
     set_in_vain = "AWS_REGION" in os.environ
     aside = f" (AWS_REGION={os.environ['AWS_REGION']} is set, which boto3 does not read)" if set_in_vain else ""
     named = os.environ.get("AWS_REGION", "<region>")
-    return f"No AWS region is set{aside}. Type hydra.launcher.region={named}, or: export AWS_DEFAULT_REGION={named}"
+    return f"No AWS region is set{aside}. Type {key}={named}, or: export AWS_DEFAULT_REGION={named}"
 
 
 def account_jobs(aws: Any, profile: str | None = None) -> Jobs:
@@ -68,7 +68,7 @@ def account_problems(aws: Any, requests: Sequence[Mapping[str, Any]]) -> Iterato
         )
         return
     try:
-        _check_identity(aws)
+        check_identity(aws)
     except JobError as error:  # the rest would say the same
         yield str(error)
         return
@@ -84,8 +84,8 @@ def account_problems(aws: Any, requests: Sequence[Mapping[str, Any]]) -> Iterato
             yield str(error)
 
 
-def session(profile: str | None, region: str | None):
-    """Returns a boto3 session.
+def session(profile: str | None, region: str | None, key: str = "hydra.launcher.profile"):
+    """Returns a boto3 session; `key` sets the profile in the user's configuration.
 
     Raises:
         JobError: There is no such profile.
@@ -96,9 +96,7 @@ def session(profile: str | None, region: str | None):
     try:
         return boto3.Session(profile_name=profile, region_name=region)
     except ProfileNotFound as error:
-        raise JobError(
-            f"hydra.launcher.profile={profile}: {error}. `aws configure list-profiles` lists them."
-        ) from error
+        raise JobError(f"{key}={profile}: {error}. `aws configure list-profiles` lists them.") from error
 
 
 def _ask(session: Any, service: str, operation: str, what: str, **request: Any) -> dict[str, Any] | None:
@@ -121,27 +119,29 @@ def _ask(session: Any, service: str, operation: str, what: str, **request: Any) 
         raise JobError(f"{what}: AWS does not answer: {error}") from error
 
 
-def _check_identity(session: Any) -> None:
+def check_identity(session: Any) -> None:
     try:
         _ask(session, "sts", "get_caller_identity", "AWS credentials")
     except JobError as error:
         raise JobError(f"{error} Log in again (`aws sso login`), or see `aws configure`.") from error
 
 
-def check_role(session: Any, role_arn: str) -> None:
-    """Asks IAM for a role.
+def check_role(session: Any, role_arn: str, key: str = "compute.role_arn") -> None:
+    """Asks IAM for a role, which `key` sets in the user's configuration.
 
     Raises:
         JobError: The account has none of that name.
     """
     try:
-        _ask(session, "iam", "get_role", "compute.role_arn", RoleName=role_arn.rpartition("/")[2])
+        _ask(session, "iam", "get_role", key, RoleName=role_arn.rpartition("/")[2])
     except JobError as error:
-        raise JobError(f"{error} compute.role_arn={role_arn} must be a role of this account.") from error
+        raise JobError(f"{error} {key}={role_arn} must be a role of this account.") from error
 
 
-def check_bucket(session: Any, bucket: str) -> None:
-    """Asks S3 for a bucket.
+def check_bucket(
+    session: Any, bucket: str, key: str = "compute.bucket", region_key: str = "hydra.launcher.region"
+) -> None:
+    """Asks S3 for a bucket, which `key` sets in the user's configuration, as `region_key` does the region.
 
     Raises:
         JobError: It is not there, or somebody else's, or in another region.
@@ -152,24 +152,22 @@ def check_bucket(session: Any, bucket: str) -> None:
         response = session.client("s3").head_bucket(Bucket=bucket)
         found_in = response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", session.region_name)
     except BotoCoreError as error:
-        raise JobError(f"compute.bucket={bucket}: S3 does not answer: {error}") from error
+        raise JobError(f"{key}={bucket}: S3 does not answer: {error}") from error
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status == 404:
             raise JobError(
-                f"compute.bucket={bucket} does not exist. Type: aws s3 mb s3://{bucket} --region {session.region_name}"
+                f"{key}={bucket} does not exist. Type: aws s3 mb s3://{bucket} --region {session.region_name}"
             ) from error
         if status == 403:
-            raise JobError(
-                f"compute.bucket={bucket} is somebody else's, or these credentials may not see it."
-            ) from error
+            raise JobError(f"{key}={bucket} is somebody else's, or these credentials may not see it.") from error
         if status not in (301, 307):
-            raise JobError(f"compute.bucket={bucket}: {error}") from error
+            raise JobError(f"{key}={bucket}: {error}") from error
         found_in = error.response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", "another region")
     if found_in != session.region_name:
         raise JobError(
-            f"compute.bucket={bucket} lies in {found_in}, the job would run in {session.region_name}: SageMaker wants "
-            f"both in one. Type hydra.launcher.region={found_in}, or another bucket."
+            f"{key}={bucket} lies in {found_in}, what is made would run in {session.region_name}: SageMaker wants "
+            f"both in one. Type {region_key}={found_in}, or another bucket."
         )
 
 
