@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from stocktake.cloud import endpoint_requests
+from stocktake.cloud import endpoint_requests, endpoint_upkeep
 from stocktake.cloud.endpoint_requests import Request
 from stocktake.cloud.validation import problem_lines
 
@@ -142,7 +142,7 @@ class Endpoint:
         )
 
     def _alarms(self) -> list[Request]:
-        return endpoint_requests.alarms(self.name, self.update.max_errors, self.update.max_latency_s)
+        return endpoint_upkeep.alarms(self.name, self.update.max_errors, self.update.max_latency_s)
 
     def _create(self, config_name: str, tags: Mapping[str, str]) -> Call:
         return Call("sagemaker", "CreateEndpoint", endpoint_requests.create_endpoint(self.name, config_name, tags))
@@ -163,7 +163,7 @@ class Endpoint:
         scaling = self.scaling
         if self.target == "serverless" or scaling.max_instances is None:
             return []
-        target, policy = endpoint_requests.scaling(
+        target, policy = endpoint_upkeep.scaling(
             self.name,
             scaling.min_instances,
             scaling.max_instances,
@@ -177,7 +177,7 @@ class Endpoint:
     def _planned_end(self, ends_at: datetime | None) -> list[Call]:
         if ends_at is None or self.scheduler_role_arn is None:
             return []
-        request = endpoint_requests.planned_end(self.name, self.scheduler_role_arn, ends_at)
+        request = endpoint_upkeep.planned_end(self.name, self.scheduler_role_arn, ends_at)
         return [Call("scheduler", "CreateSchedule", request)]
 
 

@@ -35,6 +35,7 @@ CONFIG_KEYS = {
     "PrimaryContainer.Image": "image_uri",
     "PrimaryContainer.Environment": "environment",
     "PrimaryContainer.ModelDataUrl": "bucket",
+    "ProductionVariants.ModelName": "name",
     "ProductionVariants.InstanceType": "instance_type",
     "ProductionVariants.InitialInstanceCount": "num_instances",
     "ProductionVariants.ServerlessConfig.MemorySizeInMB": "memory_mb",

@@ -1,28 +1,20 @@
 """Request dictionaries of what makes an endpoint, from plain values; nothing here talks to AWS.
 
-An endpoint is three things of SageMaker's, and a few of other services beside them:
+An endpoint is three things of SageMaker's; what other services do for it, endpoint_upkeep.py has:
 
     model               an image and model.tar.gz                               CreateModel
     endpoint config     on which instances, or serverless; capture; KMS         CreateEndpointConfig
     endpoint            the name that is asked                                  CreateEndpoint, UpdateEndpoint
-    scaling             instances by requests (Application Auto Scaling)        RegisterScalableTarget, PutScalingPolicy
-    alarms              that roll an update back (CloudWatch)                   PutMetricAlarm
-    planned end         DeleteEndpoint at a time (EventBridge Scheduler)        CreateSchedule
 
 A model and a config cannot be changed: each deployment makes both anew under a name with the model's digest, and an
 update points the endpoint at them. Beside it stands the batch job, which needs a model alone: CreateTransformJob.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 VARIANT = "all"  # there is one, which takes all requests
-TARGETS = ("serverless", "realtime", "async", "batch")
 STARTUP_S = 300  # for a container to answer /ping, and for its model to be downloaded
-ALARM_PERIOD_S = 60  # CloudWatch's finest for these metrics
-DELETE_ENDPOINT = "arn:aws:scheduler:::aws-sdk:sagemaker:deleteEndpoint"  # EventBridge's name of the call
 
 Request = dict[str, Any]
 
@@ -166,69 +158,42 @@ def blue_green(
     return deployment
 
 
-def alarms(endpoint: str, max_errors: int = 5, max_latency_s: float = 5.0) -> list[Request]:
-    """Returns the bodies of PutMetricAlarm: answers of 5xx within a minute, and the model's latency (p95)."""
-    common = {
-        "Namespace": "AWS/SageMaker",
-        "Dimensions": [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": VARIANT}],
-        "Period": ALARM_PERIOD_S,
-        "EvaluationPeriods": 1,
-        "ComparisonOperator": "GreaterThanThreshold",
-        "TreatMissingData": "notBreaching",  # nobody asked
-    }
-    errors = {"MetricName": "Invocation5XXErrors", "Statistic": "Sum", "Threshold": float(max_errors)}
-    # AWS gives the latency in microseconds.
-    latency = {"MetricName": "ModelLatency", "ExtendedStatistic": "p95", "Threshold": max_latency_s * 1e6}
-    return [
-        {"AlarmName": f"{endpoint}-5xx", **common, **errors},
-        {"AlarmName": f"{endpoint}-latency", **common, **latency},
-    ]
-
-
-def scaling(
-    endpoint: str,
-    min_instances: int,
-    max_instances: int,
-    invocations_per_instance: float,
-    scale_in_cooldown_s: int = 300,
-    scale_out_cooldown_s: int = 60,
-) -> tuple[Request, Request]:
-    """Returns the bodies of RegisterScalableTarget and PutScalingPolicy.
+def transform_job(
+    name: str,
+    model_name: str,
+    input_url: str,
+    output_url: str,
+    instance_type: str = "ml.c6i.large",
+    num_instances: int = 1,
+    num_at_once: int = 4,
+    payload_mb: int = 6,
+    is_manifest: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> Request:
+    """Returns the body of CreateTransformJob: each image is one request, and each answer a file of its own.
 
     Args:
-        invocations_per_instance: A minute, which target tracking holds.
+        input_url: S3 folder of the images, or a manifest that names them.
+        output_url: S3 folder; the answer to `<key>` is `<key>.out`.
+        num_at_once: Images that are with an instance at a time.
+        payload_mb: No image is larger.
     """
-    resource = {
-        "ServiceNamespace": "sagemaker",
-        "ResourceId": f"endpoint/{endpoint}/variant/{VARIANT}",
-        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
-    }
-    tracking = {
-        "TargetValue": invocations_per_instance,
-        "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
-        "ScaleInCooldown": scale_in_cooldown_s,
-        "ScaleOutCooldown": scale_out_cooldown_s,
-    }
-    policy = {"PolicyName": f"{endpoint}-invocations", "PolicyType": "TargetTrackingScaling"}
-    return (
-        resource | {"MinCapacity": min_instances, "MaxCapacity": max_instances},
-        resource | policy | {"TargetTrackingScalingPolicyConfiguration": tracking},
-    )
-
-
-def planned_end(endpoint: str, role_arn: str, at: datetime) -> Request:
-    """Returns the body of CreateSchedule: EventBridge deletes the endpoint at a time, whoever's laptop is closed.
-
-    Args:
-        role_arn: May call sagemaker:DeleteEndpoint, and trusts scheduler.amazonaws.com.
-        at: With a time zone.
-    """
+    data_type = "ManifestFile" if is_manifest else "S3Prefix"
     return {
-        "Name": f"{endpoint}-end",
-        "ScheduleExpression": f"at({at.astimezone(UTC):%Y-%m-%dT%H:%M:%S})",
-        "FlexibleTimeWindow": {"Mode": "OFF"},
-        "ActionAfterCompletion": "DELETE",
-        "Target": {"Arn": DELETE_ENDPOINT, "RoleArn": role_arn, "Input": json.dumps({"EndpointName": endpoint})},
+        "TransformJobName": name,
+        "ModelName": model_name,
+        "MaxConcurrentTransforms": num_at_once,
+        "MaxPayloadInMB": payload_mb,
+        "BatchStrategy": "SingleRecord",
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": data_type, "S3Uri": input_url}},
+            "ContentType": "application/x-image",
+            "CompressionType": "None",
+            "SplitType": "None",
+        },
+        "TransformOutput": {"S3OutputPath": output_url, "Accept": "application/json", "AssembleWith": "None"},
+        "TransformResources": {"InstanceType": instance_type, "InstanceCount": num_instances},
+        "Tags": _tags(tags),
     }
 
 
