@@ -54,6 +54,10 @@ def metrics_of(run):
     return json.loads((run / "metrics.json").read_text())
 
 
+def losses_of(run):
+    return [(row["step"], row["train/loss"]) for row in read_history(run) if "train/loss" in row]
+
+
 def newest_step(run):
     return max((run / "checkpoints").glob("step-*.ckpt"))
 
@@ -74,11 +78,7 @@ def test_a_finished_run_made_longer_is_the_longer_run(trained, typed, tmp_path, 
     whole = trained(*SPOT, *options, then)
     assert_same_weights(newest_step(run), newest_step(whole))
     assert metrics_of(run)["steps"] == metrics_of(whole)["steps"] > 10
-    losses = [
-        [(row["step"], row["train/loss"]) for row in read_history(folder) if "train/loss" in row]
-        for folder in (run, whole)
-    ]
-    assert losses[0] == losses[1]
+    assert losses_of(run) == losses_of(whole)
     with pytest.raises(OtherConfig, match=f"{first.partition('=')[0].lstrip('+')} was .*, is "):
         typed(run, *SPOT, *options, first)
 
@@ -95,11 +95,15 @@ def test_a_finished_run_made_longer_is_not_taken_for_finished_when_it_is_stopped
 
 
 WITHIN_A_STEP = [*SPOT, "trainer.accumulate_grad_batches=3", "+trainer.val_check_interval=2", "trainer.max_epochs=1"]
+WITHIN_A_STEP_OF_NO_EPOCH = [
+    *(*SPOT, "trainer.accumulate_grad_batches=2", "+trainer.val_check_interval=3"),
+    *("trainer.max_epochs=-1", "+trainer.max_steps=5"),
+]
 
 
 @pytest.fixture
-def killed_within_a_step(typed, tmp_path, monkeypatch):
-    """A run that was killed before its first step was saved, after a validation between the batches of a step."""
+def killed(typed, tmp_path, monkeypatch):
+    """Returns what kills a run of these words in its fifth batch, and gives the run's folder."""
     original = BinCounter.training_step
 
     def training_step(module, batch, batch_index):
@@ -107,28 +111,35 @@ def killed_within_a_step(typed, tmp_path, monkeypatch):
             raise MemoryError("killed")
         return original(module, batch, batch_index)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(BinCounter, "training_step", training_step)
-        with pytest.raises(MemoryError, match="killed"):
-            typed(tmp_path, *WITHIN_A_STEP)
-    assert {path.name for path in (tmp_path / "checkpoints").glob("*.ckpt")} >= {"best.ckpt", "step-00000000.ckpt"}
-    return tmp_path
+    def run(*words):
+        with monkeypatch.context() as patched:
+            patched.setattr(BinCounter, "training_step", training_step)
+            with pytest.raises(MemoryError, match="killed"):
+                typed(tmp_path, *words)
+        assert {path.name for path in (tmp_path / "checkpoints").glob("*.ckpt")} >= {"best.ckpt", "step-00000000.ckpt"}
+        return tmp_path
+
+    return run
 
 
-def test_before_the_first_saved_step_a_run_goes_on_from_its_start(killed_within_a_step, typed, trained):
-    typed(killed_within_a_step, *WITHIN_A_STEP)
-    whole = trained(*WITHIN_A_STEP)
-    assert_same_weights(newest_step(killed_within_a_step), newest_step(whole))
-    assert_same_weights(killed_within_a_step / "checkpoints/best.ckpt", whole / "checkpoints/best.ckpt")
+@pytest.mark.parametrize("words", [WITHIN_A_STEP, WITHIN_A_STEP_OF_NO_EPOCH])
+def test_before_the_first_saved_step_a_run_goes_on_from_its_start(killed, typed, trained, words):
+    """Killed after a validation between the batches of a step, whose gradients best.ckpt does not hold."""
+    run, whole = killed(*words), trained(*words)
+    typed(run, *words)
+    assert_same_weights(newest_step(run), newest_step(whole))
+    assert_same_weights(run / "checkpoints/best.ckpt", whole / "checkpoints/best.ckpt")
+    assert losses_of(run) == losses_of(whole)
 
 
-def test_a_checkpoint_from_within_a_step_is_told_when_the_run_goes_on_from_it(killed_within_a_step, typed, capsys):
-    (killed_within_a_step / "checkpoints/step-00000000.ckpt").unlink()
+def test_a_checkpoint_from_within_a_step_is_told_when_the_run_goes_on_from_it(killed, typed, capsys):
+    run = killed(*WITHIN_A_STEP)
+    (run / "checkpoints/step-00000000.ckpt").unlink()
     capsys.readouterr()
-    typed(killed_within_a_step, *WITHIN_A_STEP)
+    typed(run, *WITHIN_A_STEP)
     (message,) = [line for line in capsys.readouterr().err.splitlines() if "best.ckpt" in line]
     assert "saved within a step with accumulated gradients" in message and "of 1 batches are lost" in message
-    assert metrics_of(killed_within_a_step)["steps"] == 2
+    assert metrics_of(run)["steps"] == 2
 
 
 def test_a_run_that_is_stopped_in_its_last_step_ends_with_the_same_figures(trained, typed, tmp_path, monkeypatch):

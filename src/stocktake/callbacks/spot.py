@@ -78,6 +78,10 @@ class SpotCheckpoint(ModelCheckpoint):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         if self._is_stopping:
             self._stop(trainer)
+        epoch_loop = trainer.fit_loop.epoch_loop
+        if epoch_loop.batch_progress.total.ready == 1:
+            # Going on from before the first step, Lightning (2.6.6) may count one, and log each step as the next one.
+            epoch_loop._batches_that_stepped = 0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         epoch_loop = trainer.fit_loop.epoch_loop
