@@ -15,13 +15,15 @@ CONF = pathlib.Path(__file__).parents[2] / "conf"
 
 
 def composed(name: str, *words: str):
-    with initialize_config_dir(str(CONF / "serve" if name == "serve" else CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF / name if name in IN_A_FOLDER else CONF), version_base="1.3"):
         return compose(name, list(words))
 
 
 def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
+
+IN_A_FOLDER = {"serve", "deploy"}  # of its own, because `model=` would be a group
 
 # Together they compose every file of conf/.
 TRAININGS = [
@@ -44,7 +46,7 @@ def test_every_key_has_a_rule_and_every_shipped_value_follows_it(name, words):
 
 
 def test_every_configuration_file_of_a_command_has_rules():
-    assert set(COMMANDS) == {path.stem for path in CONF.glob("*.yaml")} | {"serve"}
+    assert set(COMMANDS) == {path.stem for path in CONF.glob("*.yaml")} | IN_A_FOLDER
 
 
 def wrong_values(rule: Rule):

@@ -188,6 +188,9 @@ def _composed_of_what_can_be(config_name: str, typed: Sequence[str]) -> DictConf
 def _no_such_key(key: str, value: Any, config: DictConfig, inputs: Inputs, groups: Groups) -> str:
     if now := inputs.former.get(key):
         return f"{override(key, value)}: {key} is called {now} now. Type {override(now, value)}"
+    if isinstance(value, dict) and value and OmegaConf.select(config, key) is not None:
+        entries = " ".join(f"+{override(f'{key}.{name}', entry)}" for name, entry in value.items())
+        return f"{override(key, value)}: entries that {key} has not yet take a +. Type {entries}"
     if key in inputs.rules or key in groups:
         return f"{override(key, value)}: {key} is no part of this choice of parts. Type +{override(key, value)}"
     if key.startswith("hydra."):

@@ -1,0 +1,91 @@
+"""scripts/deploy.py before anything reaches AWS: what is shown, refused and asked; the rest is in tests/rehearsal."""
+
+import json
+
+import pytest
+from served import export
+
+from stocktake.storage import Folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A run folder that holds an exported model."""
+    run = tmp_path_factory.mktemp("run")
+    (run / "model").mkdir()
+    export(run / "model")
+    return run
+
+
+@pytest.fixture
+def unset(monkeypatch):
+    for name in ("STOCKTAKE_ROLE", "STOCKTAKE_BUCKET", "STOCKTAKE_SERVING_IMAGE", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def shown(capsys) -> list[tuple[str, dict]]:
+    """Returns the calls that a dry run prints."""
+    blocks = capsys.readouterr().out.split("\n{")
+    names = [block.splitlines()[-1] for block in blocks[:-1]]
+    requests = ["{" + block[: block.rindex("\n}") + 2] for block in blocks[1:]]
+    return [(name, json.loads(request)) for name, request in zip(names, requests, strict=True)]
+
+
+def test_a_dry_run_needs_no_account_and_shows_every_request(run_script, model, unset, capsys):
+    assert run_script("deploy.py", f"model={model}", "name=bins", "dry_run=true") == 0
+    output = capsys.readouterr().out
+    assert "version brightness-1" in output
+    _, _, missing = output.partition("Before it can be made, 3:\n")
+    assert [line.split()[0] for line in missing.splitlines()[:3]] == ["bucket", "role_arn", "image_uri"]
+    assert "export STOCKTAKE_BUCKET=" in missing
+    assert "Nothing was sent." in missing
+    run_script("deploy.py", f"model={model}", "name=bins", "dry_run=true")
+    calls = shown(capsys)
+    assert [name.split()[1] for name, _ in calls] == [
+        *("CreateModel", "CreateEndpointConfig", "PutMetricAlarm", "PutMetricAlarm", "CreateEndpoint"),
+    ]
+    assert calls[1][1]["ProductionVariants"][0]["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
+    assert "ends-at" in {tag["Key"] for tag in calls[4][1]["Tags"]}, "an end is planned unless ttl_h=null is typed"
+
+
+def test_a_run_its_model_folder_and_a_bucket_give_the_same_archive(run_script, model, unset, capsys, s3, monkeypatch):
+    folder = Folder("s3://bins/model")
+    for path in (model / "model").iterdir():
+        folder.write(path.name, path.read_bytes())
+    urls = set()
+    for location in (model, model / "model", "s3://bins/model"):
+        assert run_script("deploy.py", f"model={location}", "name=bins", "dry_run=true") == 0
+        urls.add(shown(capsys)[0][1]["PrimaryContainer"]["ModelDataUrl"])
+    assert len(urls) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["name=bins"], "model is not set. Type model="),
+        (["model=nowhere", "name=bins"], "model=nowhere holds no model.json"),
+        (["model={model}"], "name is not set"),
+        (["model={model}", f"name={'n' * 60}"], "at most 37 allowed"),
+        (["model={model}", "name=bins"], "bucket is not set: it is the S3 bucket"),
+        (["model={model}", "name=my_bins", "dry_run=false", "bucket=bins"], "name (ModelName): 'my_bins-"),
+        (["model={model}", "name=bins", "environment={PORT:a}"], "has not yet take a +. Type +environment.PORT=a"),
+        (["model={model}", "name=bins", "+environment.HF_TOKEN=abc"], "environment.HF_TOKEN looks like a secret"),
+        (["action=delete", "name=bins"], "No AWS region is set"),
+        (["action=lst"], "Type action=list"),
+        (["model={model}", "name=bins", "target=batch"], "target takes one of serverless, realtime, async"),
+        (["model={model}", "name=bins", "memory_mb=512"], "memory_mb takes a whole number from 1024 to 6144"),
+        (["model={model}", "name=bins", "ttl_h=0"], "ttl_h takes a number above 0"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_told(run_script, model, unset, capsys, words, told):
+    assert run_script("deploy.py", *(word.format(model=model) if "{model}" in word else word for word in words)) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_a_damaged_model_is_refused_before_anything_is_asked(run_script, unset, tmp_path, capsys):
+    export(tmp_path)
+    content = (tmp_path / "model.onnx").read_bytes()
+    (tmp_path / "model.onnx").write_bytes(content[:-1] + b"\0")
+    assert run_script("deploy.py", f"model={tmp_path}", "name=bins", "dry_run=true") == 1
+    assert "is not the file that model.json describes" in capsys.readouterr().err
