@@ -120,10 +120,16 @@ class Endpoint:
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:DIGEST_CHARACTERS]
 
     def _model(self, name: str, model_url: str, tags: Mapping[str, str]) -> Request:
-        vpc = {"subnets": self.subnets, "security_groups": self.security_groups}
-        isolation = {"network_isolation": self.network_isolation}
         return endpoint_requests.model(
-            name, self.role_arn, self.image_uri, model_url, self.environment, **vpc, **isolation, tags=tags
+            name,
+            self.role_arn,
+            self.image_uri,
+            model_url,
+            environment=self.environment,
+            subnets=self.subnets,
+            security_groups=self.security_groups,
+            network_isolation=self.network_isolation,
+            tags=tags,
         )
 
     def _config(self, name: str, model_name: str, tags: Mapping[str, str]) -> Request:
