@@ -1,0 +1,68 @@
+"""SageMaker's hosting on this machine: endpoints, batch jobs and what stands beside them.
+
+    with Hosting(folder, s3_folder=folder / "s3", time_scale=0.01) as hosting, \\
+            RehearsalServer(hosting=hosting) as server:
+        server.client("sagemaker").create_model(...)
+        server.client("sagemaker-runtime").invoke_endpoint(...)
+
+Behind an endpoint runs the real server, as a process of its own, from the unpacked model.tar.gz. What differs from
+AWS: no image is pulled (the server runs in this Python, from this repository), and instances of every type are this
+machine.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from stocktake.rehearsal.api_protocols import Operations, Service
+from stocktake.rehearsal.endpoint_api import Endpoints
+from stocktake.rehearsal.fleet import Machines
+from stocktake.rehearsal.log_api import LogGroups
+from stocktake.rehearsal.runtime_api import Invocations, RuntimeApi
+from stocktake.rehearsal.s3_sync import opener
+from stocktake.storage import StorageOptions
+
+
+class Hosting:
+    """What an account has for serving models; a context manager that leaves no process behind.
+
+    Args:
+        folder: Holds a folder for every instance, and the logs.
+        s3_folder: A local folder that stands in for S3 (s3://bucket/key lies in bucket/key); `None` takes S3 itself.
+        storage: How to reach S3.
+        time_scale: By which AWS's waits and alarms' periods are multiplied, so that minutes pass in seconds.
+        startup_timeout_s: For an instance to answer /ping; `None` takes what the variant says.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        s3_folder: str | Path | None = None,
+        storage: StorageOptions | None = None,
+        time_scale: float = 1.0,
+        startup_timeout_s: float | None = None,
+    ):
+        folder = Path(folder).absolute()
+        self.logs = LogGroups(folder / "logs")
+        machines = Machines(folder / "instances", self.logs, opener(s3_folder, storage), startup_timeout_s)
+        self.endpoints = Endpoints(machines, self._alarmed, self._forget, time_scale)
+        self.invocations = Invocations(self.endpoints.endpoints)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.endpoints.close()
+
+    def sagemaker_operations(self) -> Operations:
+        return {**self.endpoints.operations()}
+
+    def services(self) -> list[Service]:
+        """Returns the APIs beside SageMaker's own."""
+        return [RuntimeApi(self.invocations.operations())]
+
+    def _alarmed(self, names: Sequence[str]) -> str | None:
+        return None
+
+    def _forget(self, endpoint: str) -> None:
+        pass

@@ -1,0 +1,105 @@
+"""SageMaker Runtime: InvokeEndpoint and InvokeEndpointAsync."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from stocktake.rehearsal.api_protocols import Operations, RestApi
+from stocktake.rehearsal.endpoint_instance import INVOCATION_TIMEOUT_S, ContainerAnswer, NoAnswer, NotHealthy
+from stocktake.rehearsal.endpoint_state import IN_SERVICE, Endpoint
+from stocktake.rehearsal.job_state import ACCOUNT, REGION, RequestRefused
+from stocktake.rehearsal.resource_store import ResourceStore
+
+MAX_PAYLOAD_BYTES, MAX_SERVERLESS_BYTES = 6 * 2**20, 4 * 2**20
+# SageMaker hands these on to the container, and strips all others.
+TO_THE_CONTAINER = {
+    "ContentType": "Content-Type",
+    "Accept": "Accept",
+    "CustomAttributes": "X-Amzn-SageMaker-Custom-Attributes",
+}
+TIMED_OUT = (
+    "Your invocation timed out while waiting for a response from container primary. Review the latency metrics for "
+    "each container in Amazon CloudWatch, resolve the issue, and try again."
+)
+
+
+class RuntimeApi(RestApi):
+    """The API's protocol, with its own limit and its own error past it."""
+
+    max_body_bytes = MAX_PAYLOAD_BYTES
+
+    def __init__(self, operations: Operations):
+        super().__init__("sagemaker-runtime", operations, invalid="ValidationError")
+
+    def too_large(self, num_bytes: int) -> RequestRefused:
+        return RequestRefused("", f"HTTP content length exceeded {self.max_body_bytes} bytes.", 413)
+
+
+class Invocations:
+    """Hands requests on to the endpoints' instances."""
+
+    def __init__(self, endpoints: ResourceStore[Endpoint]):
+        self.endpoints = endpoints
+
+    def operations(self) -> Operations:
+        return {"InvokeEndpoint": self._invoke}
+
+    def _endpoint(self, request: Mapping, is_asynchronous: bool) -> Endpoint:
+        name = request["EndpointName"]
+        found = next((endpoint for endpoint in self.endpoints.all() if endpoint.name == name), None)
+        if found is None or found.status not in IN_SERVICE:
+            raise RequestRefused("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
+        if found.is_asynchronous != is_asynchronous:
+            operation = "InvokeEndpointAsync" if found.is_asynchronous else "InvokeEndpoint"
+            raise RequestRefused("ValidationError", f"Endpoint {name} is asked by {operation}.")  # AWS's words differ
+        return found
+
+    def _invoke(self, request: Mapping) -> dict[str, Any]:
+        endpoint, body = self._endpoint(request, False), request.get("Body", b"")
+        if endpoint.deployed.fleet.is_serverless and len(body) > MAX_SERVERLESS_BYTES:
+            raise RequestRefused("ValidationError", "Request has oversize body.")
+        headers = {name: request[field] for field, name in TO_THE_CONTAINER.items() if field in request}
+        variant, answer = self.ask(endpoint, body, headers, INVOCATION_TIMEOUT_S)
+        response = {
+            "Body": answer.content,
+            "ContentType": answer.headers.get("content-type", ""),
+            "InvokedProductionVariant": variant,
+        }
+        attributes = answer.headers.get(TO_THE_CONTAINER["CustomAttributes"].lower())
+        return response | ({"CustomAttributes": attributes} if attributes else {})
+
+    def ask(
+        self, endpoint: Endpoint, body: bytes, headers: Mapping[str, str], timeout_s: float
+    ) -> tuple[str, ContainerAnswer]:
+        """Has one of an endpoint's instances answer; returns the variant and its answer.
+
+        Raises:
+            RequestRefused: A ModelError, where it is none of 2xx; or no instance could be asked.
+        """
+        began = time.monotonic()
+        with endpoint.traffic.fleet() as fleet:
+            variant, stream = fleet.variant["VariantName"], ""
+            try:
+                instance, answer = fleet.invoke(body, headers, timeout_s)
+                stream = f"{variant}/{instance}"
+            except NotHealthy as error:
+                raise RequestRefused("ServiceUnavailable", str(error), 503) from error
+            except NoAnswer:
+                answer = ContainerAnswer(0, TIMED_OUT.encode(), {}, time.monotonic() - began)
+        if not 200 <= answer.status < 300:
+            raise _model_error(endpoint, stream, answer)
+        return variant, answer
+
+
+def _model_error(endpoint: Endpoint, stream: str, answer: ContainerAnswer) -> RequestRefused:
+    side, text = "client" if 400 <= answer.status < 500 else "server", answer.content.decode(errors="replace")
+    group = endpoint.log_group
+    return RequestRefused(
+        "ModelError",
+        f'Received {side} error ({answer.status}) from primary with message "{text}". See '
+        f"https://{REGION}.console.aws.amazon.com/cloudwatch/home?region={REGION}#logEventViewer:group={group} in "
+        f"account {ACCOUNT} for more information.",
+        OriginalStatusCode=answer.status,
+        OriginalMessage=text,
+        LogStreamArn=f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}" + (f":log-stream:{stream}" if stream else ""),
+    )
