@@ -1,13 +1,20 @@
 """A rehearsed account with models in its S3, and what the tests of its endpoints send again and again."""
 
+import hashlib
 import io
+import json
 import pathlib
 import tarfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy
+import onnx
 from botocore.config import Config
-from served import export
+from onnx import helper, numpy_helper
+from served import export, gray_image
 
 from stocktake.cloud import endpoint_requests as requests
 from stocktake.rehearsal.api_server import RehearsalServer
@@ -15,7 +22,7 @@ from stocktake.rehearsal.hosting import Hosting
 
 ROLE = "arn:aws:iam::123456789012:role/Stocktake"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-serving:1"
-ONE_TRY = Config(retries={"max_attempts": 1})
+ONE_TRY = Config(retries={"total_max_attempts": 1}, max_pool_connections=16)
 
 
 class Account:
@@ -83,6 +90,57 @@ def account(folder: pathlib.Path, **values: Any):
         model.mkdir()
         there.put_model("good", export(model))
         yield there
+
+
+def export_failing(folder: pathlib.Path, answers_ping: bool) -> pathlib.Path:
+    """Writes an exported model that opens, and then fails on all images: on the 64 x 64 px of /ping too, or not."""
+    export(folder)
+    model = onnx.load(folder / "model.onnx")
+    # Pixels in rows of so many: the 32 x 48 of the server's start fill them, those of an image that is sent do not.
+    num_pixels = 512 if answers_ping else 1536
+    rows = numpy_helper.from_array(numpy.array([-1, num_pixels, 3]), "rows")
+    model.graph.initializer.append(rows)
+    model.graph.node[0].input[0] = "in_rows"
+    model.graph.node.insert(0, helper.make_node("Reshape", ["pixels", "rows"], ["in_rows"]))
+    content = model.SerializeToString()
+    (folder / "model.onnx").write_bytes(content)
+    facts = json.loads((folder / "model.json").read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "model.json").write_text(json.dumps(facts))
+    return folder
+
+
+class Load:
+    """Asks an endpoint so many times a second while its block lasts; `failures` says what went wrong."""
+
+    def __init__(self, there: Account, endpoint: str, per_s: float = 20):
+        self.there, self.endpoint, self.interval_s = there, endpoint, 1 / per_s
+        self.num_answers, self.failures, self.versions = 0, [], []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        self._thread.join()
+
+    def _send(self):
+        with ThreadPoolExecutor(16) as pool:
+            due = time.monotonic()
+            while not self._ended.is_set():
+                pool.submit(self._ask)
+                due += self.interval_s
+                self._ended.wait(max(0, due - time.monotonic()))
+
+    def _ask(self):
+        try:
+            answer = self.there.runtime.invoke_endpoint(EndpointName=self.endpoint, Body=gray_image())
+            self.versions.append(json.loads(answer["Body"].read())["model_version"])
+            self.num_answers += 1
+        except Exception as error:
+            self.failures.append(error)
 
 
 def archive_of(**files: bytes) -> bytes:

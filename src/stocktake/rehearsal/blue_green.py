@@ -40,13 +40,18 @@ def deployment(config: Mapping[str, Any], num_instances: int) -> Deployment:
     """
     policy = config.get("BlueGreenUpdatePolicy", {})
     routing = policy.get("TrafficRoutingConfiguration", {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0})
-    alarms = config.get("AutoRollbackConfiguration", {}).get("Alarms", ())
     return Deployment(
         _shares(routing, num_instances),
         routing["WaitIntervalInSeconds"],
         policy.get("TerminationWaitInSeconds", 0),
-        tuple(alarm["AlarmName"] for alarm in alarms),
+        alarm_names(config),
     )
+
+
+def alarm_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of the alarms of a DeploymentConfig."""
+    alarms = config.get("AutoRollbackConfiguration", {}).get("Alarms", ())
+    return tuple(alarm["AlarmName"] for alarm in alarms)
 
 
 def _shares(routing: Mapping[str, Any], num_instances: int) -> tuple[float, ...]:

@@ -1,10 +1,12 @@
 """SageMaker's operations of models, endpoint configurations and endpoints."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from stocktake.rehearsal.alarm_api import Alarms
 from stocktake.rehearsal.api_protocols import Operations
+from stocktake.rehearsal.blue_green import alarm_names
 from stocktake.rehearsal.endpoint_state import Deployed, Endpoint
 from stocktake.rehearsal.fleet import Fleet, Machines
 from stocktake.rehearsal.job_state import RequestRefused
@@ -17,7 +19,6 @@ class Endpoints:
     """Models, configurations and endpoints of the rehearsed account.
 
     Args:
-        alarmed: Returns which of some alarms is in ALARM.
         forget: Is told the name of an endpoint that is deleted.
         time_scale: By which AWS's waits are multiplied.
     """
@@ -25,12 +26,12 @@ class Endpoints:
     def __init__(
         self,
         machines: Machines,
-        alarmed: Callable[[Sequence[str]], str | None],
+        alarms: Alarms,
         forget: Callable[[str], None],
         time_scale: float,
     ):
-        self.machines, self.time_scale = machines, time_scale
-        self._alarmed, self._forget = alarmed, forget
+        self.machines, self.alarms, self.time_scale = machines, alarms, time_scale
+        self._forget = forget
         self.models: ResourceStore[Resource] = ResourceStore("model", "model")
         self.configs: ResourceStore[Resource] = ResourceStore("endpoint-config", "endpoint configuration")
         self.endpoints: ResourceStore[Endpoint] = ResourceStore("endpoint", "endpoint")
@@ -98,7 +99,7 @@ class Endpoints:
     def _create(self, request: Mapping) -> dict:
         name = request["EndpointName"]
         deployed = self._deployed(name, request["EndpointConfigName"])
-        endpoint = Endpoint(name, deployed, self._alarmed, self.time_scale)
+        endpoint = Endpoint(name, deployed, self.alarms.first_in_alarm, self.time_scale)
         self.endpoints.add(name, endpoint)
         endpoint.create()
         return {"EndpointArn": endpoint.arn}
@@ -107,6 +108,7 @@ class Endpoints:
         endpoint, deployment = self.endpoints.get(request["EndpointName"]), request.get("DeploymentConfig")
         if deployment and "RollingUpdatePolicy" in deployment:
             raise RequestRefused("ValidationException", "DeploymentConfig: a rehearsal plays BlueGreenUpdatePolicy.")
+        self.alarms.refuse_unknown(alarm_names(deployment or {}))
         endpoint.update(self._deployed(endpoint.name, request["EndpointConfigName"]), deployment)
         return {"EndpointArn": endpoint.arn}
 

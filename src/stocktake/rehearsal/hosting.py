@@ -10,13 +10,14 @@ AWS: no image is pulled (the server runs in this Python, from this repository), 
 machine.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from stocktake.rehearsal.api_protocols import Operations, Service
+from stocktake.rehearsal.alarm_api import Alarms
+from stocktake.rehearsal.api_protocols import CborApi, JsonApi, Operations, Service
 from stocktake.rehearsal.endpoint_api import Endpoints
 from stocktake.rehearsal.fleet import Machines
+from stocktake.rehearsal.invocation_counts import InvocationCounts
 from stocktake.rehearsal.log_api import LogGroups
 from stocktake.rehearsal.runtime_api import Invocations, RuntimeApi
 from stocktake.rehearsal.s3_sync import opener
@@ -45,8 +46,10 @@ class Hosting:
         folder = Path(folder).absolute()
         self.logs = LogGroups(folder / "logs")
         machines = Machines(folder / "instances", self.logs, opener(s3_folder, storage), startup_timeout_s)
-        self.endpoints = Endpoints(machines, self._alarmed, self._forget, time_scale)
-        self.invocations = Invocations(self.endpoints.endpoints)
+        counts = InvocationCounts()
+        self.alarms = Alarms(counts, time_scale)
+        self.endpoints = Endpoints(machines, self.alarms, self._forget, time_scale)
+        self.invocations = Invocations(self.endpoints.endpoints, counts)
 
     def __enter__(self) -> Self:
         return self
@@ -59,10 +62,12 @@ class Hosting:
 
     def services(self) -> list[Service]:
         """Returns the APIs beside SageMaker's own."""
-        return [RuntimeApi(self.invocations.operations())]
-
-    def _alarmed(self, names: Sequence[str]) -> str | None:
-        return None
+        alarms = self.alarms.operations()
+        return [
+            RuntimeApi(self.invocations.operations()),
+            CborApi("cloudwatch", alarms, invalid="ValidationError"),
+            JsonApi("cloudwatch", alarms, invalid="ValidationError"),
+        ]
 
     def _forget(self, endpoint: str) -> None:
         pass

@@ -7,6 +7,7 @@ from typing import Any
 from stocktake.rehearsal.api_protocols import Operations, RestApi
 from stocktake.rehearsal.endpoint_instance import INVOCATION_TIMEOUT_S, ContainerAnswer, NoAnswer, NotHealthy
 from stocktake.rehearsal.endpoint_state import IN_SERVICE, Endpoint
+from stocktake.rehearsal.invocation_counts import Invocation, InvocationCounts
 from stocktake.rehearsal.job_state import ACCOUNT, REGION, RequestRefused
 from stocktake.rehearsal.resource_store import ResourceStore
 
@@ -38,8 +39,8 @@ class RuntimeApi(RestApi):
 class Invocations:
     """Hands requests on to the endpoints' instances."""
 
-    def __init__(self, endpoints: ResourceStore[Endpoint]):
-        self.endpoints = endpoints
+    def __init__(self, endpoints: ResourceStore[Endpoint], counts: InvocationCounts):
+        self.endpoints, self.counts = endpoints, counts
 
     def operations(self) -> Operations:
         return {"InvokeEndpoint": self._invoke}
@@ -86,6 +87,7 @@ class Invocations:
                 raise RequestRefused("ServiceUnavailable", str(error), 503) from error
             except NoAnswer:
                 answer = ContainerAnswer(0, TIMED_OUT.encode(), {}, time.monotonic() - began)
+        self.counts.add(Invocation(endpoint.name, variant, answer.status, answer.latency_s))
         if not 200 <= answer.status < 300:
             raise _model_error(endpoint, stream, answer)
         return variant, answer
