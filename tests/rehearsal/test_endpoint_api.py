@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
 
 import psutil
@@ -47,6 +49,40 @@ def test_boto3_asks_the_real_server_with_a_photo(there):
     assert answer["InvokedProductionVariant"] == "all"
     assert answer["ContentType"] == "application/json"
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+@pytest.mark.skipif(shutil.which("aws") is None, reason="needs AWS's command line: pip install awscli")
+def test_aws_own_command_line_asks_it(there, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(gray_image(75, "JPEG"))
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "AWS_ENDPOINT_URL": there.server.url,
+        "AWS_ACCESS_KEY_ID": there.server.key.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": there.server.key.secret_access_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_PAGER": "",
+    }
+
+    def aws(*words: str) -> dict:
+        done = subprocess.run(
+            ["aws", *words], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout or "{}")
+
+    options = ["--endpoint-name", "demo", "--content-type", "image/jpeg"]
+    told = aws("sagemaker-runtime", "invoke-endpoint", *options, "--body", "fileb://photo.jpg", "answer.json")
+    assert told["InvokedProductionVariant"] == "all"
+    assert json.loads((tmp_path / "answer.json").read_text())["count"] == 2
+    assert aws("sagemaker", "describe-endpoint", "--endpoint-name", "demo")["EndpointStatus"] == "InService"
+    assert [each["EndpointName"] for each in aws("sagemaker", "list-endpoints")["Endpoints"]] == ["demo"]
+    for service, words in (
+        ("cloudwatch", ["describe-alarms"]),
+        ("scheduler", ["list-schedules"]),
+        ("application-autoscaling", ["describe-scalable-targets", "--service-namespace", "sagemaker"]),
+    ):
+        assert all(found == [] for found in aws(service, *words).values())
 
 
 def test_an_endpoint_is_described_as_aws_does(there):

@@ -11,7 +11,9 @@ from stocktake.rehearsal.endpoint_state import Deployed, Endpoint
 from stocktake.rehearsal.fleet import Fleet, Machines
 from stocktake.rehearsal.job_state import RequestRefused
 from stocktake.rehearsal.listing import page
+from stocktake.rehearsal.registry_api import ModelRegistry
 from stocktake.rehearsal.resource_store import Resource, ResourceStore, arn
+from stocktake.rehearsal.tag_api import Tags
 from stocktake.storage import split_url
 
 
@@ -19,19 +21,18 @@ class Endpoints:
     """Models, configurations and endpoints of the rehearsed account.
 
     Args:
-        forget: Is told the name of an endpoint that is deleted.
         time_scale: By which AWS's waits are multiplied.
+
+    Attributes:
+        forget: Are told the name of an endpoint that is deleted.
+        is_scaled: Whether a variant of an endpoint is registered with Application Auto Scaling.
     """
 
-    def __init__(
-        self,
-        machines: Machines,
-        alarms: Alarms,
-        forget: Callable[[str], None],
-        time_scale: float,
-    ):
-        self.machines, self.alarms, self.time_scale = machines, alarms, time_scale
-        self._forget = forget
+    def __init__(self, machines: Machines, alarms: Alarms, registry: ModelRegistry, tags: Tags, time_scale: float):
+        self.machines, self.alarms, self.registry, self.tags = machines, alarms, registry, tags
+        self.time_scale = time_scale
+        self.forget: list[Callable[[str], None]] = []
+        self.is_scaled: Callable[[str, str], bool] = lambda endpoint, variant: False
         self.models: ResourceStore[Resource] = ResourceStore("model", "model")
         self.configs: ResourceStore[Resource] = ResourceStore("endpoint-config", "endpoint configuration")
         self.endpoints: ResourceStore[Endpoint] = ResourceStore("endpoint", "endpoint")
@@ -41,13 +42,13 @@ class Endpoints:
         return {
             "CreateModel": self._create_model,
             "DescribeModel": lambda request: _described(self.models.get(request["ModelName"]), "ModelArn"),
-            "DeleteModel": lambda request: _removed(self.models, request["ModelName"]),
+            "DeleteModel": lambda request: self._remove(self.models, request["ModelName"]),
             "ListModels": self._list_models,
             "CreateEndpointConfig": self._create_config,
             "DescribeEndpointConfig": lambda request: _described(
                 self.configs.get(request["EndpointConfigName"]), "EndpointConfigArn"
             ),
-            "DeleteEndpointConfig": lambda request: _removed(self.configs, request["EndpointConfigName"]),
+            "DeleteEndpointConfig": lambda request: self._remove(self.configs, request["EndpointConfigName"]),
             "ListEndpointConfigs": self._list_configs,
             "CreateEndpoint": self._create,
             "UpdateEndpoint": self._update,
@@ -63,16 +64,26 @@ class Endpoints:
         for thread in self._deletions:
             thread.join()
 
+    def exists(self, name: str) -> bool:
+        return any(endpoint.name == name for endpoint in self.endpoints.all())
+
+    def _remove(self, store: ResourceStore[Resource], name: str) -> dict:
+        self.tags.forget(store.remove(name).arn)
+        return {}
+
     def _create_model(self, request: Mapping) -> dict:
         container = request.get("PrimaryContainer", {})
+        if "ModelPackageName" in container:
+            container = self.registry.container(container["ModelPackageName"]) | container
         if "ModelDataUrl" not in container or "Image" not in container:
             text = "PrimaryContainer: a rehearsal plays an Image with a ModelDataUrl, and nothing else."
             raise RequestRefused("ValidationException", text)
         folder, name = split_url(container["ModelDataUrl"])
         if not self.machines.open_folder(folder).exists(name):
             raise RequestRefused("ValidationException", f"Could not find model data at {container['ModelDataUrl']}.")
-        model = Resource(arn("model", request["ModelName"]), request)
+        model = Resource(arn("model", request["ModelName"]), {**request, "PrimaryContainer": container})
         self.models.add(request["ModelName"], model)
+        self.tags.keep(model.arn, request)
         return {"ModelArn": model.arn}
 
     def _list_models(self, request: Mapping) -> dict:
@@ -85,6 +96,7 @@ class Endpoints:
         self.models.get(variants[0]["ModelName"])
         config = Resource(arn("endpoint-config", request["EndpointConfigName"]), request)
         self.configs.add(request["EndpointConfigName"], config)
+        self.tags.keep(config.arn, request)
         return {"EndpointConfigArn": config.arn}
 
     def _list_configs(self, request: Mapping) -> dict:
@@ -101,6 +113,7 @@ class Endpoints:
         deployed = self._deployed(name, request["EndpointConfigName"])
         endpoint = Endpoint(name, deployed, self.alarms.first_in_alarm, self.time_scale)
         self.endpoints.add(name, endpoint)
+        self.tags.keep(endpoint.arn, request)
         endpoint.create()
         return {"EndpointArn": endpoint.arn}
 
@@ -109,7 +122,15 @@ class Endpoints:
         if deployment and "RollingUpdatePolicy" in deployment:
             raise RequestRefused("ValidationException", "DeploymentConfig: a rehearsal plays BlueGreenUpdatePolicy.")
         self.alarms.refuse_unknown(alarm_names(deployment or {}))
-        endpoint.update(self._deployed(endpoint.name, request["EndpointConfigName"]), deployment)
+        green, blue = self._deployed(endpoint.name, request["EndpointConfigName"]), endpoint.deployed
+        name, types = blue.variant["VariantName"], [each.variant.get("InstanceType") for each in (blue, green)]
+        if self.is_scaled(endpoint.name, name) and types[0] != types[1]:
+            raise RequestRefused(
+                "ValidationException",
+                f'The variant(s) "[{name}]" must be deregistered as scalable targets with AWS Auto Scaling before they '
+                "can be removed or have their instance type updated.",
+            )
+        endpoint.update(green, deployment)
         return {"EndpointArn": endpoint.arn}
 
     def _list(self, request: Mapping) -> dict:
@@ -119,11 +140,13 @@ class Endpoints:
     def _delete(self, request: Mapping) -> dict:
         """Begins to delete an endpoint; what AWS answers for one that is still being created it does not document."""
         endpoint = self.endpoints.get(request["EndpointName"])
-        self._forget(endpoint.name)
+        for forget in self.forget:
+            forget(endpoint.name)
 
         def delete() -> None:
             endpoint.delete()
             self.endpoints.remove(endpoint.name)
+            self.tags.forget(endpoint.arn)
 
         thread = threading.Thread(target=delete, name=f"deletion of {endpoint.name}")
         self._deletions.append(thread)
@@ -134,11 +157,6 @@ class Endpoints:
 def _described(resource: Resource, arn_field: str) -> dict[str, Any]:
     kept = {name: value for name, value in resource.request.items() if name != "Tags"}
     return kept | {arn_field: resource.arn, "CreationTime": resource.created_at}
-
-
-def _removed(store: ResourceStore[Resource], name: str) -> dict:
-    store.remove(name)
-    return {}
 
 
 def _summaries(store: ResourceStore[Resource], kind: str) -> list[dict[str, Any]]:

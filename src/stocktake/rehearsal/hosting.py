@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import Self
 
 from stocktake.rehearsal.alarm_api import Alarms
-from stocktake.rehearsal.api_protocols import CborApi, JsonApi, Operations, Service
+from stocktake.rehearsal.api_protocols import CborApi, JsonApi, Operations, RestApi, Service
+from stocktake.rehearsal.async_invocations import Queues
+from stocktake.rehearsal.data_capture import DataCapture
 from stocktake.rehearsal.endpoint_api import Endpoints
 from stocktake.rehearsal.fleet import Machines
 from stocktake.rehearsal.invocation_counts import InvocationCounts
 from stocktake.rehearsal.log_api import LogGroups
+from stocktake.rehearsal.registry_api import ModelRegistry
 from stocktake.rehearsal.runtime_api import Invocations, RuntimeApi
 from stocktake.rehearsal.s3_sync import opener
+from stocktake.rehearsal.scaling_api import ScalableTargets
+from stocktake.rehearsal.schedule_api import Schedules
+from stocktake.rehearsal.tag_api import Tags
+from stocktake.rehearsal.transform_api import TransformJobs
 from stocktake.storage import StorageOptions
 
 
@@ -44,21 +51,32 @@ class Hosting:
         startup_timeout_s: float | None = None,
     ):
         folder = Path(folder).absolute()
-        self.logs = LogGroups(folder / "logs")
-        machines = Machines(folder / "instances", self.logs, opener(s3_folder, storage), startup_timeout_s)
-        counts = InvocationCounts()
-        self.alarms = Alarms(counts, time_scale)
-        self.endpoints = Endpoints(machines, self.alarms, self._forget, time_scale)
-        self.invocations = Invocations(self.endpoints.endpoints, counts)
+        self.logs, open_folder = LogGroups(folder / "logs"), opener(s3_folder, storage)
+        machines = Machines(folder / "instances", self.logs, open_folder, startup_timeout_s)
+        counts, self.tags = InvocationCounts(), Tags()
+        self.alarms, self.registry = Alarms(counts, time_scale), ModelRegistry(self.tags)
+        self.endpoints = Endpoints(machines, self.alarms, self.registry, self.tags, time_scale)
+        self.scaling = ScalableTargets(self.endpoints.exists)
+        self.capture, self.queues = DataCapture(open_folder), Queues(open_folder)
+        self.endpoints.forget += [self.scaling.forget, self.queues.forget]
+        self.endpoints.is_scaled = self.scaling.is_registered
+        self.invocations = Invocations(self.endpoints.endpoints, counts, self.capture, self.queues)
+        self.transforms = TransformJobs(machines, self.endpoints.models, self.tags)
+        self.schedules = Schedules(self.endpoints.operations())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
+        self.schedules.close()
+        self.transforms.close()
+        self.queues.close()
         self.endpoints.close()
+        self.capture.close()
 
     def sagemaker_operations(self) -> Operations:
-        return {**self.endpoints.operations()}
+        parts = (self.endpoints, self.transforms, self.registry, self.tags)
+        return {name: operation for part in parts for name, operation in part.operations().items()}
 
     def services(self) -> list[Service]:
         """Returns the APIs beside SageMaker's own."""
@@ -67,7 +85,6 @@ class Hosting:
             RuntimeApi(self.invocations.operations()),
             CborApi("cloudwatch", alarms, invalid="ValidationError"),
             JsonApi("cloudwatch", alarms, invalid="ValidationError"),
+            JsonApi("application-autoscaling", self.scaling.operations()),
+            RestApi("scheduler", self.schedules.operations()),
         ]
-
-    def _forget(self, endpoint: str) -> None:
-        pass

@@ -10,6 +10,7 @@ from stocktake.rehearsal.api_protocols import Operations
 from stocktake.rehearsal.job_state import RequestRefused
 
 HOST = re.compile(r"algo-[0-9]{1,4}")
+HOSTED = ("/aws/sagemaker/Endpoints/", "/aws/sagemaker/TransformJobs")
 MAX_PAGE_BYTES = 1_000_000  # as CloudWatch gives at most one MiB in a page
 
 
@@ -25,6 +26,7 @@ class LogGroups:
         """Returns the file of a new stream."""
         path = self.folder / f"{group}/{stream}.log".lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
         with self._lock:
             self._groups.setdefault(group, {})[stream] = path
         return path
@@ -51,41 +53,62 @@ class LogStreams:
 
     def _streams(self, request: Mapping) -> dict:
         prefix = request.get("logStreamNamePrefix", "")
-        if hosted := self._hosted(request):
+        if (hosted := self._hosted(request)) is not None:
             names = sorted(name for name in hosted if name.startswith(prefix))
-            return {"logStreams": [{"logStreamName": name} for name in names]}
+            if request.get("orderBy") == "LastEventTime":
+                names.sort(key=lambda name: hosted[name].stat().st_mtime_ns)
+            names = names[::-1] if request.get("descending") else names
+            return {"logStreams": [{"logStreamName": name} for name in names[: request.get("limit")]]}
         job, _, host = prefix.partition("/")
         names = sorted(path.stem for path in self._job_folder(job).glob("*.log"))
         return {"logStreams": [{"logStreamName": f"{job}/{name}"} for name in names if name.startswith(host)]}
 
     def _events(self, request: Mapping) -> dict:
-        """Gives whole lines from the byte that the token names; their time is that of the last one written."""
+        """Gives whole lines from the byte that the token names; their time is that of the last one written.
+
+        Without a token and without `startFromHead` they are the last ones, as CloudWatch gives them.
+        """
+        path = self._path(request)
+        token = request.get("nextToken", "f/0")
+        if not re.fullmatch(r"f/[0-9]{1,18}", token):
+            raise RequestRefused("InvalidParameterException", f"nextToken={token!r} is none that this server gave.")
+        from_the_end = "nextToken" not in request and not request.get("startFromHead")
+        position = max(0, path.stat().st_size - MAX_PAGE_BYTES) if from_the_end else int(token.removeprefix("f/"))
+        with path.open("rb") as file:
+            file.seek(position)
+            content = file.read(MAX_PAGE_BYTES)
+        end = content.rfind(b"\n") + 1 or (len(content) if len(content) == MAX_PAGE_BYTES else 0)
+        lines, limit = content[:end].splitlines(keepends=True), request.get("limit", MAX_PAGE_BYTES)
+        if from_the_end:
+            position += sum(map(len, lines[:-limit]))
+        lines = lines[-limit:] if from_the_end else lines[:limit]
+        time_ms = int(path.stat().st_mtime * 1000)
+        texts = (line.removesuffix(b"\n").decode(errors="replace") for line in lines)
+        return {
+            "events": [{"timestamp": time_ms, "ingestionTime": time_ms, "message": text} for text in texts if text],
+            "nextForwardToken": f"f/{position + sum(map(len, lines))}",
+            "nextBackwardToken": f"b/{position}",
+        }
+
+    def _path(self, request: Mapping) -> Path:
         stream = request["logStreamName"]
-        if hosted := self._hosted(request):
+        if (hosted := self._hosted(request)) is not None:
             path = hosted.get(stream)
         else:
             job, _, host = stream.partition("/")
             path = self._job_folder(job, host) / f"{host}.log"
         if path is None or not path.is_file():
             raise RequestRefused("ResourceNotFoundException", "The specified log stream does not exist.")
-        token = request.get("nextToken", "f/0")
-        if not re.fullmatch(r"f/[0-9]{1,18}", token):
-            raise RequestRefused("InvalidParameterException", f"nextToken={token!r} is none that this server gave.")
-        position = int(token.removeprefix("f/"))
-        with path.open("rb") as file:
-            file.seek(position)
-            content = file.read(MAX_PAGE_BYTES)
-        end = content.rfind(b"\n") + 1 or (len(content) if len(content) == MAX_PAGE_BYTES else 0)
-        time_ms = int(path.stat().st_mtime * 1000)
-        lines = content[:end].decode(errors="replace").split("\n")
-        return {
-            "events": [{"timestamp": time_ms, "ingestionTime": time_ms, "message": line} for line in lines if line],
-            "nextForwardToken": f"f/{position + end}",
-            "nextBackwardToken": f"b/{position}",
-        }
+        return path
 
-    def _hosted(self, request: Mapping) -> Mapping[str, Path]:
-        return self.groups.streams(request.get("logGroupName", "")) if self.groups else {}
+    def _hosted(self, request: Mapping) -> Mapping[str, Path] | None:
+        """Returns the streams of an endpoint's or of the batch jobs' log group, `None` for one of training jobs."""
+        group = request.get("logGroupName", "")
+        if not group.startswith(HOSTED):
+            return None
+        if self.groups is None or not (streams := self.groups.streams(group)):
+            raise RequestRefused("ResourceNotFoundException", "The specified log group does not exist.")
+        return streams
 
     def _job_folder(self, job: str, host: str = "algo-1") -> Path:
         """Returns the folder of a training job's logs.

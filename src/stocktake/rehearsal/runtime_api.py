@@ -1,10 +1,13 @@
 """SageMaker Runtime: InvokeEndpoint and InvokeEndpointAsync."""
 
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from stocktake.rehearsal.api_protocols import Operations, RestApi
+from stocktake.rehearsal.async_invocations import Queues, check_input, place
+from stocktake.rehearsal.data_capture import DataCapture, Exchange
 from stocktake.rehearsal.endpoint_instance import INVOCATION_TIMEOUT_S, ContainerAnswer, NoAnswer, NotHealthy
 from stocktake.rehearsal.endpoint_state import IN_SERVICE, Endpoint
 from stocktake.rehearsal.invocation_counts import Invocation, InvocationCounts
@@ -39,11 +42,13 @@ class RuntimeApi(RestApi):
 class Invocations:
     """Hands requests on to the endpoints' instances."""
 
-    def __init__(self, endpoints: ResourceStore[Endpoint], counts: InvocationCounts):
-        self.endpoints, self.counts = endpoints, counts
+    def __init__(
+        self, endpoints: ResourceStore[Endpoint], counts: InvocationCounts, capture: DataCapture, queues: Queues
+    ):
+        self.endpoints, self.counts, self.capture, self.queues = endpoints, counts, capture, queues
 
     def operations(self) -> Operations:
-        return {"InvokeEndpoint": self._invoke}
+        return {"InvokeEndpoint": self._invoke, "InvokeEndpointAsync": self._invoke_later}
 
     def _endpoint(self, request: Mapping, is_asynchronous: bool) -> Endpoint:
         name = request["EndpointName"]
@@ -58,18 +63,29 @@ class Invocations:
     def _invoke(self, request: Mapping) -> dict[str, Any]:
         endpoint, body = self._endpoint(request, False), request.get("Body", b"")
         if endpoint.deployed.fleet.is_serverless and len(body) > MAX_SERVERLESS_BYTES:
-            raise RequestRefused("ValidationError", "Request has oversize body.")
-        headers = {name: request[field] for field, name in TO_THE_CONTAINER.items() if field in request}
-        variant, answer = self.ask(endpoint, body, headers, INVOCATION_TIMEOUT_S)
-        response = {
-            "Body": answer.content,
-            "ContentType": answer.headers.get("content-type", ""),
-            "InvokedProductionVariant": variant,
-        }
+            raise RequestRefused("ValidationError", f"Request {uuid.uuid4()} has oversize body.")
+        variant, answer = self._ask(endpoint, body, _headers(request), INVOCATION_TIMEOUT_S)
+        content_type = answer.headers.get("content-type", "")
+        if "DataCaptureConfig" in endpoint.deployed.config:
+            exchange = Exchange(endpoint.name, variant, request, answer.content, content_type)
+            self.capture.keep(endpoint.deployed.config["DataCaptureConfig"], exchange)
+        response = {"Body": answer.content, "ContentType": content_type, "InvokedProductionVariant": variant}
         attributes = answer.headers.get(TO_THE_CONTAINER["CustomAttributes"].lower())
         return response | ({"CustomAttributes": attributes} if attributes else {})
 
-    def ask(
+    def _invoke_later(self, request: Mapping) -> dict[str, Any]:
+        endpoint = self._endpoint(request, True)
+        check_input(request)
+        goes_to = place(endpoint.deployed.config["AsyncInferenceConfig"], request)
+
+        def ask(body: bytes, timeout_s: float) -> bytes:
+            return self._ask(endpoint, body, _headers(request), timeout_s)[1].content
+
+        self.queues.submit(endpoint, ask, request, goes_to)
+        response = {"InferenceId": request.get("InferenceId", str(uuid.uuid4())), "OutputLocation": goes_to.output}
+        return response | ({"FailureLocation": goes_to.failure} if goes_to.failure else {})
+
+    def _ask(
         self, endpoint: Endpoint, body: bytes, headers: Mapping[str, str], timeout_s: float
     ) -> tuple[str, ContainerAnswer]:
         """Has one of an endpoint's instances answer; returns the variant and its answer.
@@ -91,6 +107,10 @@ class Invocations:
         if not 200 <= answer.status < 300:
             raise _model_error(endpoint, stream, answer)
         return variant, answer
+
+
+def _headers(request: Mapping) -> dict[str, str]:
+    return {name: request[field] for field, name in TO_THE_CONTAINER.items() if field in request}
 
 
 def _model_error(endpoint: Endpoint, stream: str, answer: ContainerAnswer) -> RequestRefused:
