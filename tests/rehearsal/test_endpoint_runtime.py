@@ -178,7 +178,9 @@ def test_a_batch_job_with_a_bad_object_does_the_others_and_fails(there):
 
 def test_a_batch_job_without_input_fails_and_one_can_be_stopped(there):
     assert "No S3 objects found under S3 URL" in transformed(there, "empty", "s3://photos/none/")["FailureReason"]
-    request = requests.transform_job("stopped", "good", "s3://photos/shelf/", "s3://batch/stopped")
+    (there.s3 / "one").mkdir()
+    (there.s3 / "one" / "a.png").write_bytes(gray_image())
+    request = requests.transform_job("stopped", "good", "s3://one/", "s3://batch/stopped")
     there.sagemaker.create_transform_job(**request)
     there.sagemaker.stop_transform_job(TransformJobName="stopped")
     seen = there.sagemaker.describe_transform_job(TransformJobName="stopped")["TransformJobStatus"]
