@@ -267,14 +267,14 @@ def test_the_wandb_key_is_in_the_jobs_environment_and_nowhere_else(tiny, aws):
 
 def test_a_sweep_refused_half_way_tells_what_runs_and_what_it_costs(tiny, aws, monkeypatch):
     aws.account.usd_an_hour = 1.408
-    create = aws.server._create
+    create = aws.server.jobs.create
 
     def refuse_the_second(request):
         if request["TrainingJobName"] == "sweep-1":
             raise RequestRefused("ResourceLimitExceeded", "The account-level service limit is 1 Instances")
         return create(request)
 
-    monkeypatch.setattr(aws.server, "_create", refuse_the_second)
+    monkeypatch.setattr(aws.server.jobs, "create", refuse_the_second)
     words = ("lr=0.25,0.5,0.75", "steps=300", "pause_s=0.05", "compute.num_instances=2")
     told = tiny.type(*SEND, *words, "compute.bucket=bins", ROLE, "hydra.launcher.job_name=sweep")
     assert told.returncode == 1

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def unpack_model(url: str, target: Path, open_folder: OpenFolder) -> None:
     try:
         with tarfile.open(fileobj=io.BytesIO(open_folder(folder).read(name))) as archive:
             archive.extractall(target, filter="data")
-    except (OSError, EOFError, StorageError, tarfile.TarError) as error:
+    except (OSError, EOFError, StorageError, tarfile.TarError, zlib.error) as error:
         raise NotHealthy(f"Failed to download model data from {url}: {error}") from error
 
 

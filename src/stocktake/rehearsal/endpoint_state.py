@@ -75,7 +75,9 @@ class Endpoint:
             RequestRefused: The endpoint is in no state in which it could be updated.
         """
         with self._lock:
-            if self.status not in ("InService", "Failed"):
+            if self.status == "Failed":  # then it can only be deleted (DescribeEndpoint); AWS's own words are not known
+                raise RequestRefused("ValidationException", f'Cannot update failed endpoint "{self.arn}".')
+            if self.status != "InService":
                 raise RequestRefused("ValidationException", f'Cannot update in-progress endpoint "{self.arn}".')
             self.status, self.pending, self.modified_at = "Updating", green, time.time()
             self.last_deployment = deployment_config
