@@ -134,7 +134,7 @@ class Tiny:
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
-    server = ForkServer("launcher_imports", [REPOSITORY / "src", REPOSITORY / "tests" / "support"])
+    server = ForkServer("launcher_imports", [REPOSITORY / "src"])
     yield server
     server.close()
 

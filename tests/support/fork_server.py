@@ -2,7 +2,7 @@
 
 A test that starts a command waits seconds until its Python has imported Hydra and boto3. Here one process has imported
 them, and forks for each command: the child runs the command's script as `python script words` would, with an
-environment, a folder, and standard streams of its own.
+environment, a folder, and standard streams of its own. Python's variables, such as PYTHONWARNINGS, are not read anew.
 """
 
 import importlib
@@ -14,38 +14,46 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from io import TextIOWrapper
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread, active_count
+from typing import TextIO
 
 
 class Forked:
     """A process that the server started, as far as tests need of what subprocess.Popen has."""
 
-    def __init__(self, events: TextIOWrapper, stdout: TextIOWrapper | None, stderr: TextIOWrapper | None):
-        self._events, self.stdout, self.stderr = events, stdout, stderr
-        self.pid = int(events.readline())
-        self.returncode: int | None = None
-        self._waiter = ThreadPoolExecutor(3)
-        self._code = self._waiter.submit(events.readline)  # which comes once it has ended
+    def __init__(self, events: TextIO, stdout: TextIO | None, stderr: TextIO | None):
+        self.stdout, self.stderr, self.returncode = stdout, stderr, None
+        if not (pid := events.readline()):
+            raise OSError("the fork server has ended: see its trace above")
+        self.pid = int(pid)
+        self._end = _read_beside(events)  # of which the exit code comes once it has ended
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
     def wait(self, timeout: float | None = None) -> int:
-        self.returncode = int(self._code.result(timeout))
-        self._waiter.shutdown(wait=False)
-        self._events.close()
+        self.returncode = int(self._end.result(timeout))
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        outputs = [self._waiter.submit(stream.read) for stream in (self.stdout, self.stderr) if stream]
+        outputs = [_read_beside(stream) for stream in (self.stdout, self.stderr) if stream]
         output, errors = (read.result(timeout) for read in outputs)
         self.wait(timeout)
-        for stream in (self.stdout, self.stderr):
-            if stream:
-                stream.close()
         return output, errors
+
+
+def _read_beside(stream: TextIO) -> Future[str]:
+    """Reads a stream to its end in a thread, which does not keep this process from its own."""
+    content: Future[str] = Future()
+
+    def read() -> None:
+        with stream:
+            content.set_result(stream.read())
+
+    Thread(target=read, daemon=True).start()
+    return content
 
 
 class ForkServer:
@@ -120,7 +128,7 @@ def _become(command: dict) -> str:
     os.environ.update(command["env"])
     script, *_ = sys.argv = command["words"]
     first = [str(Path(script).resolve().parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    sys.path[:] = [*first, *(entry for entry in sys.path if entry not in first)]
+    sys.path[:] = [*first, *(entry for entry in sys.path[1:] if entry not in first)]  # without the server's own folder
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w", 1 if os.isatty(1) else -1)
     sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace")
@@ -129,5 +137,6 @@ def _become(command: dict) -> str:
 
 if __name__ == "__main__":
     importlib.import_module(sys.argv[2])
+    assert active_count() == 1, "a fork has the threads' locks, and not the threads"
     if (command := _next_command(socket.socket(fileno=int(sys.argv[1])))) is not None:
         runpy.run_path(_become(command), run_name="__main__")
