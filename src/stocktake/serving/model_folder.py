@@ -26,6 +26,7 @@ INPUT, OUTPUT = "pixels", "probabilities"
 EXTERNAL_DATA = (b"\x08location", b"\x00location")  # not as one expression, which takes twice as long
 MODEL_SEAL = "model_sha256"  # of model.json itself, all but this; older exports lack it
 TRAINING_IMAGES = "training_images"  # what they were like; older exports do not say
+EXPORT_AGAIN = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
 REQUIRED = ("format_version", "version", "counts", "calibration", "sha256")
 
 
@@ -40,11 +41,27 @@ def read_model(folder: Path) -> dict[str, Any]:
         ModelFolderError: It is missing, damaged, or of another version.
     """
     path = folder / MODEL_NAME
-    hint = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
     try:
-        model = json.loads(_read(path))
+        content = _read(path)
     except OSError as error:  # export writes model.json last
-        raise ModelFolderError(f"{path} cannot be read ({error.strerror}), so this is no whole model. {hint}") from None
+        raise ModelFolderError(
+            f"{path} cannot be read ({error.strerror}), so this is no whole model. {EXPORT_AGAIN}"
+        ) from None
+    return parse_model(content, str(path))
+
+
+def parse_model(content: bytes, path: str) -> dict[str, Any]:
+    """Returns what a model.json holds.
+
+    Args:
+        path: Where it lies, for messages.
+
+    Raises:
+        ModelFolderError: It is damaged, or of another version.
+    """
+    hint = EXPORT_AGAIN
+    try:
+        model = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ModelFolderError(f"{path} is damaged ({error}). {hint}") from None
     missing = [key for key in REQUIRED if not isinstance(model, dict) or key not in model]
@@ -116,7 +133,7 @@ def check_fit(folder: Path, session: onnxruntime.InferenceSession, counts: list[
         ModelFolderError: The graph is not one that this model.json describes.
     """
     path = folder / GRAPH_NAME
-    hint = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
+    hint = EXPORT_AGAIN
     try:
         gray_HW3 = numpy.full((32, 48, 3), 128, numpy.uint8)
         probabilities_K = numpy.asarray(session.run([OUTPUT], {INPUT: gray_HW3})[0])

@@ -1,4 +1,4 @@
-"""What the server shows of its work: metrics for Prometheus, and one line for each request."""
+"""What the server shows of its work: metrics for Prometheus, one line for each request, and the prediction log."""
 
 import asyncio
 import json
@@ -11,8 +11,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stocktake.serving.errors import busy
+from stocktake.serving.prediction_log import PredictionLog
+from stocktake.serving.request_record import RequestRecord
 
 LOG_FIELDS = "stocktake.log_fields"  # where a request's scope keeps those of its line beside the usual
+RECORD = "stocktake.record"  # where it keeps what is logged of a count, if it is
 LogLine = Callable[[dict[str, Any]], None]
 
 
@@ -39,13 +42,21 @@ class ServerMetrics:
 class Observer:
     """ASGI middleware that measures every request; it sees no body, only how long it is."""
 
-    def __init__(self, app: ASGIApp, server_metrics: ServerMetrics, log_line: LogLine | None):
+    def __init__(
+        self,
+        app: ASGIApp,
+        server_metrics: ServerMetrics,
+        log_line: LogLine | None,
+        prediction_log: PredictionLog | None = None,
+    ):
         self.app, self.server_metrics, self.log_line = app, server_metrics, log_line
+        self.prediction_log = prediction_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         fields = scope[LOG_FIELDS] = {}
+        record = scope[RECORD] = RequestRecord.of(scope, self.prediction_log)
         began, num_bytes = time.perf_counter(), 0
         status: int | None = None
 
@@ -59,6 +70,8 @@ class Observer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if record is not None:
+                    message = {**message, "headers": [*message.get("headers", ()), record.header]}
             await send(message)
 
         with self.server_metrics.in_flight.track_inprogress():
@@ -75,6 +88,8 @@ class Observer:
                 route = getattr(scope.get("route"), "path", "other")  # not what was typed: labels are kept for ever
                 self.server_metrics.requests.labels(route, status or 500).inc()
                 self.server_metrics.seconds.labels(route).observe(seconds)
+                if record is not None:
+                    record.log(status or 500, fields.get("reason"), seconds, num_bytes)
                 if self.log_line:
                     self.log_line(
                         {

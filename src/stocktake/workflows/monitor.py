@@ -1,0 +1,66 @@
+"""scripts/monitor.py: whether what a server answers, and is shown, is still like what the model was made for."""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+
+from omegaconf import DictConfig
+
+from stocktake.config import build
+from stocktake.monitoring.measure import measure_monitoring
+from stocktake.monitoring.monitored_model import MonitoredModel
+from stocktake.monitoring.monitoring_result import MonitoringResult
+from stocktake.monitoring.window import read_window
+from stocktake.storage import Folder, join_url
+
+PAGE_KEY, FIGURES_KEY = "monitoring.html", "monitoring.json"
+
+
+def monitor(cfg: DictConfig) -> MonitoringResult:
+    """Writes monitoring.html and monitoring.json; returns the result (and prints a summary as one line of JSON).
+
+    Raises:
+        ModelFolderError: The baseline's folder is no exported model, or an older one without a baseline.
+        ValueError: The window has too few answers.
+    """
+    storage = build(cfg.storage)
+    model = MonitoredModel.open(Folder(cfg.baseline, storage))
+    since = None if cfg.last_days is None else datetime.now(UTC) - timedelta(days=cfg.last_days)
+    window = read_window(cfg.log, storage, model, since)
+    result = measure_monitoring(
+        model,
+        window,
+        cfg.log,
+        false_alarms=cfg.false_alarms,
+        min_answers=cfg.min_answers,
+        max_error_share=cfg.max_error_share,
+        max_latency_s=cfg.max_latency_s,
+    )
+    output = Folder(cfg.output_dir, storage)
+    output.write_together({FIGURES_KEY: (json.dumps(result.to_json(), indent=2) + "\n").encode()})
+    _tell(result)
+    summary = {
+        "is_drift": bool(result.alarms),
+        "drifted": result.drifted,
+        "alarms": result.alarms,
+        "model_version": result.model_version,
+        "num_answers": result.num_answers,
+        "expected_accuracy": result.expected_accuracy.to_json(),
+        "error_share": result.error_share.value,
+        "latency_s": result.latency_s,
+        "report": join_url(output.url, FIGURES_KEY),
+    }
+    print(json.dumps(summary))
+    return result
+
+
+def _tell(result: MonitoringResult) -> None:
+    """Says what could not be used, on stderr, and what was found."""
+    if result.num_damaged:
+        shown = "; ".join(result.damaged)
+        print(f"{result.num_damaged:,} lines are damaged and left out: {shown}", file=sys.stderr)
+    if result.num_dropped:
+        print(f"{result.num_dropped:,} answers were not logged: the server was too busy.", file=sys.stderr)
+    for version, number in result.other_models.items():
+        print(f"{number:,} answers of {version or 'no'} model are left out.", file=sys.stderr)
+    print(*result.alarms or ["Quiet: nothing has moved further than chance moves it."], sep="\n")
