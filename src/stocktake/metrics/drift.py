@@ -38,7 +38,12 @@ class Shift:
 
     @property
     def is_drift(self) -> bool:
-        return self.psi > self.psi_limit or self.ks > self.ks_limit
+        return self.times_limit > 1
+
+    @property
+    def times_limit(self) -> float:
+        """The larger of both in units of its limit."""
+        return max(self.psi / self.psi_limit, self.ks / self.ks_limit)
 
 
 def bar_edges(values_M: ndarray) -> ndarray:
@@ -116,17 +121,17 @@ def chance_limits(
     largest of all figures passes in a share of `false_alarms` (the max-T of Westfall & Young 1993, Resampling-Based
     Multiple Testing, section 2.6). So the share holds for all figures together, however they hang together.
     """
-    drawn_baseline_SM, drawn_window_SM = _draws(groups_M, num_answers)
+    drawn = [weights_SM.astype(numpy.float32) for weights_SM in _draws(groups_M, num_answers)]
     distances = []
     for values_M in baseline.values():
         known_M = numpy.isfinite(values_M)
         values_M = values_M[known_M]
-        weights = [weights_SM[:, known_M] for weights_SM in (drawn_baseline_SM, drawn_window_SM)]
+        weights = drawn if known_M.all() else [weights_SM[:, known_M] for weights_SM in drawn]
         if not len(values_M):
             distances += [numpy.zeros(NUM_DRAWS)] * 2
             continue
         bar_M = numpy.searchsorted(edges := bar_edges(values_M), values_M)
-        in_bar_MB = numpy.eye(len(edges) + 1)[bar_M]
+        in_bar_MB = numpy.eye(len(edges) + 1, dtype=numpy.float32)[bar_M]
         distances += [psi(*(weights_SM @ in_bar_MB for weights_SM in weights)), _ks_of_draws(values_M, *weights)]
     distances_SD = numpy.stack(distances, axis=1)
     usual_D = numpy.maximum(numpy.quantile(distances_SD, 0.95, axis=0), LEAST_LIMIT)

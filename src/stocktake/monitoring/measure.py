@@ -70,7 +70,10 @@ def measure_monitoring(
         for name, percent in PERCENTILES.items()
     }
     error_share = _share(num_errors, len(window.requests))
-    alarms = [_describe_drift(name, figure) for name, figure in figures.items() if figure.shift.is_drift]
+    moved = [title_of(name) for name, figure in figures.items() if figure.shift.is_drift]
+    alarms = []
+    if moved:
+        alarms.append(f"{len(moved)} of {len(figures)} figures have moved further than chance: {', '.join(moved)}.")
     if error_share.value is not None and error_share.value > max_error_share:
         alarms.append(f"{error_share} of the requests got no count, more than the {100 * max_error_share:g} % allowed.")
     if max_latency_s is not None and (slow := latency_s["p99"]) is not None and slow > max_latency_s:
@@ -133,13 +136,3 @@ def _histogram(baseline_M: ndarray, window_N: ndarray) -> Histogram:
 
 def _share(number: int, total: int) -> Estimate:
     return Estimate.of(number / total, *share_interval(number / total, total))
-
-
-def _describe_drift(name: str, figure: MonitoredFigure) -> str:
-    shift = figure.shift
-    found = [
-        f"{title} {distance:.2f}, by chance at most {limit:.2f}"
-        for title, distance, limit in (("PSI", shift.psi, shift.psi_limit), ("KS", shift.ks, shift.ks_limit))
-        if distance > limit
-    ]
-    return f"{title_of(name)} has moved, from {figure.baseline_mean:.3g} to {figure.mean:.3g} ({'; '.join(found)})."

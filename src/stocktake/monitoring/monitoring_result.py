@@ -135,7 +135,9 @@ class MonitoringResult:
 
     @property
     def drifted(self) -> list[str]:
-        return [name for name, figure in self.figures.items() if figure.shift.is_drift]
+        """The names of the figures that have moved, what is furthest beyond its limit first."""
+        names = [name for name, figure in self.figures.items() if figure.shift.is_drift]
+        return sorted(names, key=lambda name: -self.figures[name].shift.times_limit)
 
     def to_json(self) -> dict[str, Any]:
         estimates = ("expected_accuracy", "baseline_accuracy", "error_share")

@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 from stocktake.config import build
 from stocktake.monitoring.measure import measure_monitoring
 from stocktake.monitoring.monitored_model import MonitoredModel
-from stocktake.monitoring.monitoring_result import MonitoringResult
+from stocktake.monitoring.monitoring_result import MonitoringResult, title_of
 from stocktake.monitoring.window import read_window
+from stocktake.report.monitoring import render_monitoring
 from stocktake.storage import Folder, join_url
 
 PAGE_KEY, FIGURES_KEY = "monitoring.html", "monitoring.json"
@@ -37,7 +38,8 @@ def monitor(cfg: DictConfig) -> MonitoringResult:
         max_latency_s=cfg.max_latency_s,
     )
     output = Folder(cfg.output_dir, storage)
-    output.write_together({FIGURES_KEY: (json.dumps(result.to_json(), indent=2) + "\n").encode()})
+    page = render_monitoring(result, " ".join(["python", *sys.argv])).encode()
+    output.write_together({PAGE_KEY: page, FIGURES_KEY: (json.dumps(result.to_json(), indent=2) + "\n").encode()})
     _tell(result)
     summary = {
         "is_drift": bool(result.alarms),
@@ -48,8 +50,9 @@ def monitor(cfg: DictConfig) -> MonitoringResult:
         "expected_accuracy": result.expected_accuracy.to_json(),
         "error_share": result.error_share.value,
         "latency_s": result.latency_s,
-        "report": join_url(output.url, FIGURES_KEY),
+        "report": join_url(output.url, PAGE_KEY),
     }
+    print(f"Open {summary['report']}")
     print(json.dumps(summary))
     return result
 
@@ -58,9 +61,15 @@ def _tell(result: MonitoringResult) -> None:
     """Says what could not be used, on stderr, and what was found."""
     if result.num_damaged:
         shown = "; ".join(result.damaged)
-        print(f"{result.num_damaged:,} lines are damaged and left out: {shown}", file=sys.stderr)
+        print(f"Damaged lines that are left out: {result.num_damaged:,}, such as {shown}", file=sys.stderr)
     if result.num_dropped:
-        print(f"{result.num_dropped:,} answers were not logged: the server was too busy.", file=sys.stderr)
+        print(f"Answers that the server was too busy to log: {result.num_dropped:,}", file=sys.stderr)
     for version, number in result.other_models.items():
-        print(f"{number:,} answers of {version or 'no'} model are left out.", file=sys.stderr)
+        print(f"Answers of {version or 'no model'} that are left out: {number:,}", file=sys.stderr)
     print(*result.alarms or ["Quiet: nothing has moved further than chance moves it."], sep="\n")
+    for name in result.drifted:
+        figure, shift = result.figures[name], result.figures[name].shift
+        print(
+            f"  {title_of(name)}: mean {figure.baseline_mean:.4g} before, {figure.mean:.4g} now; "
+            f"PSI {shift.psi:.3f} (limit {shift.psi_limit:.3f}), KS {shift.ks:.3f} (limit {shift.ks_limit:.3f})"
+        )
