@@ -4,6 +4,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy
 import onnx
@@ -45,7 +46,7 @@ def export_with_baseline(folder: pathlib.Path, num_images: int = 300) -> pathlib
     baseline = measure_baseline(onnx.load(folder / "model.onnx"), Folder(str(photos)), rows, COUNTS)
     draw = numpy.random.default_rng(0)
     labels_M = numpy.array([draw.choice(len(COUNTS), p=row / row.sum()) for row in baseline.probabilities_MK])
-    baseline = type(baseline)(**{**vars(baseline), "labels_M": labels_M})
+    baseline = replace(baseline, labels_M=labels_M)
     content = baseline.to_bytes()
     (folder / BASELINE_NAME).write_bytes(content)
     model = json.loads((folder / "model.json").read_text())

@@ -69,6 +69,7 @@ EXPORT = {
     "root": text("data/abid", None),
     "num_checked": whole(1, example=200),
     "num_baseline": whole(1, example=1000),
+    "calibration": text("recalibration.json", None),
     "metrics": text("runs/demo/latest/evaluation-test/metrics.json", None),
     "weights_license": text("Apache-2.0", None),
     "int8": switch(example=False),
@@ -119,6 +120,8 @@ LEARNING_CURVE = {
 MONITOR = {
     "log": text("runs/prediction-log"),
     "baseline": text("runs/demo/latest/model"),
+    "feedback": text("counted.csv", None),
+    "recalibration": text("recalibration.json", None),
     "last_days": above(0, example=7, literals=[None]),
     "output_dir": text("runs/monitoring"),
     "false_alarms": above(0, 0.5, example=0.01),

@@ -3,7 +3,7 @@
 Axes: M images of the baseline, N answers of the window, G blocks of neighboring bins, B bars of a histogram, S draws.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -101,13 +101,20 @@ def measure_shifts(
     names = [name for name in baseline if name in window]
     num_answers = max(len(window[name]) for name in names)
     limits = chance_limits({name: baseline[name] for name in names}, groups_M, num_answers, false_alarms)
+    return measure_distances(baseline, window, limits)
+
+
+def measure_distances(
+    baseline: Mapping[str, ndarray], window: Mapping[str, ndarray], limits: Mapping[str, Sequence[float]]
+) -> dict[str, Shift]:
+    """As `measure_shifts`, of the figures that have limits: the PSI's and the KS distance's."""
     shifts = {}
-    for name in names:
+    for name, (psi_limit, ks_limit) in limits.items():
         both = [values[numpy.isfinite(values)] for values in (baseline[name], window[name])]
         if min(map(len, both)):
             edges = bar_edges(both[0])
             found = float(psi(*(bars(values, edges) for values in both)))
-            shifts[name] = Shift(found, limits[name][0], ks(*both), limits[name][1])
+            shifts[name] = Shift(found, psi_limit, ks(*both), ks_limit)
     return shifts
 
 

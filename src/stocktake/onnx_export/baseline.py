@@ -32,7 +32,7 @@ def measure_baseline(graph: onnx.ModelProto, root: Folder, rows: pyarrow.Table, 
         probabilities.append(numpy.asarray(session.run([OUTPUT], {INPUT: pixels_HW3})[0], float))
         height_px, width_px, _ = pixels_HW3.shape
         measured.append(measure_reduced(reduced(pixels_HW3), width_px, height_px))
-    return Baseline(
+    return Baseline.measured(
         counts=list(counts),
         probabilities_MK=numpy.stack(probabilities),
         images={name: numpy.array([image.get(name, numpy.nan) for image in measured]) for name in IMAGE_FIGURES},

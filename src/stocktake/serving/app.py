@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import html
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from string import Template
@@ -12,6 +12,7 @@ from string import Template
 from fastapi import FastAPI, Request
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -105,6 +106,7 @@ def create_app(
     s3_images: S3Images | None = None,
     log_line: LogLine | None = None,
     prediction_log: PredictionLog | None = None,
+    collectors: Sequence[Collector] = (),
 ) -> FastAPI:
     """Returns the ASGI app.
 
@@ -117,9 +119,10 @@ def create_app(
         s3_images: Reads images that a request names by `s3_key`; `None` reads none.
         log_line: Takes the fields of each request; none of its image.
         prediction_log: Takes what was answered; whoever made it closes it.
+        collectors: Of further metrics, such as a DriftWatch's.
     """
     max_bytes = int(max_body_mib * 2**20)
-    pool, server_metrics = WorkerPool(num_workers, max_waiting), ServerMetrics()
+    pool, server_metrics = WorkerPool(num_workers, max_waiting), ServerMetrics(collectors)
     body_reader = BodyReader(max_bytes, max_bytes * (num_workers + max_waiting), body_timeout_s)
     service = Service(predictor, on_all_cores or predictor, pool, s3_images)
 
@@ -188,6 +191,7 @@ def create_app(
             prediction = await service.predict(count_request, record)
         request.scope[LOG_FIELDS]["count"] = prediction.count
         server_metrics.counts.labels(prediction.count).inc()
+        server_metrics.confidence.observe(prediction.probabilities[prediction.count])
         return prediction
 
     @app.head("/metrics", include_in_schema=False)

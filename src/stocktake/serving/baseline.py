@@ -9,17 +9,19 @@ Axes: M images of the baseline, N answers, K counts in rising order.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy
 from numpy import ndarray
 
-from stocktake.serving.logged_answer import IMAGE_FIGURES
+from stocktake.metrics.drift import chance_limits
+from stocktake.serving.logged_answer import DECIMALS, IMAGE_FIGURES
 
 BASELINE_NAME = "baseline.json"
 BASELINE = "baseline"  # the key of model.json that names it; older exports lack it
 FORMAT_VERSION = 1
+WATCHED = 500  # answers that a running server compares
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Baseline:
         images: Each of IMAGE_FIGURES of the M images; NaN where one could not be measured.
         labels_M: The record's count of each, as its position among the K.
         groups_M: Number of the block of neighboring bins that each is of.
+        limits: Of each figure what chance keeps the PSI and the KS distance to in the last WATCHED answers, which a
+            server has no time to draw.
     """
 
     counts: Sequence[int]
@@ -39,6 +43,20 @@ class Baseline:
     images: Mapping[str, ndarray]
     labels_M: ndarray
     groups_M: ndarray
+    limits: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @classmethod
+    def measured(
+        cls,
+        counts: Sequence[int],
+        probabilities_MK: ndarray,
+        images: Mapping[str, ndarray],
+        labels_M: ndarray,
+        groups_M: ndarray,
+    ) -> Self:
+        """Returns the baseline of these images, with its limits."""
+        limits = chance_limits(figures_of(counts, probabilities_MK, images), groups_M, WATCHED)
+        return cls(counts, probabilities_MK, images, labels_M, groups_M, limits)
 
     @property
     def num_images(self) -> int:
@@ -54,10 +72,11 @@ class Baseline:
 
     def to_bytes(self) -> bytes:
         columns = {
-            "probabilities": self.probabilities_MK.round(5).tolist(),
+            "probabilities": self.probabilities_MK.round(DECIMALS).tolist(),
             **{name: [None if numpy.isnan(one) else one for one in self.images[name].tolist()] for name in self.images},
             "label": self.labels_M.tolist(),
             "group": self.groups_M.tolist(),
+            "limits": {"num_answers": WATCHED, "figures": dict(self.limits)},
         }
         plain = {"format_version": FORMAT_VERSION, "counts": list(self.counts), "num_images": self.num_images}
         return (json.dumps(plain | columns) + "\n").encode()
@@ -78,9 +97,12 @@ class Baseline:
                 {name: numpy.array(plain[name], float) for name in IMAGE_FIGURES},
                 numpy.array(plain["label"], int),
                 numpy.array(plain["group"], int),
+                {name: (float(psi), float(ks)) for name, (psi, ks) in plain["limits"]["figures"].items()},
             )
             lengths = {len(column) for column in (*baseline.images.values(), baseline.groups_M)}
             shape = (baseline.num_images, len(baseline.counts))
+            if not baseline.limits.keys() <= baseline.figures.keys():
+                raise ValueError("limits of unknown figures")
             if not baseline.num_images or lengths != {baseline.num_images} or baseline.probabilities_MK.shape != shape:
                 raise ValueError("columns of several lengths")
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -89,7 +111,11 @@ class Baseline:
 
 
 def figures_of(counts: Sequence[int], probabilities_NK: ndarray, images: Mapping[str, ndarray]) -> dict[str, ndarray]:
-    """Returns all that a window is compared by, each of shape (N,)."""
+    """Returns all that a window is compared by, each of shape (N,).
+
+    Probabilities have as many decimals as the log has, else one of 0.0000001 would be another than 0.
+    """
+    probabilities_NK = probabilities_NK.round(DECIMALS)
     return {
         "count": numpy.asarray(counts, float)[probabilities_NK.argmax(1)],
         "confidence": probabilities_NK.max(1),

@@ -17,6 +17,7 @@ from PIL import Image
 from stocktake.images.statistics import REFERENCE_PX, THREAD_PX, measure_image
 
 IMAGE_FIGURES = ("brightness", "sharpness", "strap_density", "width_px", "height_px")
+DECIMALS = 5  # of probabilities and figures
 
 
 @dataclass(frozen=True)
@@ -121,4 +122,4 @@ def measure_reduced(pixels_HW3: ndarray, width_px: int, height_px: int) -> dict[
     if min(pixels_HW3.shape[:2]) < THREAD_PX:
         return size
     measured = measure_image(pixels_HW3)
-    return {name: round(getattr(measured, name), 5) for name in IMAGE_FIGURES[:3]} | size
+    return {name: round(getattr(measured, name), DECIMALS) for name in IMAGE_FIGURES[:3]} | size

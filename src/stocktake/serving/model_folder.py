@@ -17,6 +17,7 @@ from stocktake.hardware import num_cores
 from stocktake.images.statistics import TrainingImages
 from stocktake.metrics.calibration import Calibration
 from stocktake.run_folder import check_seal
+from stocktake.serving.baseline import BASELINE, BASELINE_NAME, Baseline, check_baseline
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
@@ -27,6 +28,7 @@ EXTERNAL_DATA = (b"\x08location", b"\x00location")  # not as one expression, whi
 MODEL_SEAL = "model_sha256"  # of model.json itself, all but this; older exports lack it
 TRAINING_IMAGES = "training_images"  # what they were like; older exports do not say
 EXPORT_AGAIN = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
+COPY_AGAIN = "Copy the whole folder again, or export the model again."
 REQUIRED = ("format_version", "version", "counts", "calibration", "sha256")
 
 
@@ -96,7 +98,7 @@ def _read(path: Path) -> bytes:
 
 def read_graph(folder: Path, model: dict[str, Any]) -> bytes:
     path = folder / GRAPH_NAME
-    hint = "Copy the whole folder again, or export the model again."
+    hint = COPY_AGAIN
     try:
         graph = _read(path)
     except OSError as error:
@@ -109,6 +111,23 @@ def read_graph(folder: Path, model: dict[str, Any]) -> bytes:
             "scripts/export.py writes one file that holds them all."
         )
     return graph
+
+
+def read_baseline(folder: Path, model: dict[str, Any]) -> Baseline | None:
+    """Returns the baseline of a folder, `None` in one that was exported before there were any.
+
+    Raises:
+        ModelFolderError: It is missing, or not the one that model.json names.
+    """
+    if not isinstance(model.get(BASELINE), dict):
+        return None
+    path = folder / BASELINE_NAME
+    try:
+        return check_baseline(_read(path), model)
+    except OSError as error:
+        raise ModelFolderError(f"{path} cannot be read ({error.strerror}). {COPY_AGAIN}") from None
+    except ValueError as error:
+        raise ModelFolderError(f"{path} {error}. {COPY_AGAIN}") from None
 
 
 def open_session(folder: Path, graph: bytes, num_threads: int | None) -> onnxruntime.InferenceSession:

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stocktake.serving.errors import busy
@@ -22,17 +23,29 @@ LogLine = Callable[[dict[str, Any]], None]
 class ServerMetrics:
     """The metrics of one app, apart from those of any other in the same process."""
 
-    def __init__(self) -> None:
+    def __init__(self, collectors: Sequence[Collector] = ()) -> None:
+        """
+        Args:
+            collectors: Whose metrics are shown beside these.
+        """
         self.registry = CollectorRegistry()
+        for collector in collectors:
+            self.registry.register(collector)
         ProcessCollector(registry=self.registry)
         self.requests = self._metric(Counter, "requests", "Requests answered", ["path", "status"])
         self.seconds = self._metric(Histogram, "request_seconds", "Seconds from a request to its answer", ["path"])
         self.in_flight = self._metric(Gauge, "requests_in_flight", "Requests being answered")
         self.refused = self._metric(Counter, "refused", "Requests refused, by reason", ["reason"])
         self.counts = self._metric(Counter, "counts", "Images answered, by the most likely count", ["count"])
+        self.confidence = self._metric(
+            Histogram,
+            "confidence",
+            "Probability of the most likely count",
+            buckets=[tenth / 10 for tenth in range(1, 11)],
+        )
 
-    def _metric(self, kind: type, name: str, what: str, labels: list[str] | None = None) -> Any:
-        return kind(f"stocktake_{name}", what, labels or [], registry=self.registry)
+    def _metric(self, kind: type, name: str, what: str, labels: list[str] | None = None, **options: Any) -> Any:
+        return kind(f"stocktake_{name}", what, labels or [], registry=self.registry, **options)
 
     def text(self) -> bytes:
         """Returns all of them in Prometheus' text format 0.0.4."""

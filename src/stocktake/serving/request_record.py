@@ -11,7 +11,7 @@ from numpy import ndarray
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from stocktake.serving.logged_answer import LoggedAnswer
+from stocktake.serving.logged_answer import DECIMALS, LoggedAnswer
 from stocktake.serving.prediction_log import PredictionLog, SeenImage
 from stocktake.serving.request_parsing import CountRequest
 from stocktake.serving.response import Prediction
@@ -73,7 +73,7 @@ class RequestRecord:
                 count=None if prediction is None else prediction.count,
                 probabilities=None
                 if prediction is None
-                else {count: round(share, 5) for count, share in prediction.probabilities.items()},
+                else {count: round(share, DECIMALS) for count, share in prediction.probabilities.items()},
                 expected_count=asked.expected_count,
             ),
             self.image,

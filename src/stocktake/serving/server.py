@@ -16,11 +16,13 @@ from stocktake.hardware import num_cores
 from stocktake.images.decoding import MAX_BYTES
 from stocktake.serving.app import create_app
 from stocktake.serving.connections import Connections
+from stocktake.serving.drift_watch import DriftWatch
+from stocktake.serving.model_folder import read_baseline
 from stocktake.serving.observability import LINES
 from stocktake.serving.prediction_log import PredictionLog
 from stocktake.serving.predictor import Predictor
 from stocktake.serving.s3_images import S3Images
-from stocktake.storage import Folder, StorageOptions
+from stocktake.storage import Folder, StorageOptions, local_path
 
 # What each number may be: the least, the most, what to type; whole ones are those whose least is.
 NUMBERS: dict[str, tuple[float, float, float]] = {
@@ -82,11 +84,13 @@ def serve(
         if log is not None:
             print(LINES[log](line), file=sys.stderr, flush=True)
 
-    answers = None
+    answers, watch = None, None
     if prediction_log is not None:
         folder = Folder(prediction_log, storage)
         folder.create()
-        answers = PredictionLog(folder, prediction_log_share, prediction_log_images)
+        watch = DriftWatch(read_baseline(local_path(model), predictor.model))
+        answers = PredictionLog(folder, prediction_log_share, prediction_log_images, watch.add)
+        watch.watch(answers)
     app = create_app(
         predictor,
         on_all_cores=on_all_cores,
@@ -97,6 +101,7 @@ def serve(
         s3_images=s3_images,
         log_line=log_line,
         prediction_log=answers,
+        collectors=[] if watch is None else [watch],
     )
     connections = Connections()
     with _listening(host, port) as listener:

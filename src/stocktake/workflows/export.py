@@ -6,7 +6,7 @@ Axes: N checked images.
 import hashlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,12 +23,20 @@ from stocktake.data.transforms import Resize, decode
 from stocktake.diagnostics.packages import versions
 from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.image_statistics import are_drawn, measure_training_images
+from stocktake.metrics.calibration import Calibration
 from stocktake.onnx_export.baseline import measure_baseline
 from stocktake.onnx_export.check import CheckedImages, probabilities_in_pytorch, tracked
 from stocktake.onnx_export.graph import joined
 from stocktake.onnx_export.model_card import model_card
 from stocktake.onnx_export.network_graph import network_graph
-from stocktake.onnx_export.provenance import commit, describe_networks, evaluation_of, without_locations
+from stocktake.onnx_export.provenance import (
+    commit,
+    describe_networks,
+    evaluation_of,
+    read_file,
+    read_recalibration,
+    without_locations,
+)
 from stocktake.onnx_export.quantization import quantized
 from stocktake.onnx_export.resize_graph import OPSET, resize_graph
 from stocktake.run_folder import require_replaceable, run_dir_of, sealed
@@ -67,6 +75,8 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     storage = build(cfg.storage)
     checkpoint = Checkpoint.open(cfg.checkpoint, storage)
     counter, calibration, config = checkpoint.model, checkpoint.calibration, checkpoint.config
+    if cfg.calibration is not None:
+        calibration = read_recalibration(read_file(cfg.calibration, storage), cfg.calibration, checkpoint)
     if calibration is None:
         raise CheckpointError(
             f"checkpoint={checkpoint.location} holds no calibration, because it was not saved after a validation. "
@@ -102,12 +112,14 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     baseline = measure_baseline(graph, root, manifest.rows("valid", cfg.num_baseline, counter.counts), counter.counts)
     baseline_bytes, graph_bytes = baseline.to_bytes(), graph.SerializeToString()
     evaluation = evaluation_of(checkpoint, cfg.metrics, storage)
+    if evaluation is not None and cfg.calibration is not None:  # it measured the checkpoint's own
+        evaluation = replace(evaluation, calibration=None)
     networks = describe_networks(counter, config)
     is_drawn = "synthetic" in str(config["data"].get("_target_")).lower()
     model = {
         "format_version": FORMAT_VERSION,
         "name": config["name"],
-        "version": str(cfg.version or f"{config['name']}-{checkpoint.sha256[:8]}{'-int8' if cfg.int8 else ''}"),
+        "version": str(cfg.version or f"{config['name']}-{checkpoint.sha256[:8]}{_marks(cfg, calibration)}"),
         "counts": counter.counts,
         "calibration": calibration.to_dict(),
         "input": {"name": INPUT, "dtype": "uint8", "shape": ["height", "width", 3]},
@@ -145,6 +157,12 @@ def write(
     """Writes the folder so that it is never taken for whole before it is: model.json goes first and comes last."""
     files = {GRAPH_NAME: graph, BASELINE_NAME: baseline, CARD_NAME: model_card(model, evaluation).encode()}
     output.write_together(files | {MODEL_NAME: (json.dumps(sealed(model, MODEL_SEAL), indent=2) + "\n").encode()})
+
+
+def _marks(cfg: DictConfig, calibration: Calibration) -> str:
+    """Returns what tells a version from the plain one of the same checkpoint: its answers are others."""
+    temperature = "" if cfg.calibration is None else f"-t{calibration.temperature:.3f}"
+    return temperature + ("-int8" if cfg.int8 else "")
 
 
 def _tell_other_data(checkpoint: Checkpoint, root: Folder, manifest: Manifest, rows: pyarrow.Table) -> int | None:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from omegaconf import DictConfig
 
 from stocktake.config import build
+from stocktake.monitoring.feedback import match, measure_feedback, read_feedback, recalibrate, recalibration_file
 from stocktake.monitoring.measure import measure_monitoring
 from stocktake.monitoring.monitored_model import MonitoredModel
-from stocktake.monitoring.monitoring_result import MonitoringResult, title_of
-from stocktake.monitoring.window import read_window
+from stocktake.monitoring.monitoring_result import FeedbackResult, MonitoringResult, title_of
+from stocktake.monitoring.window import Window, read_window
 from stocktake.report.monitoring import render_monitoring
-from stocktake.storage import Folder, join_url
+from stocktake.storage import Folder, StorageOptions, join_url, split_url
 
 PAGE_KEY, FIGURES_KEY = "monitoring.html", "monitoring.json"
 
@@ -22,12 +23,13 @@ def monitor(cfg: DictConfig) -> MonitoringResult:
 
     Raises:
         ModelFolderError: The baseline's folder is no exported model, or an older one without a baseline.
-        ValueError: The window has too few answers.
+        ValueError: The window has too few answers, or the feedback is none of them.
     """
     storage = build(cfg.storage)
     model = MonitoredModel.open(Folder(cfg.baseline, storage))
     since = None if cfg.last_days is None else datetime.now(UTC) - timedelta(days=cfg.last_days)
     window = read_window(cfg.log, storage, model, since)
+    feedback = None if cfg.feedback is None else _feedback(cfg, storage, window, model)
     result = measure_monitoring(
         model,
         window,
@@ -36,6 +38,7 @@ def monitor(cfg: DictConfig) -> MonitoringResult:
         min_answers=cfg.min_answers,
         max_error_share=cfg.max_error_share,
         max_latency_s=cfg.max_latency_s,
+        feedback=feedback,
     )
     output = Folder(cfg.output_dir, storage)
     page = render_monitoring(result, " ".join(["python", *sys.argv])).encode()
@@ -50,11 +53,24 @@ def monitor(cfg: DictConfig) -> MonitoringResult:
         "expected_accuracy": result.expected_accuracy.to_json(),
         "error_share": result.error_share.value,
         "latency_s": result.latency_s,
+        "live_accuracy": None if feedback is None else feedback.accuracy.to_json(),
+        "recalibration": cfg.recalibration,
         "report": join_url(output.url, PAGE_KEY),
     }
     print(f"Open {summary['report']}")
     print(json.dumps(summary))
     return result
+
+
+def _feedback(cfg: DictConfig, storage: StorageOptions, window: Window, model: MonitoredModel) -> FeedbackResult:
+    """Returns what true counts say; writes a calibration fitted to them, if that was asked for."""
+    folder, name = split_url(cfg.feedback)
+    feedback = read_feedback(Folder(folder, storage).read(name), cfg.feedback)
+    matched = match(feedback, window)
+    if cfg.recalibration is not None:
+        folder, name = split_url(cfg.recalibration)
+        Folder(folder, storage).write(name, recalibration_file(recalibrate(matched, model), model))
+    return measure_feedback(matched, len(feedback.true_counts), model, cfg.recalibration)
 
 
 def _tell(result: MonitoringResult) -> None:
