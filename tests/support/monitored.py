@@ -84,6 +84,6 @@ def logged(
 def write_log(folder: pathlib.Path, answers: Sequence[LoggedAnswer], *more: str) -> pathlib.Path:
     """Writes a log of one file, with further lines behind the answers."""
     path = folder / "2026-03-02" / "000000-00000000.jsonl"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in [*(answer.to_line() for answer in answers), *more]))
     return folder
