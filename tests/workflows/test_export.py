@@ -191,7 +191,7 @@ def test_a_folder_half_written_is_not_taken_for_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("stocktake.workflows.export.model_card", lambda *_: "card")
     monkeypatch.setattr(Folder, "write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write(Folder(str(tmp_path)), b"graph", {}, None)
+        write(Folder(str(tmp_path)), b"graph", b"baseline", {}, None)
     with pytest.raises(ModelFolderError, match="no whole model"):
         Predictor.open(str(tmp_path))
 
