@@ -109,6 +109,14 @@ COMPARE = {
     "names": list_of(either(text("baseline"), number(None, example=1)), ["baseline", "best"], None, least=1),
     "output_dir": text("runs/comparison"),
 }
+PROMOTE = {
+    "challenger": text("runs/b/evaluation-test"),
+    "champion": text("runs/a/evaluation-test", None),
+    "margin": number(0, 1, example=0.01),
+    "level": above(0, 1, example=0.05),
+    "max_ece_increase": number(0, 1, example=0.01),
+    "output_dir": text("runs/promotion"),
+}
 LEARNING_CURVE = {
     "evaluations": EVALUATIONS,
     "output_dir": text("runs/learning-curve"),
@@ -207,6 +215,7 @@ COMMANDS = {
     "predict": Inputs(PREDICT | STORAGE, "images"),
     "prepare": Inputs(PREPARE | SPLIT | STORAGE, "source"),
     "compare": Inputs(COMPARE | STORAGE, "evaluations"),
+    "promote": Inputs(PROMOTE | STORAGE, "challenger"),
     "learning_curve": Inputs(LEARNING_CURVE | STORAGE, "evaluations", {"floors.rmse_mean": "floors.rmse_expected"}),
     "monitor": Inputs(MONITOR | STORAGE, "log"),
     "rehearse": Inputs(REHEARSE, "experiment"),
