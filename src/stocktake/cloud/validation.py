@@ -97,14 +97,15 @@ def problem_lines(
 
 
 @cache
-def _service_model(service: str) -> Any:  # botocore has no types
+def service_model(service: str) -> Any:  # botocore has no types
+    """Returns botocore's description of an API."""
     import botocore.session
 
     return botocore.session.Session().get_service_model(service)
 
 
 def _input_shape(service: str, operation: str) -> Any:
-    model = _service_model(service)
+    model = service_model(service)
     if operation not in model.operation_names:
         close = get_close_matches(operation, model.operation_names) or model.operation_names[:1]
         raise ValueError(f"operation={operation!r} is not in the API of {service}: did you mean {' or '.join(close)}?")

@@ -1,70 +1,66 @@
-"""SageMaker's HTTP interface for training jobs, on this machine: what boto3 and the `aws` command line talk to.
+"""AWS's HTTP interfaces, as far as a rehearsal has them, on this machine: what boto3 and the `aws` command talk to.
 
-The protocol is AWS JSON 1.1: every call is a POST to / whose header X-Amz-Target names the operation; times are
-seconds since 1970; an error is a status of 400 and a body with `__type` and `message`. The texts of the errors are
-AWS's own where they are publicly known. What is not signed with the server's key is refused.
+One port answers for all of them; whose call it is, its path and headers tell (`stocktake.rehearsal.api_protocols`).
+Times are seconds since 1970, and the texts of the errors are AWS's own where they are publicly known. What is not
+signed with the server's key is refused.
 """
 
-import json
 import socket
 import struct
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from stocktake.cloud.validation import RequestError, check_request
-from stocktake.rehearsal import log_api
 from stocktake.rehearsal.api_faults import ApiFaults, Blip
+from stocktake.rehearsal.api_protocols import MAX_BODY_BYTES, Answer, Call, JsonApi, Service
 from stocktake.rehearsal.faults import Fault
-from stocktake.rehearsal.job_state import REGION, Job, RequestRefused
+from stocktake.rehearsal.hosting import Hosting
+from stocktake.rehearsal.job_state import REGION, RequestRefused
 from stocktake.rehearsal.job_store import JobStore
+from stocktake.rehearsal.log_api import LogStreams
 from stocktake.rehearsal.signature import SessionKey
+from stocktake.rehearsal.training_api import Runner, TrainingJobs
 
-TARGET_PREFIX = "SageMaker."
-MAX_BODY_BYTES = 2**20  # read before anybody knows who asks
+__all__ = ["MAX_BODY_BYTES", "RehearsalServer", "Runner"]
 
-
-class Runner(Protocol):
-    """Whoever plays the jobs; it learns from `job.stop_asked` that it shall end one."""
-
-    def check(self, request: Mapping) -> None:
-        """Raises a ValueError for a job that it cannot play."""
-        ...
-
-    def start(self, job: Job) -> None:
-        """Begins to play a job and returns at once."""
-        ...
-
-    def log_folder(self, job_name: str) -> Path:
-        """Returns the folder of a job's logs, one `<host>.log` for each instance."""
-        ...
+MAX_DISCARDED_BYTES = 64 * 2**20  # of a body that is refused: who is still sending would not hear the answer
 
 
 class RehearsalServer:
-    """SageMaker's API for training jobs and CloudWatch's for their logs, on 127.0.0.1; a context manager.
+    """The APIs of training jobs, endpoints and what stands beside them, on 127.0.0.1; a context manager.
 
     Args:
+        runner: Plays the training jobs; `None` where none are sent.
         port: 0 takes a free one; `url` tells which.
         key: What requests have to be signed with; by default a new one.
         faults: What shall go wrong; those that meet a job are the runner's.
+        hosting: Plays endpoints and batch jobs; `None` where there are none.
     """
 
     def __init__(
         self,
-        runner: Runner,
+        runner: Runner | None = None,
         jobs: JobStore | None = None,
         port: int = 0,
         key: SessionKey | None = None,
         faults: Sequence[Fault] = (),
+        hosting: Hosting | None = None,
     ):
-        self.runner = runner
+        self.runner, self.hosting = runner, hosting
         self.jobs = jobs or JobStore()
-        self.logs = log_api.LogStreams(runner.log_folder)
         self.key = key or SessionKey()
         self.faults = ApiFaults(faults)
+        training = TrainingJobs(runner, self.jobs).operations() if runner else {}
+        logs = LogStreams(runner.log_folder if runner else None, hosting.logs if hosting else None)
+        self.services: list[Service] = [
+            JsonApi("sagemaker", {**training, **(hosting.sagemaker_operations() if hosting else {})}),
+            JsonApi("logs", logs.operations(), invalid="InvalidParameterException"),
+            *(hosting.services() if hosting else ()),
+        ]
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -79,7 +75,7 @@ class RehearsalServer:
         self._thread.join()
 
     def client(self, service: str, **options: Any) -> Any:
-        """Returns boto3's client of `sagemaker` or `logs` with this server's key."""
+        """Returns boto3's client of an API, such as `sagemaker` or `logs`, with this server's key."""
         import boto3
 
         return boto3.client(
@@ -91,68 +87,12 @@ class RehearsalServer:
             **options,
         )
 
-    def respond(self, operation: str, request: Mapping) -> dict:
-        """Returns the response body of one call.
-
-        Raises:
-            RequestRefused: AWS would answer with an error.
-        """
-        operations = {
-            "CreateTrainingJob": self._create,
-            "DescribeTrainingJob": self._describe,
-            "ListTrainingJobs": self._list,
-            "StopTrainingJob": self._stop,
-        }
-        if operation not in operations:
-            known = ", ".join(operations)
-            raise RequestRefused("UnknownOperationException", f"{operation} is not rehearsed; {known} are.")
-        try:
-            check_request(operation, request)
-        except RequestError as error:
-            raise RequestRefused("ValidationException", str(error)) from error
-        return operations[operation](request)
-
-    def _create(self, request: Mapping) -> dict:
-        try:
-            self.runner.check(request)
-        except ValueError as error:
-            raise RequestRefused("ValidationException", str(error)) from error
-        job = self.jobs.create(request)
-        self.runner.start(job)
-        return {"TrainingJobArn": job.arn}
-
-    def _describe(self, request: Mapping) -> dict:
-        return self.jobs.get(request["TrainingJobName"]).describe()
-
-    def _stop(self, request: Mapping) -> dict:
-        self.jobs.get(request["TrainingJobName"]).stop()
-        return {}
-
-    def _list(self, request: Mapping) -> dict:
-        summaries = [job.summary() for job in self.jobs.all()]
-        kept = [summary for summary in summaries if _matches(summary, request)]
-        sort_by = {"Name": "TrainingJobName", "Status": "TrainingJobStatus"}.get(
-            request.get("SortBy", ""), "CreationTime"
-        )
-        kept.sort(key=lambda summary: summary[sort_by], reverse=request.get("SortOrder") != "Ascending")
-        token, size = request.get("NextToken", "0"), request.get("MaxResults", 10)
-        if not token.isdecimal():
-            raise RequestRefused("ValidationException", f"NextToken={token!r} is none that this server gave.")
-        start = int(token)
-        page: dict[str, Any] = {"TrainingJobSummaries": kept[start : start + size]}
-        if len(kept) > start + size:
-            page["NextToken"] = str(start + size)
-        return page
-
-
-def _matches(summary: Mapping, request: Mapping) -> bool:
-    bounds = {"CreationTime": summary["CreationTime"], "LastModifiedTime": summary["LastModifiedTime"]}
-    return (
-        request.get("NameContains", "") in summary["TrainingJobName"]
-        and request.get("StatusEquals", summary["TrainingJobStatus"]) == summary["TrainingJobStatus"]
-        and all(request.get(f"{name}After", 0) <= value for name, value in bounds.items())
-        and all(value <= request.get(f"{name}Before", value) for name, value in bounds.items())
-    )
+    def service(self, call: Call) -> tuple[Service, str]:
+        """Returns the API that a call is for, and the operation; SageMaker's, where no API knows it."""
+        for service in self.services:
+            if (operation := service.operation(call)) is not None:
+                return service, operation
+        return self.services[0], call.headers.get("X-Amz-Target") or f"{call.method} {call.path}"
 
 
 def _handler(server: RehearsalServer) -> type[BaseHTTPRequestHandler]:
@@ -161,40 +101,49 @@ def _handler(server: RehearsalServer) -> type[BaseHTTPRequestHandler]:
         timeout = 120  # s without a word, and a connection is closed
 
         def do_POST(self):
-            target = self.headers.get("X-Amz-Target", "")
-            service, prefix, name = server, TARGET_PREFIX, "sagemaker"
-            if target.startswith(log_api.TARGET_PREFIX):
-                service, prefix, name = server.logs, log_api.TARGET_PREFIX, "logs"
+            path, _, query = self.path.partition("?")
+            call = Call(self.command, path, query, self.headers)
+            service, operation = server.service(call)
+            num_refused_bytes = 0
             try:
-                body = self._body()
-                server.key.check(self.headers, body, name)
-                server.faults.meet(target.removeprefix(prefix))
-                self._reply(200, service.respond(target.removeprefix(prefix), json.loads(body or b"{}")))
+                size = int(self.headers.get("Content-Length", 0))
+                if not 0 <= size <= service.max_body_bytes:
+                    num_refused_bytes, self.close_connection = min(size, MAX_DISCARDED_BYTES), True
+                    raise service.too_large(size)
+                call = replace(call, body=self.rfile.read(size))
+                server.key.check(call, service.signing_name)
+                server.faults.meet(operation)
+                answer = service.answer(operation, call)
             except ValueError as error:  # no JSON, no length, no time
-                self._reply(400, {"__type": "SerializationException", "message": str(error)})
+                answer = service.refusal(RequestRefused("SerializationException", str(error)))
             except RequestRefused as error:
-                self._reply(400, {"__type": error.code, "message": str(error)})
+                answer = service.refusal(error)
             except Blip:
                 self.close_connection = True
                 # Closed with nothing lingering: the other side sees a reset, not an end.
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
+                return
+            self._reply(answer)
+            self._discard(num_refused_bytes)
 
-        def _body(self) -> bytes:
-            size = int(self.headers.get("Content-Length", 0))
-            if not 0 <= size <= MAX_BODY_BYTES:
-                self.close_connection = True
-                raise RequestRefused("RequestEntityTooLargeException", f"{size} bytes; at most {MAX_BODY_BYTES}.")
-            return self.rfile.read(size)
+        do_GET = do_DELETE = do_PUT = do_POST
 
-        def _reply(self, status: int, body: Mapping) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/x-amz-json-1.1")
-            self.send_header("Content-Length", str(len(content)))
+        def _reply(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.content)))
             self.send_header("x-amzn-RequestId", str(uuid.uuid4()))
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(answer.content)
+
+        def _discard(self, num_bytes: int) -> None:
+            """Takes the rest of a body that nobody reads: a connection closed before is reset, the answer with it."""
+            with suppress(OSError):
+                self.wfile.flush()
+                while num_bytes > 0 and (chunk := self.rfile.read(min(num_bytes, 2**16))):
+                    num_bytes -= len(chunk)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass  # the caller's screen is for the job

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ENDED = ("Completed", "Failed", "Stopped")
@@ -53,11 +54,17 @@ ECHOED = (
 
 
 class RequestRefused(Exception):
-    """A request that SageMaker answers with an error; `code` is the error's name on the wire."""
+    """A request that AWS answers with an error.
 
-    def __init__(self, code: str, message: str):
+    Attributes:
+        code: The error's name on the wire.
+        status: Of HTTP.
+        fields: What else stands in the error's body.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 400, **fields: Any):
         super().__init__(message)
-        self.code = code
+        self.code, self.status, self.fields = code, status, fields
 
 
 @dataclass

@@ -1,0 +1,162 @@
+"""One instance of an endpoint or a batch job: the server that the image starts, over the model that was unpacked.
+
+The process sees what SageMaker gives a container, and nothing of this user's environment: the variables of the image
+and of the request. This repository stands for the image's /opt/stocktake.
+"""
+
+import http.client
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stocktake.rehearsal.instance import free_port
+from stocktake.rehearsal.job_state import REGION
+from stocktake.rehearsal.s3_sync import OpenFolder
+from stocktake.shell import hydra_value
+from stocktake.storage import StorageError, split_url
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PING_TIMEOUT_S = 2.0
+PING_INTERVAL_S = 0.1  # SageMaker does not say how often it asks
+INVOCATION_TIMEOUT_S = 60.0
+GRACE_S = 30.0  # from SIGTERM to SIGKILL
+
+
+class NotHealthy(Exception):
+    """An instance does not answer /ping, or has no model that could be unpacked; in SageMaker's words."""
+
+
+class NoAnswer(Exception):
+    """A container took a request and gave no answer to it."""
+
+
+@dataclass(frozen=True)
+class ContainerAnswer:
+    """What a container answered; `latency_s` is ModelLatency."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str]
+    latency_s: float
+
+
+def unpack_model(url: str, target: Path, open_folder: OpenFolder) -> None:
+    """Unpacks a model.tar.gz from S3.
+
+    Raises:
+        NotHealthy: There is none, or it is damaged.
+    """
+    folder, name = split_url(url)
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(open_folder(folder).read(name))) as archive:
+            archive.extractall(target, filter="data")
+    except (OSError, EOFError, StorageError, tarfile.TarError) as error:
+        raise NotHealthy(f"Failed to download model data from {url}: {error}") from error
+
+
+class EndpointInstance:
+    """A server process of its own.
+
+    Args:
+        name: SageMaker's id of the instance.
+        base: Its /opt/ml, whose `model` holds the unpacked model.
+        log: Where all that it prints is appended.
+        environment: What the request and SageMaker set.
+
+    Attributes:
+        is_ready: The process that runs now has answered /ping.
+    """
+
+    def __init__(self, name: str, base: Path, log: Path, environment: Mapping[str, str]):
+        self.name, self.base, self.log, self.environment = name, base, log, environment
+        self._process: subprocess.Popen | None = None
+        self._port, self.is_ready = 0, False
+
+    def start(self) -> None:
+        """Starts the server as the image's ENTRYPOINT with SageMaker's word `serve`, and returns at once."""
+        self._port, self.is_ready = free_port(), False
+        model = hydra_value(str(self.base / "model"))
+        command = [sys.executable, str(REPOSITORY / "scripts" / "serve.py"), "serve"]
+        command += [f"model={model}", f"port={self._port}", "host=127.0.0.1"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - arguments, no shell
+                command,
+                cwd=self.base,
+                env={
+                    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
+                    "PYTHONPATH": str(REPOSITORY / "src"),
+                    "PYTHONUNBUFFERED": "1",
+                    "LANG": "C.UTF-8",
+                    "AWS_REGION": REGION,
+                    **self.environment,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the caller's terminal is not for the instance
+            )
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def ping(self) -> bool:
+        """Whether the container answers /ping with 200 in time."""
+        try:
+            self.is_ready = self._ask("GET", "/ping", b"", {}, PING_TIMEOUT_S).status == 200
+        except NoAnswer:
+            self.is_ready = False
+        return self.is_ready
+
+    def wait_until_healthy(self, timeout_s: float) -> bool:
+        """Asks /ping until it is answered, the process ends or the time is over; says whether it was answered."""
+        deadline = time.monotonic() + timeout_s
+        while self.runs and time.monotonic() < deadline:
+            if self.ping():
+                return True
+            time.sleep(PING_INTERVAL_S)
+        return False
+
+    def invoke(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> ContainerAnswer:
+        """Posts to /invocations.
+
+        Raises:
+            NoAnswer: None came in time.
+        """
+        return self._ask("POST", "/invocations", body, headers, timeout_s)
+
+    def _ask(self, method: str, path: str, body: bytes, headers: Mapping, timeout_s: float) -> ContainerAnswer:
+        began = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout_s)
+        try:
+            connection.request(method, path, body or None, dict(headers))
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(f"{self.name}: {type(error).__name__}: {error}") from error
+        finally:
+            connection.close()
+        return ContainerAnswer(response.status, content, dict(response.getheaders()), time.monotonic() - began)
+
+    def terminate(self) -> None:
+        """SIGTERM; `wait_until_ended` follows."""
+        if self._process and self.runs:
+            self._process.terminate()
+
+    def wait_until_ended(self, grace_s: float = GRACE_S) -> None:
+        """Waits until the process has ended, kills it after the grace time, and removes its folder."""
+        if self._process:
+            try:
+                self._process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self.base, ignore_errors=True)

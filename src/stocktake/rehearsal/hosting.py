@@ -1,0 +1,90 @@
+"""SageMaker's hosting on this machine: endpoints, batch jobs and what stands beside them.
+
+    with Hosting(folder, s3_folder=folder / "s3", time_scale=0.01) as hosting, \\
+            RehearsalServer(hosting=hosting) as server:
+        server.client("sagemaker").create_model(...)
+        server.client("sagemaker-runtime").invoke_endpoint(...)
+
+Behind an endpoint runs the real server, as a process of its own, from the unpacked model.tar.gz. What differs from
+AWS: no image is pulled (the server runs in this Python, from this repository), and instances of every type are this
+machine.
+"""
+
+from pathlib import Path
+from typing import Self
+
+from stocktake.rehearsal.alarm_api import Alarms
+from stocktake.rehearsal.api_protocols import CborApi, JsonApi, Operations, RestApi, Service
+from stocktake.rehearsal.async_invocations import Queues
+from stocktake.rehearsal.data_capture import DataCapture
+from stocktake.rehearsal.endpoint_api import Endpoints
+from stocktake.rehearsal.fleet import Machines
+from stocktake.rehearsal.invocation_counts import InvocationCounts
+from stocktake.rehearsal.log_api import LogGroups
+from stocktake.rehearsal.registry_api import ModelRegistry
+from stocktake.rehearsal.runtime_api import Invocations, RuntimeApi
+from stocktake.rehearsal.s3_sync import opener
+from stocktake.rehearsal.scaling_api import ScalableTargets
+from stocktake.rehearsal.schedule_api import Schedules
+from stocktake.rehearsal.tag_api import Tags
+from stocktake.rehearsal.transform_api import TransformJobs
+from stocktake.storage import StorageOptions
+
+
+class Hosting:
+    """What an account has for serving models; a context manager that leaves no process behind.
+
+    Args:
+        folder: Holds a folder for every instance, and the logs.
+        s3_folder: A local folder that stands in for S3 (s3://bucket/key lies in bucket/key); `None` takes S3 itself.
+        storage: How to reach S3.
+        time_scale: By which AWS's waits and alarms' periods are multiplied, so that minutes pass in seconds.
+        startup_timeout_s: For an instance to answer /ping; `None` takes what the variant says.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        s3_folder: str | Path | None = None,
+        storage: StorageOptions | None = None,
+        time_scale: float = 1.0,
+        startup_timeout_s: float | None = None,
+    ):
+        folder = Path(folder).absolute()
+        self.logs, open_folder = LogGroups(folder / "logs"), opener(s3_folder, storage)
+        machines = Machines(folder / "instances", self.logs, open_folder, startup_timeout_s)
+        counts, self.tags = InvocationCounts(), Tags()
+        self.alarms, self.registry = Alarms(counts, time_scale), ModelRegistry(self.tags)
+        self.endpoints = Endpoints(machines, self.alarms, self.registry, self.tags, time_scale)
+        self.scaling = ScalableTargets(self.endpoints.exists)
+        self.capture, self.queues = DataCapture(open_folder), Queues(open_folder)
+        self.endpoints.forget += [self.scaling.forget, self.queues.forget]
+        self.endpoints.is_scaled = self.scaling.is_registered
+        self.invocations = Invocations(self.endpoints.endpoints, counts, self.capture, self.queues)
+        self.transforms = TransformJobs(machines, self.endpoints.models, self.tags)
+        self.schedules = Schedules(self.endpoints.operations())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.schedules.close()
+        self.transforms.close()
+        self.queues.close()
+        self.endpoints.close()
+        self.capture.close()
+
+    def sagemaker_operations(self) -> Operations:
+        parts = (self.endpoints, self.transforms, self.registry, self.tags)
+        return {name: operation for part in parts for name, operation in part.operations().items()}
+
+    def services(self) -> list[Service]:
+        """Returns the APIs beside SageMaker's own."""
+        alarms = self.alarms.operations()
+        return [
+            RuntimeApi(self.invocations.operations()),
+            CborApi("cloudwatch", alarms, invalid="ValidationError"),
+            JsonApi("cloudwatch", alarms, invalid="ValidationError"),
+            JsonApi("application-autoscaling", self.scaling.operations()),
+            RestApi("scheduler", self.schedules.operations()),
+        ]

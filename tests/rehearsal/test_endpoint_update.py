@@ -1,0 +1,110 @@
+"""Updates of an endpoint that is asked 20 times a second all along."""
+
+import pathlib
+import time
+
+import pytest
+from botocore.exceptions import ClientError
+from hosted import Load, account, export_failing
+from served import export
+
+from stocktake.cloud import endpoint_requests as requests
+from stocktake.cloud import endpoint_upkeep as upkeep
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    for there in account(tmp_path_factory.mktemp("account"), startup_timeout_s=12):
+        there.create("demo")
+        cloudwatch = there.server.client("cloudwatch")
+        for alarm in upkeep.alarms("demo"):
+            cloudwatch.put_metric_alarm(**alarm)
+        there.alarms = [alarm["AlarmName"] for alarm in upkeep.alarms("demo")]
+        yield there
+
+
+def update(there, name: str, folder: pathlib.Path, **values) -> None:
+    """Makes a model of a folder and a configuration of it, and begins to update `demo` to it."""
+    there.create_model(name, there.put_model(name, folder))
+    there.create_config(name, name)
+    deployment = requests.blue_green(alarms=there.alarms, **{"wait_s": 100, "termination_wait_s": 10} | values)
+    there.sagemaker.update_endpoint(**requests.update_endpoint("demo", name, deployment))
+
+
+def states(there) -> list[str]:
+    """Returns the states that `demo` goes through until it is in service."""
+    seen = []
+    while True:
+        status = there.sagemaker.describe_endpoint(EndpointName="demo")["EndpointStatus"]
+        if status not in seen:
+            seen.append(status)
+        if status == "InService":
+            return seen
+        time.sleep(0.02)
+
+
+def version(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Exports the model under another version."""
+    export(folder)
+    facts = (folder / "model.json").read_text()
+    (folder / "model.json").write_text(facts.replace("brightness-1", name))
+    return folder
+
+
+def test_an_update_fails_no_request(there, tmp_path):
+    with Load(there, "demo") as load:
+        update(there, "second", version(tmp_path, "second"))
+        pending = there.sagemaker.describe_endpoint(EndpointName="demo")["PendingDeploymentSummary"]
+        assert pending["EndpointConfigName"] == "second"
+        with pytest.raises(ClientError, match='Cannot update in-progress endpoint "arn:'):
+            there.sagemaker.update_endpoint(**requests.update_endpoint("demo", "demo"))
+        assert states(there) == ["Updating", "InService"]
+        time.sleep(0.2)
+    assert load.failures == []
+    assert load.num_answers > 40
+    assert load.versions[0] == "brightness-1" and load.versions[-1] == "second"
+    seen = there.sagemaker.describe_endpoint(EndpointName="demo")
+    assert seen["EndpointConfigName"] == "second" and "FailureReason" not in seen
+
+
+def test_a_canary_takes_its_share_first(there, tmp_path):
+    before = there.sagemaker.describe_endpoint(EndpointName="demo")["EndpointConfigName"]
+    with Load(there, "demo") as load:
+        update(there, "third", version(tmp_path, "third"), shift="canary", step_percent=10, wait_s=200)
+        states(there)
+    assert load.failures == []
+    first = load.versions.index("third")
+    in_the_wait = load.versions[first : first + 30]  # of the 40 that come within it
+    assert before == "second" and in_the_wait.count("third") in (2, 3, 4)
+    assert load.versions[-1] == "third"
+
+
+def test_a_model_that_never_answers_ping_rolls_back(there, tmp_path):
+    with Load(there, "demo") as load:
+        update(there, "mute", export_failing(tmp_path, answers_ping=False))
+        assert states(there)[0] == "Updating"
+    assert load.failures == []
+    assert set(load.versions) == {"third"}
+    seen = there.sagemaker.describe_endpoint(EndpointName="demo")
+    assert seen["EndpointConfigName"] == "third"
+    assert "did not pass the ping health check" in seen["FailureReason"]
+
+
+def test_answers_of_5xx_trip_the_alarm_and_roll_back(there, tmp_path):
+    with Load(there, "demo") as load:
+        update(there, "failing", export_failing(tmp_path, answers_ping=True), wait_s=1000, max_time_s=3600)
+        assert states(there) == ["Updating", "RollingBack", "InService"]
+        num_failures = len(load.failures)
+        time.sleep(0.5)
+    assert 5 < num_failures < 40
+    assert {error.response["OriginalStatusCode"] for error in load.failures} == {500}
+    assert load.versions[-1] == "third", "the old model answers again"
+    seen = there.sagemaker.describe_endpoint(EndpointName="demo")
+    assert seen["EndpointConfigName"] == "third"
+    assert "demo-5xx" in seen["FailureReason"]
+
+
+def test_an_unknown_alarm_is_refused(there):
+    deployment = requests.blue_green(alarms=["none"])
+    with pytest.raises(ClientError, match="no alarm none"):
+        there.sagemaker.update_endpoint(**requests.update_endpoint("demo", "demo", deployment))
