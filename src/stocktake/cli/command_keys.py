@@ -139,6 +139,7 @@ MONITOR = {
     "max_latency_s": above(0, example=0.5, literals=[None]),
 }
 REHEARSE = {
+    "scenario": choice("train", "deploy"),
     "hosts": whole(1, example=2),
     "faults": list_of(anything("kill"), ["notice", "kill"]),
     "clean": switch(example=False),
