@@ -15,7 +15,7 @@ from stocktake.cloud import endpoint_upkeep as upkeep
 @pytest.fixture(scope="module")
 def there(tmp_path_factory):
     """An account with the serverless endpoint `demo`, which nobody asks: no server runs."""
-    for there in account(tmp_path_factory.mktemp("account")):
+    with account(tmp_path_factory.mktemp("account")) as there:
         there.create("demo", variant=requests.serverless_variant("demo"))
         yield there
 

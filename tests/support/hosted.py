@@ -1,13 +1,14 @@
 """A rehearsed account with models in its S3, and what the tests of its endpoints send again and again."""
 
 import hashlib
-import io
 import json
 import pathlib
 import tarfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
@@ -78,8 +79,9 @@ class Account:
         self.sagemaker.delete_model(ModelName=name)
 
 
-def account(folder: pathlib.Path, **values: Any):
-    """Yields an account whose minutes pass in milliseconds; for a fixture."""
+@contextmanager
+def account(folder: pathlib.Path, **values: Any) -> Iterator[Account]:
+    """Opens an account whose minutes pass in half a second."""
     s3 = folder / "s3"
     with (
         Hosting(folder / "hosting", s3_folder=s3, time_scale=0.01, **values) as hosting,
@@ -141,14 +143,3 @@ class Load:
             self.num_answers += 1
         except Exception as error:
             self.failures.append(error)
-
-
-def archive_of(**files: bytes) -> bytes:
-    """Returns a .tar.gz of files."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in files.items():
-            facts = tarfile.TarInfo(name)
-            facts.size = len(content)
-            archive.addfile(facts, io.BytesIO(content))
-    return packed.getvalue()

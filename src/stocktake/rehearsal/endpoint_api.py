@@ -14,10 +14,10 @@ from stocktake.rehearsal.listing import page
 from stocktake.rehearsal.registry_api import ModelRegistry
 from stocktake.rehearsal.resource_store import Resource, ResourceStore, arn
 from stocktake.rehearsal.tag_api import Tags
-from stocktake.storage import split_url
+from stocktake.storage import StorageError, split_url
 
 
-class Endpoints:
+class EndpointApi:
     """Models, configurations and endpoints of the rehearsed account.
 
     Args:
@@ -79,7 +79,11 @@ class Endpoints:
             text = "PrimaryContainer: a rehearsal plays an Image with a ModelDataUrl, and nothing else."
             raise RequestRefused("ValidationException", text)
         folder, name = split_url(container["ModelDataUrl"])
-        if not self.machines.open_folder(folder).exists(name):
+        try:
+            is_there = self.machines.open_folder(folder).exists(name)
+        except (StorageError, OSError):
+            is_there = False
+        if not is_there:
             raise RequestRefused("ValidationException", f"Could not find model data at {container['ModelDataUrl']}.")
         model = Resource(arn("model", request["ModelName"]), {**request, "PrimaryContainer": container})
         self.models.add(request["ModelName"], model)
@@ -138,8 +142,10 @@ class Endpoints:
         return page(summaries, request, "Endpoint", "Endpoints")
 
     def _delete(self, request: Mapping) -> dict:
-        """Begins to delete an endpoint; what AWS answers for one that is still being created it does not document."""
+        """Begins to delete an endpoint, in whatever state: which states AWS refuses it does not document."""
         endpoint = self.endpoints.get(request["EndpointName"])
+        if not endpoint.begin_deletion():
+            return {}
         for forget in self.forget:
             forget(endpoint.name)
 

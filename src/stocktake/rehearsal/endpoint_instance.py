@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ class NotHealthy(Exception):
 
 
 class NoAnswer(Exception):
-    """A container took a request and gave no answer to it."""
+    """A container gave no answer to a request: not in time, or the connection broke."""
+
+    def __init__(self, message: str, timed_out: bool):
+        super().__init__(message)
+        self.timed_out = timed_out
 
 
 @dataclass(frozen=True)
@@ -116,13 +121,16 @@ class EndpointInstance:
             self.is_ready = False
         return self.is_ready
 
-    def wait_until_healthy(self, timeout_s: float) -> bool:
-        """Asks /ping until it is answered, the process ends or the time is over; says whether it was answered."""
+    def wait_until_healthy(self, timeout_s: float, given_up: threading.Event) -> bool:
+        """Asks /ping until it is answered, the process ends, the time is over or `given_up` is set.
+
+        Returns:
+            Whether it was answered.
+        """
         deadline = time.monotonic() + timeout_s
-        while self.runs and time.monotonic() < deadline:
+        while self.runs and time.monotonic() < deadline and not given_up.wait(PING_INTERVAL_S):
             if self.ping():
                 return True
-            time.sleep(PING_INTERVAL_S)
         return False
 
     def invoke(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> ContainerAnswer:
@@ -141,7 +149,8 @@ class EndpointInstance:
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise NoAnswer(f"{self.name}: {type(error).__name__}: {error}") from error
+            text = f"{self.name}: {type(error).__name__}: {error}"
+            raise NoAnswer(text, isinstance(error, TimeoutError)) from error
         finally:
             connection.close()
         return ContainerAnswer(response.status, content, dict(response.getheaders()), time.monotonic() - began)

@@ -48,6 +48,7 @@ class Endpoint:
         self.status, self.failure_reason = "Creating", None
         self.last_deployment: Mapping[str, Any] | None = None
         self._alarmed, self._time_scale = alarmed, time_scale
+        self._deleted = threading.Event()
         self._lock, self._thread = threading.Lock(), threading.Thread(target=self._create, name=name)
 
     def create(self) -> None:
@@ -96,20 +97,27 @@ class Endpoint:
             self._enter("InService", str(error))
             return
         self.traffic.settle(green.fleet)
-        time.sleep(plan.termination_wait_s * self._time_scale)
+        self._deleted.wait(plan.termination_wait_s * self._time_scale)
         blue.fleet.close()
         self.deployed, self.pending = green, None
         self._enter("InService")
 
     def _first_alarm(self, names: Sequence[str]) -> str | None:
-        if self.status == "Deleting":
+        if self._deleted.is_set():
             raise RolledBack("The endpoint is being deleted.")
         return self._alarmed(names)
 
-    def delete(self) -> None:
-        """Ends its instances and returns when they have ended; requests are answered no more from now on."""
+    def begin_deletion(self) -> bool:
+        """Answers no requests from now on; `delete` follows. Says whether this is the first to ask for it."""
         with self._lock:
-            self.status = "Deleting"
+            is_first, self.status = self.status != "Deleting", "Deleting"
+        return is_first
+
+    def delete(self) -> None:
+        """Breaks off what it is doing, ends its instances and returns when they have ended."""
+        self._deleted.set()
+        for deployed in filter(None, (self.deployed, self.pending)):
+            deployed.fleet.give_up()
         self._thread.join()
         self.deployed.fleet.close()
 

@@ -86,7 +86,9 @@ class Fleet:
                 for instance in instances:
                     unpack_model(self.container["ModelDataUrl"], instance.base / "model", self.machines.open_folder)
                     instance.start()
-                if not all(instance.wait_until_healthy(self.startup_timeout_s) for instance in instances):
+                if not all(
+                    instance.wait_until_healthy(self.startup_timeout_s, self._closing) for instance in instances
+                ):
                     raise NotHealthy(
                         f"The primary container for production variant {self.variant['VariantName']} did not pass the "
                         "ping health check. Please check CloudWatch logs for this endpoint."
@@ -143,6 +145,10 @@ class Fleet:
 
     def instance_ids(self) -> list[str]:
         return [instance.name for instance in self._instances]
+
+    def give_up(self) -> None:
+        """Ends the waiting for instances that are being started; `close` follows."""
+        self._closing.set()
 
     def close(self) -> None:
         """Lets what is inside come to its answer, then ends the instances."""

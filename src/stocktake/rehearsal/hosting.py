@@ -17,7 +17,7 @@ from stocktake.rehearsal.alarm_api import Alarms
 from stocktake.rehearsal.api_protocols import CborApi, JsonApi, Operations, RestApi, Service
 from stocktake.rehearsal.async_invocations import Queues
 from stocktake.rehearsal.data_capture import DataCapture
-from stocktake.rehearsal.endpoint_api import Endpoints
+from stocktake.rehearsal.endpoint_api import EndpointApi
 from stocktake.rehearsal.fleet import Machines
 from stocktake.rehearsal.invocation_counts import InvocationCounts
 from stocktake.rehearsal.log_api import LogGroups
@@ -52,17 +52,17 @@ class Hosting:
     ):
         folder = Path(folder).absolute()
         self.logs, open_folder = LogGroups(folder / "logs"), opener(s3_folder, storage)
-        machines = Machines(folder / "instances", self.logs, open_folder, startup_timeout_s)
+        self.machines = Machines(folder / "instances", self.logs, open_folder, startup_timeout_s)
         counts, self.tags = InvocationCounts(), Tags()
         self.alarms, self.registry = Alarms(counts, time_scale), ModelRegistry(self.tags)
-        self.endpoints = Endpoints(machines, self.alarms, self.registry, self.tags, time_scale)
-        self.scaling = ScalableTargets(self.endpoints.exists)
+        self.endpoint_api = EndpointApi(self.machines, self.alarms, self.registry, self.tags, time_scale)
+        self.scaling = ScalableTargets(self.endpoint_api.exists)
         self.capture, self.queues = DataCapture(open_folder), Queues(open_folder)
-        self.endpoints.forget += [self.scaling.forget, self.queues.forget]
-        self.endpoints.is_scaled = self.scaling.is_registered
-        self.invocations = Invocations(self.endpoints.endpoints, counts, self.capture, self.queues)
-        self.transforms = TransformJobs(machines, self.endpoints.models, self.tags)
-        self.schedules = Schedules(self.endpoints.operations())
+        self.endpoint_api.forget += [self.scaling.forget, self.queues.forget]
+        self.endpoint_api.is_scaled = self.scaling.is_registered
+        self.invocations = Invocations(self.endpoint_api.endpoints, counts, self.capture, self.queues)
+        self.transforms = TransformJobs(self.machines, self.endpoint_api.models, self.tags)
+        self.schedules = Schedules(self.endpoint_api.operations())
 
     def __enter__(self) -> Self:
         return self
@@ -71,11 +71,11 @@ class Hosting:
         self.schedules.close()
         self.transforms.close()
         self.queues.close()
-        self.endpoints.close()
+        self.endpoint_api.close()
         self.capture.close()
 
     def sagemaker_operations(self) -> Operations:
-        parts = (self.endpoints, self.transforms, self.registry, self.tags)
+        parts = (self.endpoint_api, self.transforms, self.registry, self.tags)
         return {name: operation for part in parts for name, operation in part.operations().items()}
 
     def services(self) -> list[Service]:

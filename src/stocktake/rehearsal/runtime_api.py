@@ -101,8 +101,9 @@ class Invocations:
                 stream = f"{variant}/{instance}"
             except NotHealthy as error:
                 raise RequestRefused("ServiceUnavailable", str(error), 503) from error
-            except NoAnswer:
-                answer = ContainerAnswer(0, TIMED_OUT.encode(), {}, time.monotonic() - began)
+            except NoAnswer as error:
+                text = TIMED_OUT if error.timed_out else str(error)
+                answer = ContainerAnswer(0, text.encode(), {}, time.monotonic() - began)
         self.counts.add(Invocation(endpoint.name, variant, answer.status, answer.latency_s))
         if not 200 <= answer.status < 300:
             raise _model_error(endpoint, stream, answer)

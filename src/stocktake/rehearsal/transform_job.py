@@ -51,6 +51,7 @@ class TransformJob:
         self.created_at = self.modified_at = time.time()
         self.started_at = self.ended_at = None
         self._stop_asked, self._lock = threading.Event(), threading.Lock()
+        self._fleet = self._new_fleet()
         self._thread = threading.Thread(target=self._run, name=self.name)
 
     def start(self) -> None:
@@ -66,12 +67,16 @@ class TransformJob:
                 text = f"The request was rejected because the transform job is in status {self.status}."
                 raise RequestRefused("ValidationException", text)
             self.status, self.modified_at = "Stopping", time.time()
-        self._stop_asked.set()
+        self._give_up()
 
     def close(self) -> None:
         """Ends the job, in whatever state it is, and returns when it has ended."""
-        self._stop_asked.set()
+        self._give_up()
         self._thread.join()
+
+    def _give_up(self) -> None:
+        self._stop_asked.set()
+        self._fleet.give_up()
 
     def describe(self) -> dict[str, Any]:
         """Returns the job as in the answer of DescribeTransformJob."""
@@ -98,29 +103,29 @@ class TransformJob:
             self.ended_at = self.modified_at = time.time()
 
     def _run(self) -> None:
-        fleet = self._fleet()
         try:
-            objects = list(self._objects())
-            fleet.start()
-            self.started_at = time.time()
-            num_at_once = self.request.get("MaxConcurrentTransforms", NUM_AT_ONCE) * fleet.num_instances
-            with ThreadPoolExecutor(num_at_once, self.name) as pool:
-                failures = [
-                    failure for failure in pool.map(lambda each: self._transform(fleet, each), objects) if failure
-                ]
+            failure = self._failure()
         except NotHealthy:
-            self._end("Failed", ALGORITHM_ERROR)
+            failure = ALGORITHM_ERROR
         except (InputMissing, StorageError, OSError) as error:
-            self._end("Failed", f"ClientError: {error}")
-        else:
-            if self._stop_asked.is_set():
-                self._end("Stopped")
-            else:
-                self._end(*(("Failed", failures[0]) if failures else ("Completed",)))
+            failure = f"ClientError: {error}"
         finally:
-            fleet.close()
+            self._fleet.close()
+        if self._stop_asked.is_set():
+            self._end("Stopped")
+        else:
+            self._end("Failed" if failure else "Completed", failure)
 
-    def _fleet(self) -> Fleet:
+    def _failure(self) -> str | None:
+        """Transforms all there is; returns the reason of the first failure."""
+        objects = list(self._objects())
+        self._fleet.start()
+        self.started_at = time.time()
+        num_at_once = self.request.get("MaxConcurrentTransforms", NUM_AT_ONCE) * self._fleet.num_instances
+        with ThreadPoolExecutor(num_at_once, self.name) as pool:
+            return next(filter(None, [*pool.map(self._transform, objects)]), None)
+
+    def _new_fleet(self) -> Fleet:
         """Returns the job's own servers, with the variables that SageMaker documents for them."""
         container = self.model["PrimaryContainer"]
         batch = {
@@ -158,7 +163,7 @@ class TransformJob:
         if not num_found:
             raise InputMissing(f"No S3 objects found under S3 URL {url!r} given in input data source.")
 
-    def _transform(self, fleet: Fleet, item: InputObject) -> str | None:
+    def _transform(self, item: InputObject) -> str | None:
         """Transforms an object, unless the job is being stopped; returns the reason of a failure.
 
         Of several objects the others are transformed all the same, and the job fails in the end.
@@ -171,7 +176,7 @@ class TransformJob:
         if max_bytes and len(body) > max_bytes:  # 0: no limit
             self._log(item, f"{len(body)} bytes are more than MaxPayloadInMB={max_bytes >> 20}")
             return CLIENT_ERROR
-        answer = self._ask(fleet, item, body)
+        answer = self._ask(item, body)
         if answer is None or not 200 <= answer.status < 300:
             return CLIENT_ERROR if answer and answer.status < 500 else ALGORITHM_ERROR
         output = self.request["TransformOutput"]["S3OutputPath"].rstrip("/")
@@ -179,7 +184,7 @@ class TransformJob:
         self.machines.open_folder(folder).write(name, answer.content)
         return None
 
-    def _ask(self, fleet: Fleet, item: InputObject, body: bytes) -> ContainerAnswer | None:
+    def _ask(self, item: InputObject, body: bytes) -> ContainerAnswer | None:
         """Asks a server, and again where it failed; returns its last answer, if there was one."""
         client, answer = self.request.get("ModelClientConfig", {}), None
         given = {
@@ -189,7 +194,7 @@ class TransformJob:
         headers = {name: value for name, value in given.items() if value}
         for _ in range(1 + client.get("InvocationsMaxRetries", NUM_RETRIES)):
             try:
-                _, answer = fleet.invoke(body, headers, client.get("InvocationsTimeoutInSeconds", TIMEOUT_S))
+                _, answer = self._fleet.invoke(body, headers, client.get("InvocationsTimeoutInSeconds", TIMEOUT_S))
             except (NoAnswer, NotHealthy) as error:
                 self._log(item, f"Unable to get response from algorithm: {error}")
                 continue
