@@ -41,11 +41,12 @@ HERE = Path(__file__).resolve().parent
 PEERS = {
     "bound": [],
     "ours": [],
+    "ours_logged": [],  # with a prediction log of every answer
     "torch_fastapi": ["torch", "timm"],
     "litserve_torch": ["torch", "timm", "litserve"],
     "litserve_onnx": ["litserve"],
 }
-OTHER_SERVERS = [name for name in PEERS if name not in ("bound", "ours")]
+OTHER_SERVERS = [name for name in PEERS if name not in ("bound", "ours", "ours_logged")]
 PACKAGES = ["onnxruntime", "torch", "timm", "fastapi", "uvicorn", "litserve", "pillow"]
 COUNTS, IMAGE_SIZE_PX, BACKBONE = [1, 2, 3, 4, 5], 224, "resnet50"
 WEIGHTS_NAME = "weights.pt"
@@ -112,6 +113,8 @@ def _script_and_arguments(name: str, port: int, model: str, network: dict | None
     weights = str(Path(model, WEIGHTS_NAME))
     if name == "ours":
         return ["../scripts/serve.py", f"model={model}", f"port={port}"]
+    if name == "ours_logged":
+        return ["../scripts/serve.py", f"model={model}", f"port={port}", f"prediction_log={model}/log"]
     if name == "idle":
         return ["bench_serve.py", "--worker", json.dumps({"name": name, "port": port})]
     if name == "torch_fastapi":
@@ -344,6 +347,9 @@ def report(
                 "ours_over_best_peer": over_peers,
                 "ours_over_best_peer_min": harness.least(over_peers.values()),
                 "best_peer": best_peers,
+                "logged_over_ours": {
+                    number: harness.ratio(at, "ours_logged", "ours") for number, at in figures.items()
+                },
                 "ours_over_bound": harness.ratio(figures[best], "ours", "bound"),
                 "ours_over_bound_at": best,
                 **{

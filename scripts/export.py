@@ -1,4 +1,4 @@
-"""Exports a checkpoint as one folder that counts items without torch: model.onnx, model.json, README.md.
+"""Exports a checkpoint as one folder that counts items without torch: model.onnx, model.json, baseline.json, README.md.
 
 python scripts/export.py checkpoint=runs/demo/latest/checkpoints/best.ckpt
 python scripts/export.py checkpoint=best.ckpt output_dir=s3://my-bucket/models/bins

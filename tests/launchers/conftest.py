@@ -4,10 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from fork_server import Forked, ForkServer
 
 REPOSITORY = Path(__file__).parents[2]
 TRAIN = """
@@ -91,36 +92,55 @@ def git(folder: Path, *words: str) -> None:
 class Tiny:
     """The repository, and what is typed in it."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, fork_server: ForkServer):
+        self.folder, self._fork_server = folder, fork_server
         self.environment: dict[str, str] = {}
         self.typed_in = folder
 
     def start(
-        self, *words: str, terminal: int | None = None, variables: Mapping[str, str] | None = None
-    ) -> subprocess.Popen:
-        """Starts train.py in a terminal, or with a pipe each for its output and its errors."""
+        self,
+        *words: str,
+        terminal: int | None = None,
+        variables: Mapping[str, str] | None = None,
+        is_fresh: bool = False,
+    ) -> subprocess.Popen | Forked:
+        """Starts train.py in a terminal, or with a pipe each for its output and its errors.
+
+        Args:
+            is_fresh: In a Python of its own, and not in one that has imported already what it needs.
+        """
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WANDB_"))}
         path = os.pathsep.join([str(REPOSITORY / "src"), str(self.folder / "src-local")])
+        environment |= {"PYTHONPATH": path, "HOME": str(self.folder)} | self.environment | dict(variables or {})
+        line = [os.path.relpath(self.folder / "train.py", self.typed_in), *words]
+        if not is_fresh:
+            return self._fork_server.start(line, self.typed_in, environment, terminal)
         return subprocess.Popen(
-            [sys.executable, os.path.relpath(self.folder / "train.py", self.typed_in), *words],
+            [sys.executable, *line],
             cwd=self.typed_in,
-            env=environment | {"PYTHONPATH": path, "HOME": str(self.folder)} | self.environment | dict(variables or {}),
+            env=environment,
             stdin=terminal or subprocess.DEVNULL,
             stdout=terminal or subprocess.PIPE,
             stderr=terminal or subprocess.PIPE,
             text=True,
         )
 
-    def type(self, *words: str, **variables: str) -> subprocess.CompletedProcess:
+    def type(self, *words: str, is_fresh: bool = False, **variables: str) -> subprocess.CompletedProcess:
         """Runs train.py to its end."""
-        process = self.start(*words, variables=variables)
+        process = self.start(*words, variables=variables, is_fresh=is_fresh)
         output, errors = process.communicate(timeout=120)
         return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    server = ForkServer("launcher_imports", [REPOSITORY / "src"])
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def tiny(tmp_path) -> Tiny:
+def tiny(tmp_path, fork_server) -> Tiny:
     folder = tmp_path / "tiny"
     files = {
         "train.py": TRAIN,
@@ -139,4 +159,4 @@ def tiny(tmp_path) -> Tiny:
     git(folder, "init", "-q")
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "tiny")
-    return Tiny(folder)
+    return Tiny(folder, fork_server)

@@ -31,7 +31,7 @@ def metrics(tiny, job: int = 0) -> dict:
 
 
 def test_two_jobs_give_two_metrics_and_one_table(tiny):
-    told = tiny.type(*REHEARSE, "lr=0.25,0.75", "steps=3", "+compute.tags.team=bins")
+    told = tiny.type(*REHEARSE, "lr=0.25,0.75", "steps=3", "+compute.tags.team=bins", is_fresh=True)
     assert told.returncode == 0, told.stdout + told.stderr
     assert [metrics(tiny, job)["valid/accuracy"] for job in (0, 1)] == [0.25, 0.75]
     assert metrics(tiny, 1)["words"] == ["lr=0.75", "steps=3", "+compute.tags.team=bins"]

@@ -58,7 +58,7 @@ def aws(tmp_path, monkeypatch, tiny):
 
 def test_jobs_are_sent_followed_and_give_their_metrics_back(tiny, aws):
     words = ("lr=0.25,0.75", "compute.bucket=bins", ROLE, "hydra.launcher.job_name=sweep")
-    told = tiny.type(*SEND, *words)
+    told = tiny.type(*SEND, *words, is_fresh=True)
     assert told.returncode == 0, told.stdout + told.stderr
     assert sorted(job.name for job in aws.jobs) == ["sweep-0", "sweep-1"]
     request = aws.jobs[0].request
@@ -214,7 +214,7 @@ def test_importing_the_plugin_imports_nothing_heavy(module):
 
 
 def test_a_training_on_this_machine_never_meets_aws(tiny):
-    assert tiny.type("lr=0.1").returncode == 0
+    assert tiny.type("lr=0.1", is_fresh=True).returncode == 0
     modules = json.loads((tiny.folder / "runs" / "local" / "metrics.json").read_text())["modules"]
     assert "hydra" in modules
     assert not {"boto3", "botocore", "sagemaker"} & set(modules)

@@ -23,14 +23,14 @@ class Held(Predictor):
         self.gate, self.num_at_once, self.most_at_once = threading.Event(), 0, 0
         self.error: Exception | None = None
 
-    def predict(self, content, expected_count=None):
+    def predict(self, content, expected_count=None, on_pixels=None):
         self.num_at_once += 1
         self.most_at_once = max(self.most_at_once, self.num_at_once)
         self.gate.wait(30)
         self.num_at_once -= 1
         if self.error:
             raise self.error
-        return self.predictor.predict(content, expected_count)
+        return self.predictor.predict(content, expected_count, on_pixels)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import contextlib
 import json
 import resource
 import socket
+import time
 
 import httpx
 import pytest
@@ -78,6 +79,11 @@ def test_a_client_that_takes_no_answer_is_dropped(predictor):
             with contextlib.suppress(OSError):  # until the server takes no more, either
                 for _ in range(200):
                     silent.sendall(WHOLE * 100)
+            for _ in range(600):  # taking nothing meanwhile
+                if not connections.num_open:
+                    break
+                time.sleep(0.05)
+            assert connections.num_open == 0
             assert is_dropped(silent)
         assert client.get("/ping").status_code == 200
 

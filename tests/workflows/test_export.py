@@ -1,5 +1,6 @@
 """One picture, four ways to ask: the evaluation's, the session's, the predictor's and the command's."""
 
+import hashlib
 import json
 import pathlib
 import re
@@ -9,6 +10,7 @@ from dataclasses import replace
 from importlib.metadata import Distribution, PackageNotFoundError
 
 import numpy
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -24,6 +26,7 @@ from stocktake.data.manifest import Manifest
 from stocktake.data.transforms import Resize, decode
 from stocktake.images.decoding import read_pixels
 from stocktake.metrics.calibration import Calibration
+from stocktake.onnx_export.network_graph import network_graph
 from stocktake.onnx_export.provenance import evaluation_of, without_locations
 from stocktake.run_folder import WouldReplaceError, check_seal
 from stocktake.serving.model_folder import MODEL_SEAL, ModelFolderError
@@ -35,6 +38,26 @@ from stocktake.workflows.export import export, write
 from stocktake.workflows.predict import predict
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture(scope="module")
+def graphs() -> dict[tuple, bytes]:
+    """Networks that were translated, by their weights and what else they were translated with."""
+    return {}
+
+
+@pytest.fixture
+def translated_once(graphs, monkeypatch):
+    """For tests of what stands beside the graph: torch's exporter takes seconds, and so it gets a network once."""
+
+    def translate(counter, *options):
+        weights = b"".join(value.numpy().tobytes() for value in counter.state_dict().values())
+        made_of = (hashlib.sha256(weights).digest(), repr(counter), *options)
+        if made_of not in graphs:
+            graphs[made_of] = network_graph(counter, *options).SerializeToString()
+        return onnx.ModelProto.FromString(graphs[made_of])
+
+    monkeypatch.setattr("stocktake.workflows.export.network_graph", translate)
 
 
 @torch.inference_mode()
@@ -128,6 +151,7 @@ def test_an_ensemble_answers_the_same_everywhere(compose, synthetic_root, tmp_pa
     assert model["weights_license"] == "none: trained from scratch"
 
 
+@pytest.mark.usefixtures("translated_once")
 def test_a_source_that_is_not_installed_exports_and_says_its_version(compose, synthetic_root, tmp_path, monkeypatch):
     found = Distribution.from_name
 
@@ -144,6 +168,7 @@ def test_a_source_that_is_not_installed_exports_and_says_its_version(compose, sy
     assert torch.__version__.startswith(versions["torch"])
 
 
+@pytest.mark.usefixtures("translated_once")
 def test_eight_bits_say_what_they_cost(compose, synthetic_root, tmp_path):
     checkpoint = write_checkpoint(tmp_path, synthetic_root)
     words = ["int8=true", "num_checked=8", "num_calibrated=4", f"output_dir={tmp_path / 'int8'}"]
@@ -166,7 +191,7 @@ def test_a_folder_half_written_is_not_taken_for_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("stocktake.workflows.export.model_card", lambda *_: "card")
     monkeypatch.setattr(Folder, "write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write(Folder(str(tmp_path)), b"graph", {}, None)
+        write(Folder(str(tmp_path)), b"graph", b"baseline", {}, None)
     with pytest.raises(ModelFolderError, match="no whole model"):
         Predictor.open(str(tmp_path))
 
@@ -181,6 +206,7 @@ def test_real_bins_and_real_weights_agree(compose, synthetic_root, abid_root, we
     assert json.loads((tmp_path / "model/model.json").read_text())["weights_license"] == "apache-2.0"
 
 
+@pytest.mark.usefixtures("translated_once")
 def test_model_json_names_the_data_that_was_trained_on(compose, synthetic_root, tmp_path, capsys):
     manifest = Manifest.read(Folder(str(synthetic_root)))
     trained = DataIdentity.of(manifest, manifest.rows("train", None, COUNTS))
@@ -200,6 +226,7 @@ def test_model_json_names_the_data_that_was_trained_on(compose, synthetic_root, 
     assert (model["check"]["manifest_sha256"], model["check"]["num_trained_on"]) == (manifest.sha256, 3)
 
 
+@pytest.mark.usefixtures("translated_once")
 def test_another_model_is_replaced_only_when_told(compose, synthetic_root, tmp_path):
     first, second = (write_checkpoint(tmp_path / name, synthetic_root, seed=seed) for seed, name in enumerate("ab"))
     words = ["num_checked=2", f"output_dir={tmp_path / 'model'}"]

@@ -68,6 +68,8 @@ EXPORT = {
     "version": text("v1", None),
     "root": text("data/abid", None),
     "num_checked": whole(1, example=200),
+    "num_baseline": whole(1, example=1000),
+    "calibration": text("recalibration.json", None),
     "metrics": text("runs/demo/latest/evaluation-test/metrics.json", None),
     "weights_license": text("Apache-2.0", None),
     "int8": switch(example=False),
@@ -107,6 +109,14 @@ COMPARE = {
     "names": list_of(either(text("baseline"), number(None, example=1)), ["baseline", "best"], None, least=1),
     "output_dir": text("runs/comparison"),
 }
+PROMOTE = {
+    "challenger": text("runs/b/evaluation-test"),
+    "champion": text("runs/a/evaluation-test", None),
+    "margin": number(0, 1, example=0.01),
+    "level": above(0, 1, example=0.05),
+    "max_ece_increase": number(0, 1, example=0.01),
+    "output_dir": text("runs/promotion"),
+}
 LEARNING_CURVE = {
     "evaluations": EVALUATIONS,
     "output_dir": text("runs/learning-curve"),
@@ -116,7 +126,20 @@ LEARNING_CURVE = {
     "published_as": text("counts 0 to 5"),
     "published": list_of(map_of(number(0, example=0.35), {}), [{"num_train_bins": 10000, "accuracy": 0.35}]),
 }
+MONITOR = {
+    "log": text("runs/prediction-log"),
+    "baseline": text("runs/demo/latest/model"),
+    "feedback": text("counted.csv", None),
+    "recalibration": text("recalibration.json", None),
+    "last_days": above(0, example=7, literals=[None]),
+    "output_dir": text("runs/monitoring"),
+    "false_alarms": above(0, 0.5, example=0.01),
+    "min_answers": whole(20, example=100),
+    "max_error_share": number(0, 1, example=0.05),
+    "max_latency_s": above(0, example=0.5, literals=[None]),
+}
 REHEARSE = {
+    "scenario": choice("train", "deploy"),
     "hosts": whole(1, example=2),
     "faults": list_of(anything("kill"), ["notice", "kill"]),
     "clean": switch(example=False),
@@ -138,6 +161,9 @@ SERVE = {
     "shutdown_timeout_s": whole(0, example=30),
     "allowed_prefixes": list_of(text("s3://my-bucket/bins/"), ["s3://my-bucket/bins/"]),
     "log": choice("plain", "json", None),
+    "prediction_log": text("runs/prediction-log", None),
+    "prediction_log_share": number(0, 1, example=0.1),
+    "prediction_log_images": switch(example=False),
 }
 ROLES = dict.fromkeys(("role_arn", "scheduler_role_arn"), "arn:aws:iam::123456789012:role/Stocktake")
 DEPLOY = {
@@ -190,7 +216,9 @@ COMMANDS = {
     "predict": Inputs(PREDICT | STORAGE, "images"),
     "prepare": Inputs(PREPARE | SPLIT | STORAGE, "source"),
     "compare": Inputs(COMPARE | STORAGE, "evaluations"),
+    "promote": Inputs(PROMOTE | STORAGE, "challenger"),
     "learning_curve": Inputs(LEARNING_CURVE | STORAGE, "evaluations", {"floors.rmse_mean": "floors.rmse_expected"}),
+    "monitor": Inputs(MONITOR | STORAGE, "log"),
     "rehearse": Inputs(REHEARSE, "experiment"),
     "serve": Inputs(SERVE | STORAGE, "model"),
     "deploy": Inputs(DEPLOY, "model"),

@@ -122,5 +122,8 @@ CHECKS: dict[str, Callable[[str, str, DictConfig], Iterator[str]]] = {
     "root": _other_dataset,
     "model.weights": _weights,
     "exported": _exported,
+    "baseline": _exported,
     "metrics": _file,
+    "calibration": _file,
+    "feedback": _file,
 }

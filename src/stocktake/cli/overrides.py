@@ -157,7 +157,10 @@ def _explained(
             return f"{argument}: {key} takes one of {', '.join(choices)}. Type {override(key, near)}"
         if f"Could not override '{key}'" in reason:
             others = [other.input_line or "" for other in overrides if other is not parsed]
-            return _no_such_key(key, value, _composed_of_what_can_be(config_name, others), inputs, groups)
+            config = _composed(config_name, others)
+            if config is None:  # a second argument is wrong, too
+                config = compose(config_name, [], return_hydra_config=True)
+            return _no_such_key(key, value, config, inputs, groups)
     return _hydras_reason(reason, config_name, overrides)
 
 
@@ -165,24 +168,18 @@ def _hydras_reason(reason: str, config_name: str, overrides: Sequence[Override])
     """Returns Hydra's own reason without its inner names, behind the argument that is at fault."""
     lines = (line.strip() for line in reason.splitlines())
     summary = " ".join(dict.fromkeys(line for line in lines if line and not _INNER.match(line))).rstrip(".")
-    if _composes(config_name, []):
+    if _composed(config_name, []) is not None:
         for argument in (parsed.input_line or "" for parsed in overrides):
-            if not _composes(config_name, [argument]):
+            if _composed(config_name, [argument]) is None:
                 return f"{argument}: {summary.removeprefix(f'Error merging override {argument} ')}. {LISTS_ALL}"
     return summary
 
 
-def _composes(config_name: str, typed: Sequence[str]) -> bool:
+def _composed(config_name: str, typed: Sequence[str]) -> DictConfig | None:
     try:
-        compose(config_name, list(typed), return_hydra_config=True)
+        return compose(config_name, list(typed), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError):
-        return False
-    return True
-
-
-def _composed_of_what_can_be(config_name: str, typed: Sequence[str]) -> DictConfig:
-    # Of nothing that was typed where a second argument is wrong, too.
-    return compose(config_name, list(typed) if _composes(config_name, typed) else [], return_hydra_config=True)
+        return None
 
 
 def _no_such_key(key: str, value: Any, config: DictConfig, inputs: Inputs, groups: Groups) -> str:

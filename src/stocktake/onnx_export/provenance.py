@@ -1,5 +1,6 @@
 """Where an exported model comes from: networks, licenses, evaluation, commit."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 from stocktake.checkpoints import Checkpoint
 from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.file_formats import read_metrics
+from stocktake.metrics.calibration import Calibration
 from stocktake.model.counter import BinCounter
 from stocktake.model.ensemble import Ensemble
 from stocktake.run_folder import METRICS_NAME, run_dir_of
@@ -74,6 +76,28 @@ def evaluation_of(checkpoint: Checkpoint, location: str | None, storage: Storage
         return None
     evaluate = command("scripts/evaluate.py", {"checkpoint": checkpoint.location})
     raise ValueError(f"metrics={location} {fault}. Evaluate this one: {evaluate}")
+
+
+def read_recalibration(content: bytes, location: str, checkpoint: Checkpoint) -> Calibration:
+    """Returns a calibration that scripts/monitor.py fitted to true counts of this checkpoint's answers.
+
+    Raises:
+        ValueError: It is no such file, or of another checkpoint.
+    """
+    try:
+        plain = json.loads(content)
+        calibration, sha256 = Calibration.from_dict(plain["calibration"]), plain["checkpoint_sha256"]
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"calibration={location} is none that scripts/monitor.py wrote ({str(error)[:100]}). "
+            "Type the file that it was given as recalibration, or calibration=null."
+        ) from None
+    if sha256 != checkpoint.sha256 or calibration.counts != list(checkpoint.model.counts):
+        raise ValueError(
+            f"calibration={location} was fitted to answers of another checkpoint (checkpoint_sha256 is {sha256}, this "
+            f"one's {checkpoint.sha256}). Type that checkpoint, or calibration=null."
+        )
+    return calibration
 
 
 def without_locations(evaluation: EvaluationResult | None) -> dict[str, Any] | None:

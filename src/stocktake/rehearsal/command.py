@@ -25,6 +25,7 @@ class Settings:
     """The keys of conf/rehearse.yaml.
 
     Attributes:
+        scenario: `train`, or `deploy`: from a training to an endpoint.
         hosts: Instances.
         faults: The value of `hydra.launcher.faults`, in Hydra's grammar.
         clean: Whether the instances run in an environment like the image's.
@@ -33,6 +34,7 @@ class Settings:
         checkpoint_every: Steps.
     """
 
+    scenario: str
     hosts: int
     faults: str
     clean: bool

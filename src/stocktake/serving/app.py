@@ -4,22 +4,26 @@ import asyncio
 import contextlib
 import html
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from string import Template
 
 from fastapi import FastAPI, Request
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from stocktake.images.decoding import UndecodableImage
 from stocktake.serving.errors import RejectedRequest, undecodable
-from stocktake.serving.observability import LOG_FIELDS, LogLine, Observer, ServerMetrics
+from stocktake.serving.observability import LOG_FIELDS, RECORD, LogLine, Observer, ServerMetrics
 from stocktake.serving.openapi import invocation_rejections, invocation_request, rejections
+from stocktake.serving.prediction_log import PredictionLog
 from stocktake.serving.predictor import Predictor
 from stocktake.serving.request_parsing import BodyReader, CountRequest, read_count_request
+from stocktake.serving.request_record import RequestRecord
 from stocktake.serving.response import Prediction
 from stocktake.serving.s3_images import S3Images
 from stocktake.serving.worker_pool import WorkerPool
@@ -49,15 +53,18 @@ class Service:
         self.has_predicted = False
         self._probing = asyncio.Lock()
 
-    async def predict(self, count_request: CountRequest) -> Prediction:
+    async def predict(self, count_request: CountRequest, record: RequestRecord | None = None) -> Prediction:
         """
+        Args:
+            record: Takes what is logged of it, if it is.
+
         Raises:
             RejectedRequest: The object in S3 cannot be read.
             UndecodableImage: The image cannot.
         """
         predictor = self.predictor if self.pool.num_inside > 1 else self.on_all_cores
         try:
-            prediction = await self.pool.run(self._predict, predictor, count_request)
+            prediction = await self.pool.run(self._predict, predictor, count_request, record)
         except (RejectedRequest, UndecodableImage):
             raise
         except Exception:
@@ -66,14 +73,18 @@ class Service:
         self.has_predicted = True
         return prediction
 
-    def _predict(self, predictor: Predictor, count_request: CountRequest) -> Prediction:
+    def _predict(self, predictor: Predictor, count_request: CountRequest, record: RequestRecord | None) -> Prediction:
         image = count_request.image
         if count_request.s3_key is not None:
             if self.s3_images is None:
                 error, hint = "This server reads no images from S3.", "Send the image itself, in base64, as image."
                 raise RejectedRequest(403, "location-not-allowed", error, hint)
             image = self.s3_images.read(count_request.s3_key)
-        return predictor.predict(image, count_request.expected_count)
+        if record is None:
+            return predictor.predict(image, count_request.expected_count)
+        record.asked = replace(count_request, image=image)
+        record.prediction = predictor.predict(image, count_request.expected_count, record.see)
+        return record.prediction
 
     async def check(self) -> None:
         """Has a small gray image counted, unless the last request was answered; raises what the model raises."""
@@ -94,6 +105,8 @@ def create_app(
     body_timeout_s: float = 30,
     s3_images: S3Images | None = None,
     log_line: LogLine | None = None,
+    prediction_log: PredictionLog | None = None,
+    collectors: Sequence[Collector] = (),
 ) -> FastAPI:
     """Returns the ASGI app.
 
@@ -105,9 +118,11 @@ def create_app(
         body_timeout_s: For a whole body to arrive.
         s3_images: Reads images that a request names by `s3_key`; `None` reads none.
         log_line: Takes the fields of each request; none of its image.
+        prediction_log: Takes what was answered; whoever made it closes it.
+        collectors: Of further metrics, such as a DriftWatch's.
     """
     max_bytes = int(max_body_mib * 2**20)
-    pool, server_metrics = WorkerPool(num_workers, max_waiting), ServerMetrics()
+    pool, server_metrics = WorkerPool(num_workers, max_waiting), ServerMetrics(collectors)
     body_reader = BodyReader(max_bytes, max_bytes * (num_workers + max_waiting), body_timeout_s)
     service = Service(predictor, on_all_cores or predictor, pool, s3_images)
 
@@ -125,7 +140,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(Observer, server_metrics=server_metrics, log_line=log_line)
+    app.add_middleware(Observer, server_metrics=server_metrics, log_line=log_line, prediction_log=prediction_log)
 
     @app.exception_handler(RejectedRequest)
     async def reject(request: Request, rejected: RejectedRequest) -> JSONResponse:
@@ -165,14 +180,18 @@ def create_app(
         summary="Count the items in an image",
     )
     async def invocations(request: Request) -> Prediction:
+        record: RequestRecord | None = request.scope[RECORD]
+        if record is not None:
+            record.model_version = predictor.version
         pool.check()  # else a body would be read for nothing
         count_request = await read_count_request(
             request, predictor.counts, body_reader
         )  # holds no slot: it may take long
         with pool.slot():
-            prediction = await service.predict(count_request)
+            prediction = await service.predict(count_request, record)
         request.scope[LOG_FIELDS]["count"] = prediction.count
         server_metrics.counts.labels(prediction.count).inc()
+        server_metrics.confidence.observe(prediction.probabilities[prediction.count])
         return prediction
 
     @app.head("/metrics", include_in_schema=False)

@@ -17,6 +17,7 @@ from stocktake.hardware import num_cores
 from stocktake.images.statistics import TrainingImages
 from stocktake.metrics.calibration import Calibration
 from stocktake.run_folder import check_seal
+from stocktake.serving.baseline import BASELINE, BASELINE_NAME, Baseline, check_baseline
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
@@ -26,6 +27,8 @@ INPUT, OUTPUT = "pixels", "probabilities"
 EXTERNAL_DATA = (b"\x08location", b"\x00location")  # not as one expression, which takes twice as long
 MODEL_SEAL = "model_sha256"  # of model.json itself, all but this; older exports lack it
 TRAINING_IMAGES = "training_images"  # what they were like; older exports do not say
+EXPORT_AGAIN = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
+COPY_AGAIN = "Copy the whole folder again, or export the model again."
 REQUIRED = ("format_version", "version", "counts", "calibration", "sha256")
 
 
@@ -40,11 +43,27 @@ def read_model(folder: Path) -> dict[str, Any]:
         ModelFolderError: It is missing, damaged, or of another version.
     """
     path = folder / MODEL_NAME
-    hint = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
     try:
-        model = json.loads(_read(path))
+        content = _read(path)
     except OSError as error:  # export writes model.json last
-        raise ModelFolderError(f"{path} cannot be read ({error.strerror}), so this is no whole model. {hint}") from None
+        raise ModelFolderError(
+            f"{path} cannot be read ({error.strerror}), so this is no whole model. {EXPORT_AGAIN}"
+        ) from None
+    return parse_model(content, str(path))
+
+
+def parse_model(content: bytes, path: str) -> dict[str, Any]:
+    """Returns what a model.json holds.
+
+    Args:
+        path: Where it lies, for messages.
+
+    Raises:
+        ModelFolderError: It is damaged, or of another version.
+    """
+    hint = EXPORT_AGAIN
+    try:
+        model = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ModelFolderError(f"{path} is damaged ({error}). {hint}") from None
     missing = [key for key in REQUIRED if not isinstance(model, dict) or key not in model]
@@ -79,7 +98,7 @@ def _read(path: Path) -> bytes:
 
 def read_graph(folder: Path, model: dict[str, Any]) -> bytes:
     path = folder / GRAPH_NAME
-    hint = "Copy the whole folder again, or export the model again."
+    hint = COPY_AGAIN
     try:
         graph = _read(path)
     except OSError as error:
@@ -92,6 +111,23 @@ def read_graph(folder: Path, model: dict[str, Any]) -> bytes:
             "scripts/export.py writes one file that holds them all."
         )
     return graph
+
+
+def read_baseline(folder: Path, model: dict[str, Any]) -> Baseline | None:
+    """Returns the baseline of a folder, `None` in one that was exported before there were any.
+
+    Raises:
+        ModelFolderError: It is missing, or not the one that model.json names.
+    """
+    if not isinstance(model.get(BASELINE), dict):
+        return None
+    path = folder / BASELINE_NAME
+    try:
+        return check_baseline(_read(path), model)
+    except OSError as error:
+        raise ModelFolderError(f"{path} cannot be read ({error.strerror}). {COPY_AGAIN}") from None
+    except ValueError as error:
+        raise ModelFolderError(f"{path} {error}. {COPY_AGAIN}") from None
 
 
 def open_session(folder: Path, graph: bytes, num_threads: int | None) -> onnxruntime.InferenceSession:
@@ -116,7 +152,7 @@ def check_fit(folder: Path, session: onnxruntime.InferenceSession, counts: list[
         ModelFolderError: The graph is not one that this model.json describes.
     """
     path = folder / GRAPH_NAME
-    hint = "Export the model again: python scripts/export.py checkpoint=<run>/checkpoints/best.ckpt"
+    hint = EXPORT_AGAIN
     try:
         gray_HW3 = numpy.full((32, 48, 3), 128, numpy.uint8)
         probabilities_K = numpy.asarray(session.run([OUTPUT], {INPUT: gray_HW3})[0])

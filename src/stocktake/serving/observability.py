@@ -1,35 +1,51 @@
-"""What the server shows of its work: metrics for Prometheus, and one line for each request."""
+"""What the server shows of its work: metrics for Prometheus, one line for each request, and the prediction log."""
 
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stocktake.serving.errors import busy
+from stocktake.serving.prediction_log import PredictionLog
+from stocktake.serving.request_record import RequestRecord
 
 LOG_FIELDS = "stocktake.log_fields"  # where a request's scope keeps those of its line beside the usual
+RECORD = "stocktake.record"  # where it keeps what is logged of a count, if it is
 LogLine = Callable[[dict[str, Any]], None]
 
 
 class ServerMetrics:
     """The metrics of one app, apart from those of any other in the same process."""
 
-    def __init__(self) -> None:
+    def __init__(self, collectors: Sequence[Collector] = ()) -> None:
+        """
+        Args:
+            collectors: Whose metrics are shown beside these.
+        """
         self.registry = CollectorRegistry()
+        for collector in collectors:
+            self.registry.register(collector)
         ProcessCollector(registry=self.registry)
         self.requests = self._metric(Counter, "requests", "Requests answered", ["path", "status"])
         self.seconds = self._metric(Histogram, "request_seconds", "Seconds from a request to its answer", ["path"])
         self.in_flight = self._metric(Gauge, "requests_in_flight", "Requests being answered")
         self.refused = self._metric(Counter, "refused", "Requests refused, by reason", ["reason"])
         self.counts = self._metric(Counter, "counts", "Images answered, by the most likely count", ["count"])
+        self.confidence = self._metric(
+            Histogram,
+            "confidence",
+            "Probability of the most likely count",
+            buckets=[tenth / 10 for tenth in range(1, 11)],
+        )
 
-    def _metric(self, kind: type, name: str, what: str, labels: list[str] | None = None) -> Any:
-        return kind(f"stocktake_{name}", what, labels or [], registry=self.registry)
+    def _metric(self, kind: type, name: str, what: str, labels: list[str] | None = None, **options: Any) -> Any:
+        return kind(f"stocktake_{name}", what, labels or [], registry=self.registry, **options)
 
     def text(self) -> bytes:
         """Returns all of them in Prometheus' text format 0.0.4."""
@@ -39,13 +55,21 @@ class ServerMetrics:
 class Observer:
     """ASGI middleware that measures every request; it sees no body, only how long it is."""
 
-    def __init__(self, app: ASGIApp, server_metrics: ServerMetrics, log_line: LogLine | None):
+    def __init__(
+        self,
+        app: ASGIApp,
+        server_metrics: ServerMetrics,
+        log_line: LogLine | None,
+        prediction_log: PredictionLog | None = None,
+    ):
         self.app, self.server_metrics, self.log_line = app, server_metrics, log_line
+        self.prediction_log = prediction_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         fields = scope[LOG_FIELDS] = {}
+        record = scope[RECORD] = RequestRecord.of(scope, self.prediction_log)
         began, num_bytes = time.perf_counter(), 0
         status: int | None = None
 
@@ -59,6 +83,8 @@ class Observer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if record is not None:
+                    message = {**message, "headers": [*message.get("headers", ()), record.header]}
             await send(message)
 
         with self.server_metrics.in_flight.track_inprogress():
@@ -75,6 +101,8 @@ class Observer:
                 route = getattr(scope.get("route"), "path", "other")  # not what was typed: labels are kept for ever
                 self.server_metrics.requests.labels(route, status or 500).inc()
                 self.server_metrics.seconds.labels(route).observe(seconds)
+                if record is not None:
+                    record.log(status or 500, fields.get("reason"), seconds, num_bytes)
                 if self.log_line:
                     self.log_line(
                         {

@@ -5,18 +5,16 @@ float32 K, tempered) and `model.json`, which names its counts, its calibration a
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy
 import onnxruntime
 from numpy import ndarray
-from PIL import Image
 
 from stocktake.images.decoding import read_pixels
 from stocktake.images.statistics import (
-    REFERENCE_PX,
     THREAD_PX,
     ImageStatistics,
     TrainingImages,
@@ -24,6 +22,7 @@ from stocktake.images.statistics import (
     unlike_training,
 )
 from stocktake.metrics.calibration import Calibration, conformal_sets, mismatch_score
+from stocktake.serving.logged_answer import reduced
 from stocktake.serving.model_folder import (
     INPUT,
     OUTPUT,
@@ -80,12 +79,15 @@ class Predictor:
         check_fit(path, sessions[0], model["counts"])
         return [cls(session, model) for session in sessions]
 
-    def predict(self, image: bytes, expected_count: int | None = None) -> Prediction:
+    def predict(
+        self, image: bytes, expected_count: int | None = None, on_pixels: Callable[[ndarray], None] | None = None
+    ) -> Prediction:
         """Counts the items in an image.
 
         Args:
             image: The bytes of a JPEG, PNG, GIF or WebP file.
             expected_count: The record's count, to have it compared with the photo.
+            on_pixels: Is shown the decoded image, uint8 H x W x 3.
 
         Raises:
             UndecodableImage: The bytes are no image to count in.
@@ -98,6 +100,8 @@ class Predictor:
                 "Leave it out to have the image counted alone."
             )
         pixels_HW3 = read_pixels(image)
+        if on_pixels is not None:
+            on_pixels(pixels_HW3)
         probabilities_K = self.probabilities(pixels_HW3)
         in_set_K = conformal_sets(probabilities_K[None], self.calibration.threshold)[0]
         conformal_set = [count for count, is_in in zip(self.counts, in_set_K, strict=True) if is_in]
@@ -138,6 +142,5 @@ def _distribution_warning(pixels_HW3: ndarray, training: TrainingImages | None) 
     height, width, _ = pixels_HW3.shape
     if min(height, width) < THREAD_PX:
         return unlike_training(ImageStatistics(0.0, 0.0, 0.0, width, height), training)
-    factor = max(1, max(height, width) // (2 * REFERENCE_PX))  # a phone's photo would take half a second
-    small = numpy.asarray(Image.fromarray(pixels_HW3).reduce(factor))
-    return unlike_training(replace(measure_image(small), width_px=width, height_px=height), training)
+    measured = replace(measure_image(reduced(pixels_HW3)), width_px=width, height_px=height)
+    return unlike_training(measured, training)

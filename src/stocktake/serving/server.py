@@ -16,10 +16,13 @@ from stocktake.hardware import num_cores
 from stocktake.images.decoding import MAX_BYTES
 from stocktake.serving.app import create_app
 from stocktake.serving.connections import Connections
+from stocktake.serving.drift_watch import DriftWatch
+from stocktake.serving.model_folder import read_baseline
 from stocktake.serving.observability import LINES
+from stocktake.serving.prediction_log import PredictionLog
 from stocktake.serving.predictor import Predictor
 from stocktake.serving.s3_images import S3Images
-from stocktake.storage import StorageOptions
+from stocktake.storage import Folder, StorageOptions, local_path
 
 # What each number may be: the least, the most, what to type; whole ones are those whose least is.
 NUMBERS: dict[str, tuple[float, float, float]] = {
@@ -29,6 +32,7 @@ NUMBERS: dict[str, tuple[float, float, float]] = {
     "max_body_mib": (0.001, MAX_BYTES / 2**20, 6),
     "body_timeout_s": (0.1, 3_600, 30),
     "shutdown_timeout_s": (0, 3_600, 30),
+    "prediction_log_share": (0.0, 1, 0.1),
 }
 
 
@@ -45,6 +49,9 @@ def serve(
     allowed_prefixes: Sequence[str],
     storage: StorageOptions,
     log: str | None,
+    prediction_log: str | None = None,
+    prediction_log_share: float = 1.0,
+    prediction_log_images: bool = False,
 ) -> None:
     """Serves until SIGINT or SIGTERM, which let requests that have begun come to their end.
 
@@ -55,7 +62,8 @@ def serve(
         OSError: The port is taken.
     """
     numbers = {"port": port, "max_waiting": max_waiting, "max_body_mib": max_body_mib, "body_timeout_s": body_timeout_s}
-    numbers |= {"shutdown_timeout_s": shutdown_timeout_s} | ({} if workers is None else {"workers": workers})
+    numbers |= {"shutdown_timeout_s": shutdown_timeout_s, "prediction_log_share": prediction_log_share}
+    numbers |= {} if workers is None else {"workers": workers}
     for name, number in numbers.items():
         _check_number(name, number)
     for name, text, example in (("model", model, "runs/demo/latest/model"), ("host", host, "127.0.0.1")):
@@ -76,6 +84,13 @@ def serve(
         if log is not None:
             print(LINES[log](line), file=sys.stderr, flush=True)
 
+    answers, watch = None, None
+    if prediction_log is not None:
+        folder = Folder(prediction_log, storage)
+        folder.create()
+        watch = DriftWatch(read_baseline(local_path(model), predictor.model))
+        answers = PredictionLog(folder, prediction_log_share, prediction_log_images, watch.add)
+        watch.watch(answers)
     app = create_app(
         predictor,
         on_all_cores=on_all_cores,
@@ -85,6 +100,8 @@ def serve(
         body_timeout_s=body_timeout_s,
         s3_images=s3_images,
         log_line=log_line,
+        prediction_log=answers,
+        collectors=[] if watch is None else [watch],
     )
     connections = Connections()
     with _listening(host, port) as listener:
@@ -108,6 +125,9 @@ def serve(
             Server(config).run(sockets=[listener])
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # who asks again does not wait for what is being counted
         finally:
+            if answers is not None:
+                answers.close()
+                totals |= {"logged": answers.num_logged, "not_logged": answers.num_dropped}
             print(json.dumps({**totals, "seconds": round(time.monotonic() - began, 1)}), flush=True)
 
 

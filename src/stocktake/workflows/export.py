@@ -6,7 +6,7 @@ Axes: N checked images.
 import hashlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,14 +23,24 @@ from stocktake.data.transforms import Resize, decode
 from stocktake.diagnostics.packages import versions
 from stocktake.evaluation.evaluation_result import EvaluationResult
 from stocktake.evaluation.image_statistics import are_drawn, measure_training_images
+from stocktake.metrics.calibration import Calibration
+from stocktake.onnx_export.baseline import measure_baseline
 from stocktake.onnx_export.check import CheckedImages, probabilities_in_pytorch, tracked
 from stocktake.onnx_export.graph import joined
 from stocktake.onnx_export.model_card import model_card
 from stocktake.onnx_export.network_graph import network_graph
-from stocktake.onnx_export.provenance import commit, describe_networks, evaluation_of, without_locations
+from stocktake.onnx_export.provenance import (
+    commit,
+    describe_networks,
+    evaluation_of,
+    read_file,
+    read_recalibration,
+    without_locations,
+)
 from stocktake.onnx_export.quantization import quantized
 from stocktake.onnx_export.resize_graph import OPSET, resize_graph
 from stocktake.run_folder import require_replaceable, run_dir_of, sealed
+from stocktake.serving.baseline import BASELINE, BASELINE_NAME, describe_baseline
 from stocktake.serving.model_folder import (
     CARD_NAME,
     FORMAT_VERSION,
@@ -54,7 +64,7 @@ class ExportError(ValueError):
 
 
 def export(cfg: DictConfig) -> dict[str, Any]:
-    """Writes model.onnx, README.md and, last, model.json; returns (and prints, as one line of JSON) the summary.
+    """Writes model.onnx, baseline.json, README.md and, last, model.json; returns (and prints as JSON) the summary.
 
     Raises:
         CheckpointError: There is no such checkpoint, or it holds no calibration.
@@ -65,6 +75,8 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     storage = build(cfg.storage)
     checkpoint = Checkpoint.open(cfg.checkpoint, storage)
     counter, calibration, config = checkpoint.model, checkpoint.calibration, checkpoint.config
+    if cfg.calibration is not None:
+        calibration = read_recalibration(read_file(cfg.calibration, storage), cfg.calibration, checkpoint)
     if calibration is None:
         raise CheckpointError(
             f"checkpoint={checkpoint.location} holds no calibration, because it was not saved after a validation. "
@@ -97,14 +109,17 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         graph = joined(resize_graph(resize), quantized(network, seen))
         check = check | asdict(images.compare(graph)) | {"float32": check}
 
-    graph_bytes = graph.SerializeToString()
+    baseline = measure_baseline(graph, root, manifest.rows("valid", cfg.num_baseline, counter.counts), counter.counts)
+    baseline_bytes, graph_bytes = baseline.to_bytes(), graph.SerializeToString()
     evaluation = evaluation_of(checkpoint, cfg.metrics, storage)
+    if evaluation is not None and cfg.calibration is not None:  # it measured the checkpoint's own
+        evaluation = replace(evaluation, calibration=None)
     networks = describe_networks(counter, config)
     is_drawn = "synthetic" in str(config["data"].get("_target_")).lower()
     model = {
         "format_version": FORMAT_VERSION,
         "name": config["name"],
-        "version": str(cfg.version or f"{config['name']}-{checkpoint.sha256[:8]}{'-int8' if cfg.int8 else ''}"),
+        "version": str(cfg.version or f"{config['name']}-{checkpoint.sha256[:8]}{_marks(cfg, calibration)}"),
         "counts": counter.counts,
         "calibration": calibration.to_dict(),
         "input": {"name": INPUT, "dtype": "uint8", "shape": ["height", "width", 3]},
@@ -117,6 +132,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         "sha256": hashlib.sha256(graph_bytes).hexdigest(),
         "bytes": len(graph_bytes),
         "check": check,
+        BASELINE: describe_baseline(baseline_bytes, baseline),
         **_trained_on(checkpoint.data, manifest),
         TRAINING_IMAGES: _training_images(checkpoint.data, root, manifest),
         "data_license": "none: drawn bins" if is_drawn else DATA_LICENSE,
@@ -126,7 +142,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(VERSIONS),
     }
-    write(output, graph_bytes, model, evaluation)
+    write(output, graph_bytes, baseline_bytes, model, evaluation)
     summary = {"model": output.url, "version": model["version"], "mib": round(len(graph_bytes) / 2**20, 1)}
     summary |= {name: check[name] for name in ("num_images", "max_difference", "accuracy", "accuracy_in_pytorch")}
     if not is_s3(output.url):
@@ -135,10 +151,18 @@ def export(cfg: DictConfig) -> dict[str, Any]:
     return summary
 
 
-def write(output: Folder, graph: bytes, model: dict[str, Any], evaluation: EvaluationResult | None) -> None:
+def write(
+    output: Folder, graph: bytes, baseline: bytes, model: dict[str, Any], evaluation: EvaluationResult | None
+) -> None:
     """Writes the folder so that it is never taken for whole before it is: model.json goes first and comes last."""
-    files = {GRAPH_NAME: graph, CARD_NAME: model_card(model, evaluation).encode()}
+    files = {GRAPH_NAME: graph, BASELINE_NAME: baseline, CARD_NAME: model_card(model, evaluation).encode()}
     output.write_together(files | {MODEL_NAME: (json.dumps(sealed(model, MODEL_SEAL), indent=2) + "\n").encode()})
+
+
+def _marks(cfg: DictConfig, calibration: Calibration) -> str:
+    """Returns what tells a version from the plain one of the same checkpoint: its answers are others."""
+    temperature = "" if cfg.calibration is None else f"-t{calibration.temperature:.3f}"
+    return temperature + ("-int8" if cfg.int8 else "")
 
 
 def _tell_other_data(checkpoint: Checkpoint, root: Folder, manifest: Manifest, rows: pyarrow.Table) -> int | None:

@@ -172,8 +172,7 @@ def _place_items(
     """
     width, height = canvas.size
     owner = np.full((height, width), -1)  # which item is seen at a pixel
-    areas: list[int] = []
-    fractions = np.zeros(0)
+    areas, seen, fractions = np.zeros(0, int), np.zeros(0, int), np.zeros(0)
     for i, (product, base) in enumerate(zip(products, np.sort(rng.uniform(0.72, 0.93, len(products))), strict=True)):
         scale = 1.0
         while True:
@@ -181,17 +180,18 @@ def _place_items(
             piece = draw_product(product, angle, scale * width)
             left = int(rng.uniform(0.03 * width, max(0.03 * width + 1, 0.97 * width - piece.width)))
             top = max(0, int(base * height) - piece.height)
-            shape = np.zeros((height, width), bool)
-            inside = np.asarray(piece)[: height - top, : width - left, 3] > 128
-            shape[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
-            tried = np.where(shape, i, owner)
-            seen = np.bincount(tried[~hidden] + 1, minlength=i + 2)[1:]
-            fractions = seen / np.array([*areas, np.count_nonzero(np.asarray(piece)[..., 3] > 128)])
+            whole = np.asarray(piece)[..., 3] > 128
+            inside = whole[: height - top, : width - left]
+            window = np.s_[top : top + inside.shape[0], left : left + inside.shape[1]]
+            shown = inside & ~hidden[window]
+            covered = np.bincount(owner[window][shown] + 1, minlength=i + 1)[1:]
+            tried = np.append(seen - covered, np.count_nonzero(shown))
+            fractions = tried / np.append(areas, np.count_nonzero(whole))
             if fractions.min() >= MIN_VISIBLE_FRACTION:
                 break
             scale *= 0.97
-        owner = tried
-        areas.append(int(np.count_nonzero(shape)))
+        owner[window][inside], seen = i, tried
+        areas = np.append(areas, np.count_nonzero(inside))
         _paste_with_shadow(canvas, piece, left, top)
     return fractions.tolist()
 

@@ -1,0 +1,91 @@
+"""scripts/monitor.py: whether what a server answers, and is shown, is still like what the model was made for."""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+
+from omegaconf import DictConfig
+
+from stocktake.config import build
+from stocktake.monitoring.feedback import match, measure_feedback, read_feedback, recalibrate, recalibration_file
+from stocktake.monitoring.measure import measure_monitoring
+from stocktake.monitoring.monitored_model import MonitoredModel
+from stocktake.monitoring.monitoring_result import FeedbackResult, MonitoringResult, title_of
+from stocktake.monitoring.window import Window, read_window
+from stocktake.report.monitoring import render_monitoring
+from stocktake.storage import Folder, StorageOptions, join_url, split_url
+
+PAGE_KEY, FIGURES_KEY = "monitoring.html", "monitoring.json"
+
+
+def monitor(cfg: DictConfig) -> MonitoringResult:
+    """Writes monitoring.html and monitoring.json; returns the result (and prints a summary as one line of JSON).
+
+    Raises:
+        ModelFolderError: The baseline's folder is no exported model, or an older one without a baseline.
+        ValueError: The window has too few answers, or the feedback is none of them.
+    """
+    storage = build(cfg.storage)
+    model = MonitoredModel.open(Folder(cfg.baseline, storage))
+    since = None if cfg.last_days is None else datetime.now(UTC) - timedelta(days=cfg.last_days)
+    window = read_window(cfg.log, storage, model, since)
+    feedback = None if cfg.feedback is None else _feedback(cfg, storage, window, model)
+    result = measure_monitoring(
+        model,
+        window,
+        cfg.log,
+        false_alarms=cfg.false_alarms,
+        min_answers=cfg.min_answers,
+        max_error_share=cfg.max_error_share,
+        max_latency_s=cfg.max_latency_s,
+        feedback=feedback,
+    )
+    output = Folder(cfg.output_dir, storage)
+    page = render_monitoring(result, " ".join(["python", *sys.argv])).encode()
+    output.write_together({PAGE_KEY: page, FIGURES_KEY: (json.dumps(result.to_json(), indent=2) + "\n").encode()})
+    _tell(result)
+    summary = {
+        "is_drift": bool(result.alarms),
+        "drifted": result.drifted,
+        "alarms": result.alarms,
+        "model_version": result.model_version,
+        "num_answers": result.num_answers,
+        "expected_accuracy": result.expected_accuracy.to_json(),
+        "error_share": result.error_share.value,
+        "latency_s": result.latency_s,
+        "live_accuracy": None if feedback is None else feedback.accuracy.to_json(),
+        "recalibration": cfg.recalibration,
+        "report": join_url(output.url, PAGE_KEY),
+    }
+    print(f"Open {summary['report']}")
+    print(json.dumps(summary))
+    return result
+
+
+def _feedback(cfg: DictConfig, storage: StorageOptions, window: Window, model: MonitoredModel) -> FeedbackResult:
+    """Returns what true counts say; writes a calibration fitted to them, if that was asked for."""
+    folder, name = split_url(cfg.feedback)
+    feedback = read_feedback(Folder(folder, storage).read(name), cfg.feedback)
+    matched = match(feedback, window)
+    if cfg.recalibration is not None:
+        folder, name = split_url(cfg.recalibration)
+        Folder(folder, storage).write(name, recalibration_file(recalibrate(matched, model), model))
+    return measure_feedback(matched, len(feedback.true_counts), model, cfg.recalibration)
+
+
+def _tell(result: MonitoringResult) -> None:
+    """Says what could not be used, on stderr, and what was found."""
+    if result.num_damaged:
+        shown = "; ".join(result.damaged)
+        print(f"Damaged lines that are left out: {result.num_damaged:,}, such as {shown}", file=sys.stderr)
+    if result.num_dropped:
+        print(f"Answers that the server was too busy to log: {result.num_dropped:,}", file=sys.stderr)
+    for version, number in result.other_models.items():
+        print(f"Answers of {version or 'no model'} that are left out: {number:,}", file=sys.stderr)
+    print(*result.alarms or ["Quiet: nothing has moved further than chance moves it."], sep="\n")
+    for name in result.drifted:
+        figure, shift = result.figures[name], result.figures[name].shift
+        print(
+            f"  {title_of(name)}: mean {figure.baseline_mean:.4g} before, {figure.mean:.4g} now; "
+            f"PSI {shift.psi:.3f} (limit {shift.psi_limit:.3f}), KS {shift.ks:.3f} (limit {shift.ks_limit:.3f})"
+        )

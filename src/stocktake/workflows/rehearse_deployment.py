@@ -1,0 +1,246 @@
+"""scripts/rehearse.py scenario=deploy: from a training to an endpoint that is updated, rolled back and deleted.
+
+All is real but AWS: the model, the server's processes behind the rehearsed endpoint, and the requests over HTTP.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stocktake.cloud.deployment import Endpoint, Update
+from stocktake.cloud.endpoint_requests import transform_job
+from stocktake.cloud.endpoints import Endpoints
+from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
+from stocktake.data.manifest import Manifest
+from stocktake.inference.sagemaker_endpoint import CONTENT_TYPE, SageMakerEndpoint
+from stocktake.rehearsal.api_server import RehearsalServer
+from stocktake.rehearsal.command import REPOSITORY, with_defaults
+from stocktake.rehearsal.hosting import Hosting
+from stocktake.rehearsal.termination import run_child, unwinding
+from stocktake.serving.model_folder import GRAPH_NAME
+from stocktake.serving.predictor import Predictor
+from stocktake.storage import Folder, StorageOptions
+from stocktake.training.resume import read_config
+
+NAME, BUCKET = "rehearsed", "rehearsal"
+SHORTENED = ["trainer.max_epochs=1", "+trainer.limit_train_batches=12", "+trainer.limit_val_batches=2", "logger=csv"]
+TIME_SCALE = 0.01  # AWS's minutes in seconds
+STARTUP_S = 20.0  # for a server on this machine to answer /ping
+REQUESTS_PER_S, NUM_PHOTOS, POLL_S = 20, 8, 0.2
+MAX_DIFFERENCE = 1e-4  # of a probability, between ways to ask
+ROLE = "arn:aws:iam::123456789012:role/Stocktake"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-serving:1"
+
+
+@dataclass
+class Load:
+    """Requests that go on while something else is done.
+
+    Attributes:
+        failed: What was answered in the place of a count.
+    """
+
+    num_requests: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+class Deployment:
+    """The rehearsed account with one endpoint.
+
+    Args:
+        s3: The folder that stands in for S3.
+    """
+
+    def __init__(self, server: RehearsalServer, s3: Path):
+        self.s3, self.endpoints = s3, Endpoints(server.client)
+        self.sagemaker, self.runtime = server.client("sagemaker"), server.client("sagemaker-runtime")
+
+    def deploy(self, files: Mapping[str, bytes]) -> bool:
+        """Deploys a model as scripts/deploy.py does; returns whether it was rolled back."""
+        archive = ModelArchive.of(files)
+        folder = self.s3 / BUCKET / NAME / archive.sha256[:12]
+        Folder(str(folder)).write(ARCHIVE_NAME, archive.content)
+        url = f"s3://{BUCKET}/{NAME}/{archive.sha256[:12]}/{ARCHIVE_NAME}"
+        before = self.endpoints.describe(NAME)
+        calls = ENDPOINT.calls(url, archive.sha256, before is None, datetime.now(UTC))
+        for call in calls:
+            self.endpoints.send(call)
+        described = self.endpoints.wait(NAME, print, POLL_S)
+        (wanted,) = [call.request["EndpointConfigName"] for call in calls if call.operation == "CreateEndpointConfig"]
+        if is_rolled_back := described["EndpointConfigName"] != wanted:
+            print(f"Rolled back: {described.get('FailureReason')}")
+        return is_rolled_back
+
+    def invoke(self, content: bytes) -> dict[int, float]:
+        """Asks by boto3 alone."""
+        answered = self.runtime.invoke_endpoint(EndpointName=NAME, Body=content, ContentType=CONTENT_TYPE)
+        return {int(count): p for count, p in json.loads(answered["Body"].read())["probabilities"].items()}
+
+    @contextmanager
+    def load(self, content: bytes):
+        """Yields a Load, whose requests come REQUESTS_PER_S until the block ends."""
+        load, is_over = Load(), threading.Event()
+
+        def ask() -> None:
+            load.num_requests += 1
+            try:
+                self.invoke(content)
+            except Exception as error:  # whatever a client would see
+                load.failed.append(f"{type(error).__name__}: {error}")
+
+        def keep_asking() -> None:
+            requests = []
+            while not is_over.wait(1 / REQUESTS_PER_S):
+                requests.append(threading.Thread(target=ask))
+                requests[-1].start()
+            for request in requests:
+                request.join()
+
+        asking = threading.Thread(target=keep_asking)
+        asking.start()
+        try:
+            yield load
+        finally:
+            is_over.set()
+            asking.join()
+
+    def batch(self, photos: Sequence[bytes]) -> list[dict[int, float]]:
+        """Has a batch job count photos with the first model; returns P(count) of each."""
+        first, *_ = self.sagemaker.list_models(SortBy="CreationTime", SortOrder="Ascending")["Models"]
+        asked = Folder(str(self.s3 / BUCKET / "asked"))
+        asked.create()
+        for number, content in enumerate(photos):
+            asked.write(f"{number:03}", content)
+        request = transform_job(f"{NAME}-batch", first["ModelName"], f"s3://{BUCKET}/asked/", f"s3://{BUCKET}/counted")
+        self.sagemaker.create_transform_job(**request)
+        while True:
+            described = self.sagemaker.describe_transform_job(TransformJobName=request["TransformJobName"])
+            if described["TransformJobStatus"] != "InProgress":
+                break
+            time.sleep(POLL_S)
+        print(f"Batch job: {described['TransformJobStatus']} {described.get('FailureReason', '')}".rstrip())
+        answers = [self.s3 / BUCKET / "counted" / f"{number:03}.out" for number in range(len(photos))]
+        found = [json.loads(path.read_text())["probabilities"] for path in answers if path.exists()]
+        return [{int(count): p for count, p in by_count.items()} for by_count in found]
+
+    def left_over(self) -> list[str]:
+        """Returns what a listing of the account still shows."""
+        listed = {
+            "ModelName": self.sagemaker.list_models()["Models"],
+            "EndpointConfigName": self.sagemaker.list_endpoint_configs()["EndpointConfigs"],
+            "EndpointName": self.sagemaker.list_endpoints()["Endpoints"],
+        }
+        return [one[name] for name, found in listed.items() for one in found]
+
+
+ENDPOINT = Endpoint(
+    name=NAME,
+    target="realtime",
+    role_arn=ROLE,
+    image_uri=IMAGE,
+    instance_type="ml.c6i.large",
+    num_instances=1,
+    memory_mb=2048,
+    max_concurrency=5,
+    capture_url=None,
+    capture_percent=0,
+    async_output_url=None,
+    ttl_h=1,
+    scheduler_role_arn=ROLE,
+    kms_key=None,
+    network_isolation=False,
+    environment={},
+    tags={},
+    update=Update("canary", step_percent=25, wait_s=120, max_time_s=1800),
+)
+
+
+def rehearse_deployment(train_overrides: Sequence[str], folder: str, is_full: bool) -> int:
+    """Trains, exports, deploys, asks, updates, rolls back, counts a batch and deletes; returns the exit code.
+
+    Args:
+        folder: Holds a folder for each rehearsal.
+        is_full: The whole training; else one of twelve steps.
+    """
+    began = time.monotonic()
+    root = Path(folder, time.strftime("%m%d-%H%M%S")).absolute()
+    with unwinding():
+        model, photos = _exported(train_overrides, root, is_full)
+        s3 = root / "s3"
+        with (
+            Hosting(root / "hosting", s3_folder=s3, time_scale=TIME_SCALE, startup_timeout_s=STARTUP_S) as hosting,
+            RehearsalServer(hosting=hosting) as server,
+        ):
+            outcome = _play(Deployment(server, s3), model, photos)
+    print(f"The rehearsal took {time.monotonic() - began:.0f} s; all of it is in {root}")
+    print(json.dumps(outcome))
+    return 0 if outcome["status"] == "Completed" else 1
+
+
+def _exported(train_overrides: Sequence[str], root: Path, is_full: bool) -> tuple[Path, list[bytes]]:
+    """Trains and exports; returns the exported model's folder, and photos that it has not seen.
+
+    Raises:
+        SystemExit: One of the two ended with an error, which it has told.
+    """
+    run = root / "run"
+    overrides = with_defaults(train_overrides, [] if is_full else SHORTENED)
+    train = ["train.py", *overrides, f"hydra.run.dir={run}"]
+    export = ["scripts/export.py", f"checkpoint={run}/checkpoints/best.ckpt"]
+    for script, *words in (train, export):
+        if returncode := run_child([sys.executable, str(REPOSITORY / script), *words]):
+            sys.exit(returncode)
+    config = read_config(run)
+    assert config is not None  # which the training has written
+    data = Folder(config["data"]["root"], StorageOptions())
+    keys = Manifest.read(data).rows("test")["key"].to_pylist()
+    return run / "model", [data.read(key) for key in keys[:NUM_PHOTOS]]
+
+
+def _play(deployment: Deployment, model: Path, photos: Sequence[bytes]) -> dict[str, Any]:
+    files = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
+    updated = files | {"README.md": files.get("README.md", b"") + b"\n"}  # another archive of the same network
+    broken = files | {GRAPH_NAME: files[GRAPH_NAME][:-1]}  # which never answers /ping
+
+    print("Deploys the model:")
+    deployment.deploy(files)
+    predictor = Predictor.open(str(model))
+    local = [{int(count): p for count, p in predictor.predict(photo).probabilities.items()} for photo in photos]
+    asked = SageMakerEndpoint(NAME, deployment.runtime, deployment.sagemaker, StorageOptions(), timeout_s=60)
+    asked.check()
+    differences = [_difference(map(deployment.invoke, photos), local), _difference(map(asked.count, photos), local)]
+
+    print("Updates it, and then with a model that is broken, while it is asked:")
+    with deployment.load(photos[0]) as load:
+        is_updated = not deployment.deploy(updated)
+        is_rolled_back = deployment.deploy(broken)
+    print(f"{load.num_requests} requests meanwhile, {len(load.failed)} failed.", *load.failed[:3], sep="\n")
+    differences.append(_difference(map(deployment.invoke, photos), local))
+
+    differences.append(_difference(deployment.batch(photos), local))
+    deployment.endpoints.delete(NAME, print, POLL_S)
+    left_over = deployment.left_over()
+    well = is_updated and is_rolled_back and not load.failed and not left_over and max(differences) <= MAX_DIFFERENCE
+    return {
+        "status": "Completed" if well else "Failed",
+        "num_requests": load.num_requests,
+        "failed_requests": len(load.failed),
+        "rolled_back": is_rolled_back,
+        "max_difference": max(differences),
+        "left_over": left_over,
+    }
+
+
+def _difference(answers: Any, expected: Sequence[Mapping[int, float]]) -> float:
+    """Returns the largest difference of a probability; 1 where an answer is missing."""
+    found = list(answers)
+    if len(found) != len(expected):
+        return 1.0
+    return max(abs(one[count] - other[count]) for one, other in zip(found, expected, strict=True) for count in other)

@@ -1,0 +1,14 @@
+"""What a command that is sent by a launcher imports, which takes longer than all that it does."""
+
+import importlib
+
+MODULES = (
+    *("boto3", "hydra", "obstore", "rich.console", "rich.live", "rich.table"),
+    *("hydra_plugins.stocktake_sagemaker.rehearsal", "hydra_plugins.stocktake_sagemaker.sagemaker"),
+    *("stocktake.cli.command_keys", "stocktake.cli.overrides", "stocktake.rehearsal.local_runner"),
+    *("stocktake.cloud.client", "stocktake.cloud.monitor", "stocktake.cloud.preflight", "stocktake.cloud.requests"),
+    "stocktake.cloud.validation",
+)
+
+for module in MODULES:
+    importlib.import_module(module)
