@@ -35,15 +35,7 @@ SERVERLESS = Endpoint(
     num_instances=1,
     memory_mb=2048,
     max_concurrency=5,
-    capture_url=None,
-    capture_percent=0,
-    async_output_url=None,
     ttl_h=24,
-    scheduler_role_arn=None,
-    kms_key=None,
-    network_isolation=False,
-    environment={},
-    tags={},
 )
 REALTIME = replace(
     SERVERLESS,

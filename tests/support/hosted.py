@@ -71,6 +71,18 @@ class Account:
             time.sleep(0.05)
         raise AssertionError(f"{name} is still {seen['EndpointStatus']}")
 
+    def left_over(self) -> dict[str, list]:
+        """Returns all that the account's listings still show, by what they call it."""
+        scaling, scaled = self.server.client("application-autoscaling"), {"ServiceNamespace": "sagemaker"}
+        listings = [
+            *(self.sagemaker.list_models(), self.sagemaker.list_endpoint_configs(), self.sagemaker.list_endpoints()),
+            self.server.client("cloudwatch").describe_alarms(),
+            self.server.client("scheduler").list_schedules(),
+            *(scaling.describe_scalable_targets(**scaled), scaling.describe_scaling_policies(**scaled)),
+        ]
+        lists = [(kind, found) for listing in listings for kind, found in listing.items() if isinstance(found, list)]
+        return {kind: found for kind, found in lists if found}
+
     def delete(self, name: str) -> None:
         """Deletes an endpoint, waits until it is gone, and deletes its configuration and model."""
         self.sagemaker.delete_endpoint(EndpointName=name)

@@ -73,15 +73,15 @@ class Endpoint:
     num_instances: int
     memory_mb: int
     max_concurrency: int
-    capture_url: str | None
-    capture_percent: int
-    async_output_url: str | None
-    ttl_h: float | None
-    scheduler_role_arn: str | None
-    kms_key: str | None
-    network_isolation: bool
-    environment: Mapping[str, str]
-    tags: Mapping[str, str]
+    capture_url: str | None = None
+    capture_percent: int = 100
+    async_output_url: str | None = None
+    ttl_h: float | None = None
+    scheduler_role_arn: str | None = None
+    kms_key: str | None = None
+    network_isolation: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
     subnets: Sequence[str] = ()
     security_groups: Sequence[str] = ()
     scaling: Scaling = field(default_factory=Scaling)

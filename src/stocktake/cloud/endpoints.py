@@ -14,7 +14,7 @@ from stocktake.cloud.retries import Patience, Unavailable, is_passing
 LOG_GROUP = "/aws/sagemaker/Endpoints"
 NUM_LOG_LINES = 20
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
-NOT_FOUND = re.compile(r"not found|could not find|does not exist|ResourceNotFound|NoSuch", re.IGNORECASE)
+NOT_FOUND = re.compile(r"not ?found|could not find|does not exist|NoSuch", re.IGNORECASE)
 THERE_ALREADY = re.compile(r"already exist", re.IGNORECASE)
 # What AWS's reason for a failed endpoint usually comes from.
 CAUSES = {

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from botocore.config import Config
+
 from stocktake.cloud.deployment import Endpoint, Update
 from stocktake.cloud.endpoint_requests import transform_job
 from stocktake.cloud.endpoints import Endpoints
@@ -35,6 +37,7 @@ TIME_SCALE = 0.01  # AWS's minutes in seconds
 STARTUP_S = 20.0  # for a server on this machine to answer /ping
 REQUESTS_PER_S, NUM_PHOTOS, POLL_S = 20, 8, 0.2
 MAX_DIFFERENCE = 1e-4  # of a probability, between ways to ask
+ONE_TRY = Config(retries={"total_max_attempts": 1}, max_pool_connections=32)  # boto3 itself would ask again
 ROLE = "arn:aws:iam::123456789012:role/Stocktake"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-serving:1"
 
@@ -59,8 +62,9 @@ class Deployment:
     """
 
     def __init__(self, server: RehearsalServer, s3: Path):
-        self.s3, self.endpoints = s3, Endpoints(server.client)
-        self.sagemaker, self.runtime = server.client("sagemaker"), server.client("sagemaker-runtime")
+        self.server, self.s3, self.endpoints = server, s3, Endpoints(server.client)
+        self.sagemaker = server.client("sagemaker")
+        self.runtime = server.client("sagemaker-runtime", config=ONE_TRY)
 
     def deploy(self, files: Mapping[str, bytes]) -> bool:
         """Deploys a model as scripts/deploy.py does; returns whether it was rolled back."""
@@ -136,6 +140,8 @@ class Deployment:
             "ModelName": self.sagemaker.list_models()["Models"],
             "EndpointConfigName": self.sagemaker.list_endpoint_configs()["EndpointConfigs"],
             "EndpointName": self.sagemaker.list_endpoints()["Endpoints"],
+            "AlarmName": self.server.client("cloudwatch").describe_alarms()["MetricAlarms"],
+            "Name": self.server.client("scheduler").list_schedules()["Schedules"],
         }
         return [one[name] for name, found in listed.items() for one in found]
 
@@ -149,15 +155,8 @@ ENDPOINT = Endpoint(
     num_instances=1,
     memory_mb=2048,
     max_concurrency=5,
-    capture_url=None,
-    capture_percent=0,
-    async_output_url=None,
     ttl_h=1,
     scheduler_role_arn=ROLE,
-    kms_key=None,
-    network_isolation=False,
-    environment={},
-    tags={},
     update=Update("canary", step_percent=25, wait_s=120, max_time_s=1800),
 )
 

@@ -1,0 +1,54 @@
+"""What deploy.py sends, against the rehearsed account: all that it makes is there, and all of it goes."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hosted import IMAGE, ROLE, account
+from served import gray_image
+
+from stocktake.cloud.deployment import Endpoint, Scaling
+from stocktake.cloud.endpoints import Endpoints
+
+ENDPOINT = Endpoint(
+    name="bins",
+    target="realtime",
+    role_arn=ROLE,
+    image_uri=IMAGE,
+    instance_type="ml.c6i.large",
+    num_instances=1,
+    memory_mb=2048,
+    max_concurrency=5,
+    capture_url="s3://captured",
+    ttl_h=1,
+    scheduler_role_arn=ROLE,
+    network_isolation=True,
+    scaling=Scaling(1, 2),
+)
+OTHERS = {
+    "serverless": replace(ENDPOINT, target="serverless", capture_url=None, network_isolation=False),
+    "async": replace(ENDPOINT, target="async", capture_url=None, async_output_url="s3://answers"),
+}
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    with account(tmp_path_factory.mktemp("account")) as there:
+        yield there
+
+
+@pytest.mark.parametrize("endpoint", [ENDPOINT, *OTHERS.values()], ids=["realtime", *OTHERS])
+def test_all_that_a_deployment_makes_is_there_and_goes(there, endpoint):
+    endpoints, said = Endpoints(there.server.client), []
+    for call in endpoint.calls("s3://models/good/model.tar.gz", "0" * 64, is_new=True, now=datetime.now(UTC)):
+        endpoints.send(call)
+    assert endpoints.wait("bins", said.append, poll_s=0.1)["EndpointStatus"] == "InService"
+    assert [(found.name, found.ends_at is not None) for found in endpoints.all()] == [("bins", True)]
+    kinds = {"Models", "EndpointConfigs", "Endpoints", "MetricAlarms", "Schedules"}
+    scaled = {"ScalableTargets", "ScalingPolicies"} if endpoint.target != "serverless" else set()
+    assert set(there.left_over()) == kinds | scaled
+    if endpoint.target == "realtime":
+        there.runtime.invoke_endpoint(EndpointName="bins", Body=gray_image())
+        assert any("brightness-1" in line for line in endpoints.last_log_lines("bins"))
+    endpoints.delete("bins", said.append, poll_s=0.1)
+    assert there.left_over() == {}
