@@ -45,7 +45,7 @@ def ours(setting: dict):
     from stocktake.workflows.prepare import prepare
 
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        overrides = [f"source=s3://{setting['bucket']}", f"root={setting['target']}", f"split={setting['split']}"]
+        overrides = [f"source=s3://{setting['bucket']}", f"root={setting['target']}", f"split_rule={setting['split']}"]
         cfg = compose("prepare", overrides)
 
     def run() -> int:
