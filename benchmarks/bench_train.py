@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
 from torch.utils.data import DataLoader, Dataset
 
-from stocktake.config import build, build_all
+from stocktake.config import as_plain, build, build_all
 from stocktake.console import silence_library_warnings
 from stocktake.training.preparation import resolve_auto
 
@@ -91,7 +91,7 @@ def trainer_rate(cfg: DictConfig, batches: list[dict] | None, num_steps: int) ->
     """Returns the Trainer's images/s, from `batches` or else the experiment's data, and the seconds of one save."""
     times = StepTimes()
     trainer: Trainer = build(
-        {**cfg.trainer, "max_steps": num_steps, "max_epochs": -1, "enable_model_summary": False, "devices": 1},
+        as_plain(cfg.trainer) | {"max_steps": num_steps, "max_epochs": -1, "enable_model_summary": False, "devices": 1},
         callbacks=[*build_all(cfg.callbacks), times],
         logger=build_all(cfg.logger),
         limit_val_batches=0,
