@@ -2,6 +2,7 @@
 
 import base64
 import json
+import pathlib
 import re
 import signal
 import socket
@@ -316,3 +317,16 @@ def test_workers_share_the_cores(model_folder, monkeypatch, num_cores, num_worke
     opened = open_predictors(str(model_folder), num_workers)
     threads = [predictor and predictor.session.get_session_options().intra_op_num_threads for predictor in opened]
     assert threads == [share, alone]
+
+
+def test_a_client_that_hangs_up_ends_no_server(model_folder, tmp_path):
+    with serving(model_folder, tmp_path / "log", "log=json") as served:
+        assert signal.SIGPIPE in ignored_by(served.process.pid)
+        assert served.client.get("/ping").status_code == 200
+
+
+def ignored_by(pid: int) -> set[signal.Signals]:
+    """Returns the signals that a process ignores (proc(5), SigIgn of /proc/pid/status)."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")), 16)
+    return {number for number in signal.Signals if mask >> (number - 1) & 1}

@@ -65,7 +65,7 @@ def command(
                     raise
                 if begins and os.environ.get("RANK", "0") == "0":
                     print(begins, file=sys.stderr, flush=True)
-                if not begins:  # a page of help, of which `| head` reads the beginning
+                if begins is None:  # a page of help, of which `| head` reads the beginning
                     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
                 start()
 
@@ -74,8 +74,10 @@ def command(
     return decorate
 
 
-def _prepare(config_dir: Path, name: str, typed: Sequence[str], inputs: Any, begins_with: Message) -> tuple[str, bool]:
-    """Checks what was typed; returns the first line, and whether it is a sweep.
+def _prepare(
+    config_dir: Path, name: str, typed: Sequence[str], inputs: Any, begins_with: Message
+) -> tuple[str | None, bool]:
+    """Checks what was typed; returns the first line, None for a page of help, and whether it is a sweep.
 
     Raises:
         OverrideError: Something that was typed cannot be taken.
@@ -98,13 +100,13 @@ def _prepare(config_dir: Path, name: str, typed: Sequence[str], inputs: Any, beg
         or parsed.shell_completion
         or (parsed.help and not (parsed.overrides or further))
     ):
-        return "", False
+        return None, False
     is_ours = parsed.config_name in (None, name) and not (parsed.config_path or parsed.config_dir)
     if not is_ours:  # somebody's own tree, which Hydra judges
         return "", parsed.multirun
     config = read_overrides(config_dir, name, [*parsed.overrides, *further], inputs, parsed.multirun)
     if parsed.cfg or parsed.help:
-        return "", False
+        return None, False
     check_overrides(config, parsed.overrides, inputs, parsed.multirun)
     if "run_dir" in config:
         _make_run_dir(parsed.overrides, "hydra.sweep.dir" if parsed.multirun else "hydra.run.dir")
