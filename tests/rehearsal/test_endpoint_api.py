@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 from botocore.exceptions import ClientError
-from hosted import ROLE, account
+from hosted import ROLE, account, refusal
 from served import by_hand, gray_image
 
 from stocktake.cloud import endpoint_requests as requests
@@ -24,16 +24,11 @@ def there(tmp_path_factory):
         yield there
 
 
-def refusal(call, **arguments) -> tuple[str, str]:
-    with pytest.raises(ClientError) as raised:
-        call(**arguments)
-    return raised.value.response["Error"]["Code"], raised.value.response["Error"]["Message"]
-
-
-def server_processes() -> list[psutil.Process]:
-    """Returns the servers that were started from here."""
+def server_processes(there) -> list[psutil.Process]:
+    """Returns the servers of this account, and none that other tests of this process share."""
+    folder = str(there.hosting.machines.folder)
     children = [each for each in psutil.Process().children() if each.status() != psutil.STATUS_ZOMBIE]
-    return [each for each in children if any(word.endswith("serve.py") for word in each.cmdline())]
+    return [each for each in children if any(word.startswith(f"model={folder}") for word in each.cmdline())]
 
 
 def test_boto3_asks_the_real_server_with_a_photo(there):
@@ -90,7 +85,7 @@ def test_an_endpoint_is_described_as_aws_does(there):
 
 
 def test_the_server_sees_nothing_of_this_users_environment(there):
-    (process,) = server_processes()
+    (process,) = server_processes(there)
     assert set(process.environ()) <= {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "LANG", "AWS_REGION", "LC_CTYPE"}
     assert process.cmdline()[2] == "serve"
 
@@ -107,7 +102,7 @@ def test_its_output_is_a_log_stream(there):
 
 
 def test_a_server_that_dies_is_started_again(there):
-    (process,) = server_processes()
+    (process,) = server_processes(there)
     os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
@@ -116,7 +111,7 @@ def test_a_server_that_dies_is_started_again(there):
             break
         except ClientError:
             time.sleep(0.1)
-    (again,) = server_processes()
+    (again,) = server_processes(there)
     assert again.pid != process.pid
 
 
@@ -194,7 +189,7 @@ def test_a_model_that_cannot_be_served_fails(there, tmp_path):
 
 def test_delete_leaves_nothing(there):
     there.delete("demo")
-    assert server_processes() == []
+    assert server_processes(there) == []
     assert list(there.hosting.machines.folder.iterdir()) == []
     assert there.sagemaker.list_endpoints()["Endpoints"] == []
     assert there.sagemaker.list_endpoint_configs()["EndpointConfigs"] == []

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
-from hosted import IMAGE, ROLE, account
+from hosted import IMAGE, ROLE, account, refusal
 
 from stocktake.cloud import endpoint_requests as requests
 from stocktake.cloud import endpoint_upkeep as upkeep
@@ -18,12 +18,6 @@ def there(tmp_path_factory):
     with account(tmp_path_factory.mktemp("account")) as there:
         there.create("demo", variant=requests.serverless_variant("demo"))
         yield there
-
-
-def refusal(call, **arguments) -> tuple[str, str]:
-    with pytest.raises(ClientError) as raised:
-        call(**arguments)
-    return raised.value.response["Error"]["Code"], raised.value.response["Error"]["Message"]
 
 
 def test_alarms_come_and_go_in_boto3s_own_protocol(there):

@@ -6,14 +6,16 @@ import pathlib
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import numpy
 import onnx
+import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from onnx import helper, numpy_helper
 from served import export, gray_image
 
@@ -24,6 +26,13 @@ from stocktake.rehearsal.hosting import Hosting
 ROLE = "arn:aws:iam::123456789012:role/Stocktake"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-serving:1"
 ONE_TRY = Config(retries={"total_max_attempts": 1}, max_pool_connections=16)
+
+
+def refusal(call: Callable[..., Any], **arguments: Any) -> tuple[str, str]:
+    """Returns the code and the message with which a call is refused."""
+    with pytest.raises(ClientError) as raised:
+        call(**arguments)
+    return raised.value.response["Error"]["Code"], raised.value.response["Error"]["Message"]
 
 
 class Account:
