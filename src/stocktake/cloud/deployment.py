@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from stocktake.cloud import endpoint_requests, endpoint_upkeep
 from stocktake.cloud.endpoint_requests import Request
@@ -185,6 +186,12 @@ class Endpoint:
             return []
         request = endpoint_upkeep.planned_end(self.name, self.scheduler_role_arn, ends_at)
         return [Call("scheduler", "CreateSchedule", request)]
+
+
+def is_rolled_back(described: Mapping[str, Any], calls: Sequence[Call]) -> bool:
+    """Whether an endpoint that moves no more runs another config than these calls made, which AWS did not keep."""
+    (wanted,) = [call.request["EndpointConfigName"] for call in calls if call.operation == "CreateEndpointConfig"]
+    return described["EndpointConfigName"] != wanted
 
 
 def made_for(endpoint: str, name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from stocktake.cloud.costs import hourly_usd
-from stocktake.cloud.deployment import MAX_NAME_CHARACTERS, Call, Endpoint, Scaling, Update
+from stocktake.cloud.deployment import MAX_NAME_CHARACTERS, Call, Endpoint, Scaling, Update, is_rolled_back
 from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, planned_end, price, problems
 from stocktake.cloud.endpoints import EndpointFailed, Endpoints
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
@@ -94,15 +94,14 @@ def _outcome(cfg: DictConfig, endpoints: Endpoints, calls: Sequence[Call], statu
     if not cfg.wait:
         return {"status": status, "rolled_back": False}
     described = endpoints.wait(cfg.name, print, cfg.poll_s)
-    (wanted,) = [call.request["EndpointConfigName"] for call in calls if call.operation == "CreateEndpointConfig"]
-    is_rolled_back = described["EndpointConfigName"] != wanted
-    if is_rolled_back:
+    rolled_back = is_rolled_back(described, calls)
+    if rolled_back:
         print(endpoints.explained(cfg.name, described.get("FailureReason", "AWS rolled the update back")))
         print("The model of before answers.")
     else:
         images = {"images": ["bin.jpg"], "endpoint": f"sagemaker:{cfg.name}"}
         print(f"To ask it: {command('scripts/predict.py', images)}")
-    return {"status": described["EndpointStatus"], "rolled_back": is_rolled_back}
+    return {"status": described["EndpointStatus"], "rolled_back": rolled_back}
 
 
 def _status(cfg: DictConfig) -> int:

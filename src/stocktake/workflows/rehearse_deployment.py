@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.config import Config
 
-from stocktake.cloud.deployment import Endpoint, Update
+from stocktake.cloud.deployment import Endpoint, Update, is_rolled_back
 from stocktake.cloud.endpoint_requests import transform_job
 from stocktake.cloud.endpoints import Endpoints
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
@@ -77,10 +77,9 @@ class Deployment:
         for call in calls:
             self.endpoints.send(call)
         described = self.endpoints.wait(NAME, print, POLL_S)
-        (wanted,) = [call.request["EndpointConfigName"] for call in calls if call.operation == "CreateEndpointConfig"]
-        if is_rolled_back := described["EndpointConfigName"] != wanted:
+        if rolled_back := is_rolled_back(described, calls):
             print(f"Rolled back: {described.get('FailureReason')}")
-        return is_rolled_back
+        return rolled_back
 
     def invoke(self, content: bytes) -> dict[int, float]:
         """Asks by boto3 alone."""
@@ -219,19 +218,19 @@ def _play(deployment: Deployment, model: Path, photos: Sequence[bytes]) -> dict[
     print("Updates it, and then with a model that is broken, while it is asked:")
     with deployment.load(photos[0]) as load:
         is_updated = not deployment.deploy(updated)
-        is_rolled_back = deployment.deploy(broken)
+        rolled_back = deployment.deploy(broken)
     print(f"{load.num_requests} requests meanwhile, {len(load.failed)} failed.", *load.failed[:3], sep="\n")
     differences.append(_difference(map(deployment.invoke, photos), local))
 
     differences.append(_difference(deployment.batch(photos), local))
     deployment.endpoints.delete(NAME, print, POLL_S)
     left_over = deployment.left_over()
-    well = is_updated and is_rolled_back and not load.failed and not left_over and max(differences) <= MAX_DIFFERENCE
+    well = is_updated and rolled_back and not load.failed and not left_over and max(differences) <= MAX_DIFFERENCE
     return {
         "status": "Completed" if well else "Failed",
         "num_requests": load.num_requests,
         "failed_requests": len(load.failed),
-        "rolled_back": is_rolled_back,
+        "rolled_back": rolled_back,
         "max_difference": max(differences),
         "left_over": left_over,
     }
