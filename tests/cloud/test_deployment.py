@@ -63,7 +63,7 @@ CASES: dict[str, tuple[Endpoint, bool]] = {
 
 
 def calls(endpoint: Endpoint, is_new: bool = True) -> list[Call]:
-    return endpoint.calls(MODEL_URL, DIGEST, is_new, NOW)
+    return [*endpoint.calls(MODEL_URL, DIGEST, is_new, NOW), *endpoint.scaling_calls()]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -43,6 +43,8 @@ def test_all_that_a_deployment_makes_is_there_and_goes(there, endpoint):
     for call in endpoint.calls("s3://models/good/model.tar.gz", "0" * 64, is_new=True, now=datetime.now(UTC)):
         endpoints.send(call)
     assert endpoints.wait("bins", said.append, poll_s=0.1)["EndpointStatus"] == "InService"
+    for call in endpoint.scaling_calls():
+        endpoints.send(call)
     assert [(found.name, found.ends_at is not None) for found in endpoints.all()] == [("bins", True)]
     kinds = {"Models", "EndpointConfigs", "Endpoints", "MetricAlarms", "Schedules"}
     scaled = {"ScalableTargets", "ScalingPolicies"} if endpoint.target != "serverless" else set()

@@ -72,6 +72,7 @@ def test_a_run_its_model_folder_and_a_bucket_give_the_same_archive(run_script, m
         (["model={model}", "name=bins", "environment={PORT:a}"], "has not yet take a +. Type +environment.PORT=a"),
         (["model={model}", "name=bins", "+environment.HF_TOKEN=abc"], "environment.HF_TOKEN looks like a secret"),
         (["action=delete", "name=bins"], "No AWS region is set"),
+        (["model={model}", "name=bins", "wait=false", "target=realtime", "scaling.max_instances=3"], "Type wait=true"),
         (["action=lst"], "Type action=list"),
         (["model={model}", "name=bins", "target=batch"], "target takes one of serverless, realtime, async"),
         (["model={model}", "name=bins", "memory_mb=512"], "memory_mb takes a whole number from 1024 to 6144"),

@@ -110,7 +110,6 @@ class Endpoint:
             Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags)),
             *[Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in self._alarms()],
             self._create(config_name, tags) if is_new else self._update(config_name),
-            *self._scaling(),
             *self._planned_end(ends_at),
         ]
 
@@ -166,7 +165,11 @@ class Endpoint:
         )
         return Call("sagemaker", "UpdateEndpoint", endpoint_requests.update_endpoint(self.name, config_name, shifting))
 
-    def _scaling(self) -> list[Call]:
+    def scaling_calls(self) -> list[Call]:
+        """Returns the requests that make its instances follow the requests, for once it is in service.
+
+        Application Auto Scaling takes no variant of an endpoint that is still being made.
+        """
         scaling = self.scaling
         if self.target == "serverless" or scaling.max_instances is None:
             return []

@@ -84,7 +84,8 @@ def endpoint_config(
         variant: Of `serverless_variant` or `instance_variant`.
         capture_url: S3 folder for what was asked and answered; `None` captures nothing.
         capture_percent: Share of the requests that are captured.
-        async_output_url: S3 folder for the answers of an asynchronous endpoint; `None` makes one that answers at once.
+        async_output_url: S3 folder for the answers of an asynchronous endpoint, and for failures below it in `failed`;
+            `None` makes one that answers at once.
         max_concurrent_invocations: Of an asynchronous endpoint, on each instance.
         kms_key: Id or ARN of the key for the instances' disks and for what is captured.
     """
@@ -103,7 +104,12 @@ def endpoint_config(
     if async_output_url is not None:
         request["AsyncInferenceConfig"] = {
             "ClientConfig": {"MaxConcurrentInvocationsPerInstance": max_concurrent_invocations},
-            "OutputConfig": {"S3OutputPath": async_output_url, **encrypted},
+            # Without a place for failures nobody hears of one.
+            "OutputConfig": {
+                "S3OutputPath": async_output_url,
+                "S3FailurePath": f"{async_output_url.rstrip('/')}/failed",
+                **encrypted,
+            },
         }
     if kms_key and "ServerlessConfig" not in variant:  # it has no disk of its own
         request["KmsKeyId"] = kms_key

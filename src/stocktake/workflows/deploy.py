@@ -60,9 +60,12 @@ def _deploy(cfg: DictConfig) -> int:
     archive_url = join_url(archive_folder, ARCHIVE_NAME)
     print(f"{cfg.model}: version {version}, {len(archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}")
     calls = endpoint.calls(archive_url, archive.sha256, is_new=True, now=now)
-    found = problems(as_plain(cfg), calls)
+    scaling = endpoint.scaling_calls()
+    found = problems(as_plain(cfg), [*calls, *scaling])
+    if scaling and not cfg.wait:
+        found.append("wait=false, but scaling.max_instances is taken once the endpoint is in service. Type wait=true")
     if cfg.dry_run:
-        return _show(calls, found)
+        return _show([*calls, *scaling], found)
     _refuse(found)
     aws, endpoints = _account(cfg)
     _refuse(list(account_problems(aws, cfg.role_arn, cfg.bucket)))
@@ -84,6 +87,8 @@ def _deploy(cfg: DictConfig) -> int:
         endpoints.send(call)
     outcome = {"endpoint": name, "model_version": version, "usd_an_hour": usd_an_hour}
     outcome |= _outcome(cfg, endpoints, calls, "Updating" if before else "Creating")
+    for call in scaling:
+        endpoints.send(call)
     print(f"To delete it: {_deletion(name)}")
     print(json.dumps(outcome))
     return int(outcome["rolled_back"])
