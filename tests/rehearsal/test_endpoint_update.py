@@ -70,18 +70,25 @@ def test_an_update_fails_no_request_and_its_canary_takes_its_share_first(there, 
     assert seen["EndpointConfigName"] == "second" and "FailureReason" not in seen
 
 
+def runs(there) -> str:
+    """Returns the configuration that the endpoint runs: of whichever tests of this module came before."""
+    return there.sagemaker.describe_endpoint(EndpointName="demo")["EndpointConfigName"]
+
+
 def test_a_model_that_never_answers_ping_rolls_back(there, tmp_path):
+    before = runs(there)
     with Load(there, "demo") as load:
         update(there, "mute", export_failing(tmp_path, answers_ping=False))
         assert states(there)[0] == "Updating"
     assert load.failures == []
-    assert set(load.versions) == {"second"}
+    assert len(set(load.versions)) == 1
     seen = there.sagemaker.describe_endpoint(EndpointName="demo")
-    assert seen["EndpointConfigName"] == "second"
+    assert seen["EndpointConfigName"] == before
     assert "did not pass the ping health check" in seen["FailureReason"]
 
 
 def test_answers_of_5xx_trip_the_alarm_and_roll_back(there, tmp_path):
+    before = runs(there)
     with Load(there, "demo") as load:
         update(there, "failing", export_failing(tmp_path, answers_ping=True), wait_s=1000, max_time_s=3600)
         assert states(there) == ["Updating", "RollingBack", "InService"]
@@ -89,9 +96,9 @@ def test_answers_of_5xx_trip_the_alarm_and_roll_back(there, tmp_path):
         time.sleep(0.5)
     assert 5 < num_failures < 40
     assert {error.response["OriginalStatusCode"] for error in load.failures} == {500}
-    assert load.versions[-1] == "second", "the old model answers again"
+    assert load.versions[-1] == load.versions[0], "the old model answers again"
     seen = there.sagemaker.describe_endpoint(EndpointName="demo")
-    assert seen["EndpointConfigName"] == "second"
+    assert seen["EndpointConfigName"] == before
     assert "demo-5xx" in seen["FailureReason"]
 
 

@@ -7,6 +7,7 @@ and of the request. This repository stands for the image's /opt/stocktake.
 import http.client
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stocktake.rehearsal.instance import free_port
 from stocktake.rehearsal.job_state import REGION
 from stocktake.rehearsal.s3_sync import OpenFolder
 from stocktake.shell import hydra_value
@@ -29,6 +29,7 @@ PING_TIMEOUT_S = 2.0
 PING_INTERVAL_S = 0.1  # SageMaker does not say how often it asks
 INVOCATION_TIMEOUT_S = 60.0
 GRACE_S = 30.0  # from SIGTERM to SIGKILL
+LISTENING = re.compile(rb'"url": "http://127\.0\.0\.1:(\d+)"')  # as scripts/serve.py prints it
 
 
 class NotHealthy(Exception):
@@ -84,15 +85,17 @@ class EndpointInstance:
     def __init__(self, name: str, base: Path, log: Path, environment: Mapping[str, str]):
         self.name, self.base, self.log, self.environment = name, base, log, environment
         self._process: subprocess.Popen | None = None
-        self._port, self.is_ready = 0, False
+        self._port: int | None = None
+        self._log_begins_at, self.is_ready = 0, False
 
     def start(self) -> None:
         """Starts the server as the image's ENTRYPOINT with SageMaker's word `serve`, and returns at once."""
-        self._port, self.is_ready = free_port(), False
+        self._port, self.is_ready = None, False
         model = hydra_value(str(self.base / "model"))
         command = [sys.executable, str(REPOSITORY / "scripts" / "serve.py"), "serve"]
-        command += [f"model={model}", f"port={self._port}", "host=127.0.0.1"]
+        command += [f"model={model}", "port=0", "host=127.0.0.1"]  # 8080 has one instance of this machine's alone
         with self.log.open("ab") as log:
+            self._log_begins_at = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - arguments, no shell
                 command,
                 cwd=self.base,
@@ -144,6 +147,9 @@ class EndpointInstance:
 
     def _ask(self, method: str, path: str, body: bytes, headers: Mapping, timeout_s: float) -> ContainerAnswer:
         began = time.monotonic()
+        self._port = self._port or self._listening_at()
+        if self._port is None:
+            raise NoAnswer(f"{self.name}: it does not listen yet", timed_out=False)
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout_s)
         try:
             connection.request(method, path, body or None, dict(headers))
@@ -155,6 +161,13 @@ class EndpointInstance:
         finally:
             connection.close()
         return ContainerAnswer(response.status, content, dict(response.getheaders()), time.monotonic() - began)
+
+    def _listening_at(self) -> int | None:
+        """Returns the port that the server says in its first line, None before it has said it."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_begins_at)
+            found = LISTENING.search(log.read())
+        return int(found[1]) if found else None
 
     def terminate(self) -> None:
         """SIGTERM; `wait_until_ended` follows."""
