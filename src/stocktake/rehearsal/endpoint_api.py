@@ -26,6 +26,7 @@ class EndpointApi:
     Attributes:
         forget: Are told the name of an endpoint that is deleted.
         is_scaled: Whether a variant of an endpoint is registered with Application Auto Scaling.
+        is_occupied: Whether an endpoint of a name hosts inference components.
     """
 
     def __init__(self, machines: Machines, alarms: Alarms, registry: ModelRegistry, tags: Tags, time_scale: float):
@@ -33,6 +34,7 @@ class EndpointApi:
         self.time_scale = time_scale
         self.forget: list[Callable[[str], None]] = []
         self.is_scaled: Callable[[str, str], bool] = lambda endpoint, variant: False
+        self.is_occupied: Callable[[str], bool] = lambda endpoint: False
         self.models: ResourceStore[Resource] = ResourceStore("model", "model")
         self.configs: ResourceStore[Resource] = ResourceStore("endpoint-config", "endpoint configuration")
         self.endpoints: ResourceStore[Endpoint] = ResourceStore("endpoint", "endpoint")
@@ -97,7 +99,8 @@ class EndpointApi:
         variants = request["ProductionVariants"]
         if len(variants) != 1 or "ShadowProductionVariants" in request:
             raise RequestRefused("ValidationException", "ProductionVariants: a rehearsal plays one variant.")
-        self.models.get(variants[0]["ModelName"])
+        if "ModelName" in variants[0]:
+            self.models.get(variants[0]["ModelName"])
         config = Resource(arn("endpoint-config", request["EndpointConfigName"]), request)
         self.configs.add(request["EndpointConfigName"], config)
         self.tags.keep(config.arn, request)
@@ -109,8 +112,12 @@ class EndpointApi:
     def _deployed(self, endpoint: str, config_name: str) -> Deployed:
         config = self.configs.get(config_name).request
         variant = config["ProductionVariants"][0]
+        log_group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        if "ModelName" not in variant:  # instances come with the inference components, each with a fleet of its own
+            none = {**variant, "InitialInstanceCount": 0}
+            return Deployed(config, Fleet(none, {"PrimaryContainer": {}}, log_group, self.machines))
         model = self.models.get(variant["ModelName"]).request
-        return Deployed(config, Fleet(variant, model, f"/aws/sagemaker/Endpoints/{endpoint}", self.machines))
+        return Deployed(config, Fleet(variant, model, log_group, self.machines))
 
     def _create(self, request: Mapping) -> dict:
         name = request["EndpointName"]
@@ -126,6 +133,9 @@ class EndpointApi:
         if deployment and "RollingUpdatePolicy" in deployment:
             raise RequestRefused("ValidationException", "DeploymentConfig: a rehearsal plays BlueGreenUpdatePolicy.")
         self.alarms.refuse_unknown(alarm_names(deployment or {}))
+        if endpoint.hosts_components:
+            text = "EndpointName: a rehearsal updates inference components, and not the endpoint that hosts them."
+            raise RequestRefused("ValidationException", text)
         green, blue = self._deployed(endpoint.name, request["EndpointConfigName"]), endpoint.deployed
         name, types = blue.variant["VariantName"], [each.variant.get("InstanceType") for each in (blue, green)]
         if self.is_scaled(endpoint.name, name) and types[0] != types[1]:
@@ -144,6 +154,9 @@ class EndpointApi:
     def _delete(self, request: Mapping) -> dict:
         """Begins to delete an endpoint, in whatever state: which states AWS refuses it does not document."""
         endpoint = self.endpoints.get(request["EndpointName"])
+        if self.is_occupied(endpoint.name):  # AWS's own words are not known
+            text = f'Cannot delete endpoint "{endpoint.arn}" while it hosts inference components.'
+            raise RequestRefused("ValidationException", text)
         if not endpoint.begin_deletion():
             return {}
         for forget in self.forget:

@@ -124,6 +124,11 @@ class Endpoint:
         self.deployed.fleet.close()
 
     @property
+    def hosts_components(self) -> bool:
+        """Whether its variant holds no model of its own."""
+        return "ModelName" not in self.deployed.variant
+
+    @property
     def is_asynchronous(self) -> bool:
         return "AsyncInferenceConfig" in self.deployed.config
 
@@ -167,9 +172,12 @@ class Endpoint:
 
 
 def _variant(deployed: Deployed) -> dict[str, Any]:
-    variant, image = deployed.variant, deployed.fleet.container["Image"]
-    resolved = {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": deployed.deployed_at}
-    seen: dict[str, Any] = {"VariantName": variant["VariantName"], "DeployedImages": [resolved]}
+    variant = deployed.variant
+    seen: dict[str, Any] = {"VariantName": variant["VariantName"]}
+    if image := deployed.fleet.container.get("Image"):  # none where it holds inference components
+        resolved = {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": deployed.deployed_at}
+        seen["DeployedImages"] = [resolved]
+    seen |= {name: variant[name] for name in ("ManagedInstanceScaling", "RoutingConfig") if name in variant}
     if "ServerlessConfig" in variant:
         return seen | {"CurrentServerlessConfig": variant["ServerlessConfig"]}
     weight, num_instances = variant.get("InitialVariantWeight", 1.0), variant["InitialInstanceCount"]
