@@ -86,8 +86,11 @@ class SageMakerEndpoint:
             raise EndpointError(f"endpoint=sagemaker:{self.name} is {described['EndpointStatus']} and does not answer.")
         self.is_async = "AsyncInferenceConfig" in described
 
-    def count(self, content: bytes) -> dict[int, float]:
+    def count(self, content: bytes, image_id: str = "") -> dict[int, float]:
         """Returns P(count) of every count.
+
+        Args:
+            image_id: Goes along as a custom attribute, which data capture and the prediction log keep.
 
         Raises:
             EndpointError: The image was refused, or there was no answer.
@@ -96,8 +99,11 @@ class SageMakerEndpoint:
 
         if len(content) > MAX_BODY_BYTES:
             raise EndpointError(f"{len(content):,} bytes are more than SageMaker takes, {MAX_BODY_BYTES:,}.")
+        request: dict[str, Any] = {"EndpointName": self.name, "ContentType": CONTENT_TYPE, "Accept": "application/json"}
+        if attributes := image_id_attribute(image_id):
+            request["CustomAttributes"] = attributes
         try:
-            answer = self._count_later(content) if self.is_async else self._count_at_once(content)
+            answer = self._count_later(request, content) if self.is_async else self._count_at_once(request, content)
         except ClientError as error:
             raise self._explained(error) from None
         except BotoCoreError as error:
@@ -108,14 +114,11 @@ class SageMakerEndpoint:
             response = answer
         return probabilities_in(response, f"sagemaker:{self.name}")
 
-    def _count_at_once(self, content: bytes) -> bytes:
-        answered = self.runtime.invoke_endpoint(
-            EndpointName=self.name, Body=content, ContentType=CONTENT_TYPE, Accept="application/json"
-        )
+    def _count_at_once(self, request: dict[str, Any], content: bytes) -> bytes:
+        answered = self.runtime.invoke_endpoint(**request, Body=content)
         return answered["Body"].read()
 
-    def _count_later(self, content: bytes) -> bytes:
-        request: dict[str, Any] = {"EndpointName": self.name, "ContentType": CONTENT_TYPE, "Accept": "application/json"}
+    def _count_later(self, request: dict[str, Any], content: bytes) -> bytes:
         if len(content) <= MAX_INLINE_BYTES:
             request["Body"] = content
         else:
