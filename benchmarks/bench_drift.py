@@ -78,7 +78,7 @@ class Bins:
         return self.answers[change][0][positions]
 
 
-# --- answers -----------------------------------------------------------------------------------------------------------
+# --- answers ---------------------------------------------------------------------------------------------------------
 
 
 def ask(model: str, root: Folder, splits: list[str]) -> Bins:
@@ -108,7 +108,7 @@ def ask(model: str, root: Folder, splits: list[str]) -> Bins:
     return Bins(numpy.searchsorted(predictor.counts, rows["count"].to_numpy()), groups_N, by_change)
 
 
-# --- turns -------------------------------------------------------------------------------------------------------------
+# --- turns -----------------------------------------------------------------------------------------------------------
 
 
 def deal(bins: Bins, draw: numpy.random.Generator, num_baseline: int) -> tuple[ndarray, ndarray]:

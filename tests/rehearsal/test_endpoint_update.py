@@ -95,7 +95,7 @@ def test_answers_of_5xx_trip_the_alarm_and_roll_back(there, tmp_path):
         update(there, "failing", failing, shift="canary", step_percent=10, wait_s=3000, max_time_s=7200)
         assert states(there) == ["Updating", "RollingBack", "InService"]
     assert {error.response["OriginalStatusCode"] for error in load.failures} == {500}
-    # Of the wait, 30 s with two failures a second, hardly any passes: 100 a minute are more than the 5 that are allowed.
+    # Of the wait, 30 s with two failures a second, hardly any passes: 5 a minute are allowed, and each stands for 100.
     assert 0 < len(load.failures) < 20
     assert load.num_answers + len(load.failures) == load.num_sent
     assert len(set(load.versions)) == 1, "the old model answers all along"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from stocktake.inference.endpoint_backend import EndpointError, probabilities_in, rejection_in
+from stocktake.serving.custom_attributes import image_id_attribute
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
 
 # InvokeEndpoint's and InvokeEndpointAsync's largest bodies, as botocore's model of them says.

@@ -36,9 +36,9 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 class Alarms:
     """The alarms of the rehearsed account; any thread may call its methods.
 
-    A minute of AWS's is 0.6 s long at a `time_scale` of 0.01, and of 20 requests/s it sees 12 instead of 1,200. A sum, or
-    a number of samples, is therefore divided by `time_scale`: a threshold of so many errors a minute is passed by the
-    same load that passes it on AWS, and a single error stands for 100.
+    A minute of AWS's is 0.6 s long at a `time_scale` of 0.01, and of 20 requests/s it sees 12 instead of 1,200. A sum,
+    or a number of samples, is therefore divided by `time_scale`: a threshold of so many errors a minute is passed by
+    the same load that passes it on AWS, and a single error stands for 100.
 
     Args:
         time_scale: By which their periods are multiplied.
