@@ -30,7 +30,7 @@ LOGGED_PARAMETERS = (
         "name": REQUEST_ID,
         "in": "header",
         "schema": {"type": "string"},
-        "description": "An id of the client's own, of 1 to 128 letters, digits and _.:/=+@-; else the server gives one.",
+        "description": "An id of one's own, of 1 to 128 letters, digits and _.:/=+@-; else the server gives one.",
     },
     {
         "name": IMAGE_ID,
