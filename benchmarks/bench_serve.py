@@ -9,6 +9,9 @@ project) and is asked for the same images by the same generator, over 1, 8 and 3
 next image when the last one is answered. Its first predictions are compared with the exported model's. The bound counts
 the same images in one process, without a server, in the best of two ways; meanwhile the generator sends each of
 them to a server that reads the body and does nothing, so that the traffic is paid for, too.
+
+`ours_logged` and `ours_logged_images` keep a prediction log. SageMaker's data capture has no candidate: AWS copies what
+goes in and out on its own side of the endpoint, and the server in the container does nothing for it.
 """
 
 import argparse
@@ -42,11 +45,13 @@ PEERS = {
     "bound": [],
     "ours": [],
     "ours_logged": [],  # with a prediction log of every answer
+    "ours_logged_images": [],  # and each image in it
     "torch_fastapi": ["torch", "timm"],
     "litserve_torch": ["torch", "timm", "litserve"],
     "litserve_onnx": ["litserve"],
 }
-OTHER_SERVERS = [name for name in PEERS if name not in ("bound", "ours", "ours_logged")]
+LOGGED = {"ours_logged": [], "ours_logged_images": ["prediction_log_images=true"]}  # with what words
+OTHER_SERVERS = [name for name in PEERS if name not in ("bound", "ours", *LOGGED)]
 PACKAGES = ["onnxruntime", "torch", "timm", "fastapi", "uvicorn", "litserve", "pillow"]
 COUNTS, IMAGE_SIZE_PX, BACKBONE = [1, 2, 3, 4, 5], 224, "resnet50"
 WEIGHTS_NAME = "weights.pt"
@@ -103,18 +108,23 @@ def export_random_model(folder: str) -> dict:
 # --- servers -------------------------------------------------------------------------------------------------------
 
 
-def server_command(name: str, port: int, model: str, network: dict | None) -> list[str]:
-    """Returns the command that starts a candidate."""
-    script, *arguments = _script_and_arguments(name, port, model, network)
+def server_command(name: str, port: int, model: str, network: dict | None, logs: str) -> list[str]:
+    """Returns the command that starts a candidate.
+
+    Args:
+        logs: Folder for prediction logs.
+    """
+    script, *arguments = _script_and_arguments(name, port, model, network, logs)
     return [sys.executable, str(HERE / script), *arguments]
 
 
-def _script_and_arguments(name: str, port: int, model: str, network: dict | None) -> list[str]:
+def _script_and_arguments(name: str, port: int, model: str, network: dict | None, logs: str) -> list[str]:
     weights = str(Path(model, WEIGHTS_NAME))
     if name == "ours":
         return ["../scripts/serve.py", f"model={model}", f"port={port}"]
-    if name == "ours_logged":
-        return ["../scripts/serve.py", f"model={model}", f"port={port}", f"prediction_log={model}/log"]
+    if name in LOGGED:
+        log = f"prediction_log={logs}/{name}"
+        return ["../scripts/serve.py", f"model={model}", f"port={port}", log, *LOGGED[name]]
     if name == "idle":
         return ["bench_serve.py", "--worker", json.dumps({"name": name, "port": port})]
     if name == "torch_fastapi":
@@ -164,7 +174,8 @@ def measure_server(name: str, setting: dict, expected: Sequence[Prediction]) -> 
     """Returns the figures of one turn: those of each concurrency under its number."""
     compared = [Path(path).read_bytes() for path in setting["images"][:NUM_COMPARED]]
     port, figures = free_port(), {}
-    with running(server_command(name, port, setting["model"], setting["network"]), port, compared[0]) as server:
+    command = server_command(name, port, setting["model"], setting["network"], setting["logs"])
+    with running(command, port, compared[0]) as server:
         compare(name, [server.ask(image) for image in compared], expected)
         for concurrency in setting["concurrency"]:
             start_cpu_s = server.cpu_s()
@@ -187,7 +198,7 @@ def generate(port: int, images: Sequence[str], concurrency: int, seconds: float)
 def measure_bound(setting: dict) -> dict:
     """Returns the rate of the better of two ways: an image on each core, or one image on all cores."""
     port = free_port()
-    with running(server_command("idle", port, setting["model"], None), port, b""):
+    with running(server_command("idle", port, setting["model"], None, setting["logs"]), port, b""):
         results = [
             harness.run_worker(setting | {"name": "bound", "port": port, "num_workers": workers, "num_threads": n})
             for workers, n in {(num_cores(), 1), (1, num_cores())}
@@ -270,7 +281,7 @@ def main() -> None:
         model = str(arguments.model.resolve() if arguments.model else folder)
         network = None if arguments.model else harness.run_worker({"name": "export", "folder": folder})
         facts = harness.circumstances(PACKAGES) | {"load_before": f"{os.getloadavg()[0]:.1f}"}
-        results = run_turns(setting | {"model": model, "network": network}, names, arguments.repeats)
+        results = run_turns(setting | {"model": model, "network": network, "logs": folder}, names, arguments.repeats)
     report(arguments, setting["concurrency"], results, facts)
 
 
@@ -347,8 +358,11 @@ def report(
                 "ours_over_best_peer": over_peers,
                 "ours_over_best_peer_min": harness.least(over_peers.values()),
                 "best_peer": best_peers,
-                "logged_over_ours": {
-                    number: harness.ratio(at, "ours_logged", "ours") for number, at in figures.items()
+                **{
+                    f"{name.removeprefix('ours_')}_over_ours": {
+                        number: harness.ratio(at, name, "ours") for number, at in figures.items()
+                    }
+                    for name in LOGGED
                 },
                 "ours_over_bound": harness.ratio(figures[best], "ours", "bound"),
                 "ours_over_bound_at": best,

@@ -10,6 +10,7 @@ from monitored import photo, write_log
 from PIL import Image
 from served import gray_image
 
+from stocktake.monitoring.feedback import match, read_feedback
 from stocktake.monitoring.monitored_model import MonitoredModel
 from stocktake.monitoring.window import read_window
 from stocktake.serving.model_folder import ModelFolderError
@@ -115,6 +116,17 @@ def test_a_capture_without_its_input_has_no_image_figures(model, opened, tmp_pat
     (tmp_path / "a.jsonl").write_text(json.dumps(line))
     (answer,) = read_window(str(tmp_path), StorageOptions(), opened).answers
     assert (answer.request_id, answer.brightness, answer.width_px) == ("d1f4", None, None)
+
+
+def test_a_captured_answer_is_known_by_the_image_that_its_request_names(model, opened, tmp_path):
+    line = captured(model, gray_image(), as_json=True)
+    line["captureData"]["endpointInput"]["data"] = json.dumps({"s3_key": "s3://bins/shelf/00004.jpg"})
+    other = captured(model, gray_image(), customAttributes=["trace=a,image_id=00005"])
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(other)}\n")
+    window = read_window(str(tmp_path), StorageOptions(), opened)
+    assert [answer.image_id for answer in window.answers] == ["00004", "00005"]
+    matched = match(read_feedback(b"image_id,count\n00004,3\n", "counted.csv"), window)
+    assert matched.true_counts_F.tolist() == [3]
 
 
 def test_a_folder_without_lines_is_refused(opened, tmp_path):

@@ -12,6 +12,9 @@ from hosted import ONE_TRY, account, refusal
 from served import gray_image
 
 from stocktake.cloud import endpoint_requests as requests
+from stocktake.inference.sagemaker_endpoint import SageMakerEndpoint
+from stocktake.monitoring.data_capture import read_capture
+from stocktake.storage import StorageOptions
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ def test_captured_data_has_aws_form(there):
         capture_url="s3://captured",
         capture_percent=50,
     )
-    for _ in range(4):
+    for _ in range(2):
         there.runtime.invoke_endpoint(
             EndpointName="seen",
             Body=gray_image(),
@@ -100,6 +103,9 @@ def test_captured_data_has_aws_form(there):
             CustomAttributes="expected_count=4",
             InferenceId="bin-7",
         )
+    by_predict = SageMakerEndpoint("seen", there.runtime, there.sagemaker, StorageOptions(), timeout_s=30)
+    for _ in range(2):
+        by_predict.count(gray_image(), "bin 8")
     assert refusal(there.runtime.invoke_endpoint_async, EndpointName="seen", Body=b"x")[0] == "ValidationError"
     there.sagemaker.delete_endpoint(EndpointName="seen")
     deadline = time.monotonic() + 10
@@ -119,6 +125,9 @@ def test_captured_data_has_aws_form(there):
     assert (answered["observedContentType"], answered["mode"]) == ("application/json", "OUTPUT")
     assert answered["encoding"] == "JSON"
     assert json.loads(answered["data"])["mismatch_score"] > 0.1
+    first, second = (read_capture(json.loads(path.read_text())) for path in paths)
+    assert (first.request_id, first.expected_count, first.image_id) == ("bin-7", 4, None)
+    assert (second.image_id, second.count, second.width_px) == ("bin 8", 3, 48)
 
 
 def transformed(there, name: str, input_url: str, **values) -> dict:

@@ -6,7 +6,7 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 from hosted import Load, account, export_failing
-from served import export
+from served import export, gray_image
 
 from stocktake.cloud import endpoint_requests as requests
 from stocktake.cloud import endpoint_upkeep as upkeep
@@ -61,7 +61,7 @@ def test_an_update_fails_no_request_and_its_canary_takes_its_share_first(there, 
         assert states(there) == ["Updating", "InService"]
         time.sleep(0.2)
     assert load.failures == []
-    assert load.num_answers > 100
+    assert load.num_answers == load.num_sent > 100
     assert load.versions[0] == "brightness-1" and load.versions[-1] == "second"
     first = load.versions.index("second")
     in_the_wait = load.versions[first : first + 30]  # of the 60 that come within it
@@ -81,7 +81,8 @@ def test_a_model_that_never_answers_ping_rolls_back(there, tmp_path):
         update(there, "mute", export_failing(tmp_path, answers_ping=False))
         assert states(there)[0] == "Updating"
     assert load.failures == []
-    assert len(set(load.versions)) == 1
+    assert load.num_answers == load.num_sent > 100  # of the 240 that come while it is waited for
+    assert len(set(load.versions)) == 1, "the old model answers all along"
     seen = there.sagemaker.describe_endpoint(EndpointName="demo")
     assert seen["EndpointConfigName"] == before
     assert "did not pass the ping health check" in seen["FailureReason"]
@@ -90,13 +91,16 @@ def test_a_model_that_never_answers_ping_rolls_back(there, tmp_path):
 def test_answers_of_5xx_trip_the_alarm_and_roll_back(there, tmp_path):
     before = runs(there)
     with Load(there, "demo") as load:
-        update(there, "failing", export_failing(tmp_path, answers_ping=True), wait_s=1000, max_time_s=3600)
+        failing = export_failing(tmp_path, answers_ping=True)
+        update(there, "failing", failing, shift="canary", step_percent=10, wait_s=3000, max_time_s=7200)
         assert states(there) == ["Updating", "RollingBack", "InService"]
-        num_failures = len(load.failures)
-        time.sleep(0.5)
-    assert 5 < num_failures < 40
     assert {error.response["OriginalStatusCode"] for error in load.failures} == {500}
-    assert load.versions[-1] == load.versions[0], "the old model answers again"
+    # Of the wait, 30 s with two failures a second, hardly any passes: 5 a minute are allowed, and each stands for 100.
+    assert 0 < len(load.failures) < 20
+    assert load.num_answers + len(load.failures) == load.num_sent
+    assert len(set(load.versions)) == 1, "the old model answers all along"
+    for _ in range(10):  # of which one would be the canary's
+        there.runtime.invoke_endpoint(EndpointName="demo", Body=gray_image())
     seen = there.sagemaker.describe_endpoint(EndpointName="demo")
     assert seen["EndpointConfigName"] == before
     assert "demo-5xx" in seen["FailureReason"]

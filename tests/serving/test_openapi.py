@@ -7,7 +7,11 @@ import hypothesis.errors
 import pytest
 import schemathesis
 from hypothesis import strategies
-from served import gray_image
+from served import gray_image, listening
+
+from stocktake.serving.app import create_app
+from stocktake.serving.prediction_log import PredictionLog
+from stocktake.storage import Folder
 
 IMAGES = strategies.sampled_from([gray_image(value, kind) for value in (25, 125, 225) for kind in ("JPEG", "PNG")])
 # What an image is cannot be said in a schema.
@@ -56,3 +60,18 @@ def test_every_answer_is_as_described(server):
 @pytest.mark.slow
 def test_every_answer_is_as_described_often(server):
     assert {*MEDIA_TYPES, "application/json", "multipart/form-data"} <= ask_everything(server, 300)
+
+
+def test_the_id_of_an_answer_is_described_where_answers_are_logged(predictor, tmp_path):
+    log = PredictionLog(Folder(str(tmp_path)))
+    with listening(create_app(predictor, prediction_log=log)) as client:
+        described = client.get("/openapi.json").json()["paths"]["/invocations"]["post"]
+        for content in (gray_image(), b"no image"):
+            answer = client.post("/invocations", content=content, headers={"Content-Type": "image/png"})
+            assert answer.headers["X-Request-Id"]
+            assert "X-Request-Id" in described["responses"][str(answer.status_code)]["headers"]
+    log.close()
+    assert described["responses"]["200"]["content"], "its schema stays"
+    assert "Retry-After" in described["responses"]["503"]["headers"]
+    assert {"X-Request-Id", "image_id"} <= {parameter["name"] for parameter in described["parameters"]}
+    assert "X-Request-Id" not in str(create_app(predictor).openapi()), "which nobody would answer"

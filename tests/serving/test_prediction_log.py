@@ -12,6 +12,7 @@ import pytest
 from served import gray_image, serving
 
 from stocktake.serving import prediction_log
+from stocktake.serving.custom_attributes import ATTRIBUTES_HEADER
 from stocktake.serving.logged_answer import LoggedAnswer
 from stocktake.serving.prediction_log import DROPPED, PredictionLog, SeenImage
 from stocktake.storage import Folder, StorageError
@@ -148,10 +149,11 @@ def test_the_server_logs_counts_and_refusals_with_the_client_s_id(model_folder, 
         asked = {
             "content": gray_image(125),
             "headers": PNG | {"X-Request-Id": "shelf-7"},
-            "params": {"expected_count": 2},
+            "params": {"expected_count": 2, "image_id": "00004"},
         }
         first = served.client.post("/invocations", **asked)
-        second = served.client.post("/invocations", content=gray_image(60), headers=PNG | {"X-Request-Id": "no\tid"})
+        odd = PNG | {"X-Request-Id": "no\tid", ATTRIBUTES_HEADER: "image_id=shelf%207%2C%20top"}
+        second = served.client.post("/invocations", content=gray_image(60), headers=odd)
         third = served.client.post("/invocations", content=b"hello", headers=PNG)
         assert "stocktake_watched_answers" in served.client.get("/metrics").text
         assert "x-request-id" not in served.client.get("/ping").headers
@@ -162,6 +164,7 @@ def test_the_server_logs_counts_and_refusals_with_the_client_s_id(model_folder, 
     assert second.headers["x-request-id"] == other["request_id"] and len(other["request_id"]) == 32
     assert (counted["count"], counted["expected_count"], counted["model_version"]) == (3, 2, "brightness-1")
     assert list(counted["probabilities"].values()) == pytest.approx([*first.json()["probabilities"].values()], abs=1e-5)
+    assert (counted["image_id"], other["image_id"]) == ("00004", "shelf 7, top")
     assert base64.b64decode(counted["image"]) == gray_image(125)
     assert 0 < counted["latency_s"] < 60 and counted["bytes"] == len(gray_image(125))
     assert (refused["status"], refused["reason"], refused["request_id"]) == (
@@ -169,7 +172,7 @@ def test_the_server_logs_counts_and_refusals_with_the_client_s_id(model_folder, 
         "image-undecodable",
         third.headers["x-request-id"],
     )
-    assert "image" not in refused and "count" not in refused
+    assert not {"image", "image_id", "count"} & refused.keys()
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_it_listens(model_folder, tmp_path):

@@ -133,11 +133,14 @@ def export_failing(folder: pathlib.Path, answers_ping: bool) -> pathlib.Path:
 
 
 class Load:
-    """Asks an endpoint so many times a second while its block lasts; `failures` says what went wrong."""
+    """Asks an endpoint so many times a second while its block lasts; `failures` says what went wrong.
+
+    Each request is sent when it is due, while no more than 16 are under way.
+    """
 
     def __init__(self, there: Account, endpoint: str, per_s: float = 20):
         self.there, self.endpoint, self.interval_s = there, endpoint, 1 / per_s
-        self.num_answers, self.failures, self.versions = 0, [], []
+        self.num_sent, self.num_answers, self.failures, self.versions = 0, 0, [], []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._send)
 
@@ -154,6 +157,7 @@ class Load:
             due = time.monotonic()
             while not self._ended.is_set():
                 pool.submit(self._ask)
+                self.num_sent += 1
                 due += self.interval_s
                 self._ended.wait(max(0, due - time.monotonic()))
 

@@ -46,18 +46,26 @@ def test_what_the_server_logs_the_command_judges(model, tmp_path, run_script, ca
                 "headers": {"Content-Type": "image/png", "X-Request-Id": f"bin-{number}"},
             }
             assert served.client.post("/invocations", **asked).status_code == 200
+        photos = [tmp_path / "shelf 7.png", tmp_path / "00004.png"]
+        for number, path in enumerate(photos):
+            Image.fromarray(photo(number)).save(path)
+        images = ",".join(f"'{path}'" for path in photos)
+        assert run_script("predict.py", f"images=[{images}]", f"endpoint={served.url}", "json=true") == 0
         served.stop(signal.SIGTERM)
     words = [f"log={tmp_path / 'log'}", f"baseline={model}", f"output_dir={tmp_path / 'out'}"]
     feedback = tmp_path / "counted.csv"
     feedback.write_text("request_id,count\nbin-6000,3\nbin-6001,1\n")
     assert run_script("monitor.py", *words, "last_days=1", f"feedback={feedback}") == 0
     summary = last_line(capsys)
-    assert (summary["is_drift"], summary["num_answers"], summary["error_share"]) == (False, 110, 0)
+    assert (summary["is_drift"], summary["num_answers"], summary["error_share"]) == (False, 112, 0)
     assert 0 <= summary["live_accuracy"]["value"] <= 1
     figures = json.loads((tmp_path / "out/monitoring.json").read_text())
-    assert figures["feedback"]["num_matched"] == 2 and figures["figures"]["brightness"]["num_measured"] == 110
+    assert figures["feedback"]["num_matched"] == 2 and figures["figures"]["brightness"]["num_measured"] == 112
     page = (tmp_path / "out/monitoring.html").read_text()
     assert "<h1>Quiet: brightness-1</h1>" in page and "True counts" in page
+    feedback.write_text("image_id,count\nshelf 7,3\n00004,1\n")
+    assert run_script("monitor.py", *words, f"feedback={feedback}") == 0
+    assert json.loads((tmp_path / "out/monitoring.json").read_text())["feedback"]["num_matched"] == 2
 
 
 def test_drift_ends_with_1_and_says_what_has_moved(model, tmp_path, run_script, capsys):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from stocktake.inference.image_reader import READ_ERRORS
 from stocktake.inference.prediction import Prediction
+from stocktake.serving.custom_attributes import image_id_of
 
 SUM_TOLERANCE = 1e-2  # of all P(count)
 
@@ -23,8 +24,12 @@ class Endpoint(Protocol):
         """Raises an EndpointError where it does not answer, so that not every image has to find out."""
         ...
 
-    def count(self, content: bytes) -> dict[int, float]:
-        """Returns P(count) of every count, or raises an EndpointError."""
+    def count(self, content: bytes, image_id: str = "") -> dict[int, float]:
+        """Returns P(count) of every count, or raises an EndpointError.
+
+        Args:
+            image_id: Goes along, so that whoever logs the answer can tell later of which image it was.
+        """
         ...
 
 
@@ -71,7 +76,7 @@ class EndpointBackend:
             if isinstance(image, Prediction):
                 return image
             try:
-                by_count = self.endpoint.count(read(image))
+                by_count = self.endpoint.count(read(image), image_id_of(image))
                 return Prediction.of(image, list(by_count), list(by_count.values()))
             except READ_ERRORS as error:
                 return Prediction.unread(image, error)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from stocktake.inference.endpoint_backend import EndpointError, probabilities_in, rejection_in
 from stocktake.inference.web import open_response
+from stocktake.serving.custom_attributes import ATTRIBUTES_HEADER, image_id_attribute
 
 MAX_WAIT_S = 30  # a longer Retry-After is not waited for
 MAX_RESPONSE_BYTES = 2**20  # scripts/serve.py never says so much
@@ -51,17 +52,21 @@ class Endpoint:
         except EndpointError as error:
             raise EndpointError(f"{error} Start it with: python scripts/serve.py model=FOLDER") from error
 
-    def count(self, content: bytes) -> dict[int, float]:
+    def count(self, content: bytes, image_id: str = "") -> dict[int, float]:
         """Returns P(count) of every count.
+
+        Args:
+            image_id: Goes along, for the server's prediction log.
 
         Raises:
             EndpointError: The image was refused, or there was no answer.
         """
-        return probabilities_in(self._send("/invocations", content), self.url)
+        return probabilities_in(self._send("/invocations", content, image_id_attribute(image_id)), self.url)
 
-    def _send(self, path: str, content: bytes | None = None) -> Any:
+    def _send(self, path: str, content: bytes | None = None, attributes: str = "") -> Any:
         # An image of any kind: the server looks at the bytes.
         headers = {"Content-Type": "application/x-image", "User-Agent": "stocktake"}
+        headers |= {ATTRIBUTES_HEADER: attributes} if attributes else {}
         request = urllib.request.Request(self.url + path, content, headers)  # noqa: S310 (http or https)
         for attempt in range(1, self.max_tries + 1):
             try:

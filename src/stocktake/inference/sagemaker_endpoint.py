@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from stocktake.inference.endpoint_backend import EndpointError, probabilities_in, rejection_in
+from stocktake.serving.custom_attributes import image_id_attribute
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
 
 # InvokeEndpoint's and InvokeEndpointAsync's largest bodies, as botocore's model of them says.
@@ -88,8 +89,11 @@ class SageMakerEndpoint:
         if "ManagedInstanceScaling" in described["ProductionVariants"][0]:  # scripts/deploy.py gives both one name
             self.addressed = {"EndpointName": self.name, "InferenceComponentName": self.name}
 
-    def count(self, content: bytes) -> dict[int, float]:
+    def count(self, content: bytes, image_id: str = "") -> dict[int, float]:
         """Returns P(count) of every count.
+
+        Args:
+            image_id: Goes along as a custom attribute, which data capture and the prediction log keep.
 
         Raises:
             EndpointError: The image was refused, or there was no answer.
@@ -98,8 +102,11 @@ class SageMakerEndpoint:
 
         if len(content) > MAX_BODY_BYTES:
             raise EndpointError(f"{len(content):,} bytes are more than SageMaker takes, {MAX_BODY_BYTES:,}.")
+        request: dict[str, Any] = {**self.addressed, "ContentType": CONTENT_TYPE, "Accept": "application/json"}
+        if attributes := image_id_attribute(image_id):
+            request["CustomAttributes"] = attributes
         try:
-            answer = self._count_later(content) if self.is_async else self._count_at_once(content)
+            answer = self._count_later(request, content) if self.is_async else self._count_at_once(request, content)
         except ClientError as error:
             raise self._explained(error) from None
         except BotoCoreError as error:
@@ -110,14 +117,11 @@ class SageMakerEndpoint:
             response = answer
         return probabilities_in(response, f"sagemaker:{self.name}")
 
-    def _count_at_once(self, content: bytes) -> bytes:
-        answered = self.runtime.invoke_endpoint(
-            **self.addressed, Body=content, ContentType=CONTENT_TYPE, Accept="application/json"
-        )
+    def _count_at_once(self, request: dict[str, Any], content: bytes) -> bytes:
+        answered = self.runtime.invoke_endpoint(**request, Body=content)
         return answered["Body"].read()
 
-    def _count_later(self, content: bytes) -> bytes:
-        request: dict[str, Any] = {"EndpointName": self.name, "ContentType": CONTENT_TYPE, "Accept": "application/json"}
+    def _count_later(self, request: dict[str, Any], content: bytes) -> bytes:
         if len(content) <= MAX_INLINE_BYTES:
             request["Body"] = content
         else:

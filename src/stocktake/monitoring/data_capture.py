@@ -2,21 +2,32 @@
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-data-capture-endpoint.html: `captureData` has what went in
 and out, each with `observedContentType`, `encoding` (CSV, JSON or BASE64) and `data`; `eventMetadata` has `eventId`,
-`inferenceTime` and, where the client gave one, `inferenceId`. Only answers are captured, no errors and no latency but
-the model's own.
+`inferenceTime` and, where the client gave them, `inferenceId` and `customAttributes`. Only answers are captured, no
+errors and no latency but the model's own.
 """
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from stocktake.images.decoding import UndecodableImage, read_pixels
+from stocktake.serving.custom_attributes import EXPECTED_COUNT, IMAGE_ID, image_id_of, kept_id, read_attributes
 from stocktake.serving.logged_answer import LoggedAnswer, measure_reduced, reduced
 
 CAPTURE_DATA = "captureData"
 JSON_TYPE = "application/json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: the image's bytes, where they are captured, and what else it says."""
+
+    image: bytes | None
+    image_id: str | None
+    expected_count: int | None
 
 
 def read_capture(plain: Mapping[str, Any]) -> LoggedAnswer:
@@ -29,7 +40,7 @@ def read_capture(plain: Mapping[str, Any]) -> LoggedAnswer:
     capture, event = plain[CAPTURE_DATA], plain["eventMetadata"]
     prediction = json.loads(_content(capture["endpointOutput"]))
     moment = datetime.fromisoformat(event["inferenceTime"])
-    image, expected_count = _image_of(capture.get("endpointInput"))
+    asked = _read_request(capture.get("endpointInput"), event.get("customAttributes", ()))
     return LoggedAnswer.from_json(
         {
             "time": moment.isoformat(),
@@ -37,11 +48,12 @@ def read_capture(plain: Mapping[str, Any]) -> LoggedAnswer:
             "model_version": prediction["model_version"],
             "status": 200,
             "latency_s": prediction["milliseconds"] / 1000,
-            "bytes": None if image is None else len(image),
+            "bytes": None if asked.image is None else len(asked.image),
+            "image_id": asked.image_id,
             "count": prediction["count"],
             "probabilities": prediction["probabilities"],
-            "expected_count": expected_count,
-            **_measured(image),
+            "expected_count": asked.expected_count,
+            **_measured(asked.image),
         }
     )
 
@@ -50,16 +62,19 @@ def _content(part: Mapping[str, Any]) -> bytes:
     return base64.b64decode(part["data"]) if part.get("encoding") == "BASE64" else part["data"].encode()
 
 
-def _image_of(part: Mapping[str, Any] | None) -> tuple[bytes | None, int | None]:
-    """Returns the image's bytes and the record's count, as far as the request holds them."""
-    if part is None:  # only the output is captured
-        return None, None
-    content = _content(part)
-    if not part.get("observedContentType", "").startswith(JSON_TYPE):
-        return content, None
-    asked = json.loads(content)
-    image = base64.b64decode(asked["image"]) if "image" in asked else None  # s3_key names one that is elsewhere
-    return image, asked.get("expected_count")
+def _read_request(part: Mapping[str, Any] | None, attributes: Sequence[str]) -> Asked:
+    """Returns what a request says, as far as it is captured: `part` is `None` where only the output is."""
+    said: dict[str, Any] = dict(pair for text in attributes for pair in read_attributes(text))
+    if EXPECTED_COUNT in said:
+        said[EXPECTED_COUNT] = int(said[EXPECTED_COUNT])
+    content = b"" if part is None else _content(part)
+    image = content or None
+    if part is not None and part.get("observedContentType", "").startswith(JSON_TYPE):
+        plain = json.loads(content)
+        image = base64.b64decode(plain["image"]) if "image" in plain else None  # s3_key names one that is elsewhere
+        said = plain | said
+    image_id = kept_id(said.get(IMAGE_ID) or image_id_of(said.get("s3_key", "")))
+    return Asked(image, image_id, said.get(EXPECTED_COUNT))
 
 
 def _measured(image: bytes | None) -> dict[str, Any]:

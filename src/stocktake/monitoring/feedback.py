@@ -67,7 +67,7 @@ def read_feedback(content: bytes, location: str) -> Feedback:
     if id_column is None or "count" not in columns:
         raise ValueError(
             f"feedback={location} has the columns {columns}, and count and one of {' or '.join(IDS)} are needed. "
-            "The request_id is what the server answers in X-Request-Id."
+            "The request_id is what the server answers in X-Request-Id, the image_id what predict.py sends along."
         )
     true_counts: dict[str, int] = {}
     for number, row in enumerate(rows, start=2):

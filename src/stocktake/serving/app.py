@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from stocktake.images.decoding import UndecodableImage
 from stocktake.serving.errors import RejectedRequest, undecodable
 from stocktake.serving.observability import LOG_FIELDS, RECORD, LogLine, Observer, ServerMetrics
-from stocktake.serving.openapi import invocation_rejections, invocation_request, rejections
+from stocktake.serving.openapi import invocation_request, invocation_responses, rejections
 from stocktake.serving.prediction_log import PredictionLog
 from stocktake.serving.predictor import Predictor
 from stocktake.serving.request_parsing import BodyReader, CountRequest, read_count_request
@@ -175,8 +175,8 @@ def create_app(
     @app.post(
         "/invocations",
         response_model=Prediction,
-        responses=invocation_rejections(s3_images is not None),
-        openapi_extra=invocation_request(predictor.counts, s3_images is not None),
+        responses=invocation_responses(s3_images is not None, prediction_log is not None),
+        openapi_extra=invocation_request(predictor.counts, s3_images is not None, prediction_log is not None),
         summary="Count the items in an image",
     )
     async def invocations(request: Request) -> Prediction:

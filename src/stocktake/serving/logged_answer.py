@@ -29,7 +29,7 @@ class LoggedAnswer:
         request_id: As the client sent it in X-Request-Id or as SageMaker's inference id, else the server's own.
         latency_s: From the request to the last byte of its answer.
         bytes: Of the request's body.
-        image_id: Of an image in S3, its file's name without what follows the dot.
+        image_id: As the client names the image, or of one in S3 its file's name without what follows the dot.
         reason: Why it was refused, as /metrics counts it.
         count: The most likely one.
         probabilities: P(count), tempered.

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stocktake.serving.request_parsing import ATTRIBUTES_HEADER, FORM, JSON, RAW
+from stocktake.serving.custom_attributes import ATTRIBUTES_HEADER, EXPECTED_COUNT, IMAGE_ID
+from stocktake.serving.request_parsing import FORM, JSON, RAW
+from stocktake.serving.request_record import REQUEST_ID
 
 REJECTIONS = {
     400: "The body or expected_count is malformed.",
@@ -19,6 +21,24 @@ REJECTIONS = {
     503: "All slots are taken; Retry-After says in how many seconds to try again.",
 }
 S3_ONLY = (403, 404, 424)
+LOGGED_ID = {
+    "description": "The id in the prediction log, by which monitor.py is told the true count; of logged requests.",
+    "schema": {"type": "string"},
+}
+LOGGED_PARAMETERS = (
+    {
+        "name": REQUEST_ID,
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "An id of one's own, of 1 to 128 letters, digits and _.:/=+@-; else the server gives one.",
+    },
+    {
+        "name": IMAGE_ID,
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "Is logged, too, if it has at most 255 printable characters: true counts may name it instead.",
+    },
+)
 REJECTION_SCHEMA = {
     "type": "object",
     "required": ["error", "hint", "reason"],
@@ -39,25 +59,35 @@ def rejections(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def invocation_rejections(reads_s3: bool) -> dict[int | str, dict[str, Any]]:
-    """Returns all answers of POST /invocations that are no count."""
+def invocation_responses(reads_s3: bool, is_logged: bool) -> dict[int | str, dict[str, Any]]:
+    """Returns what is to be said of all answers of POST /invocations, beside the schema of a count.
+
+    Args:
+        is_logged: There is a prediction log, so an answer that it takes has an id.
+    """
     described = rejections(*(status for status in REJECTIONS if reads_s3 or status not in S3_ONLY))
     described[503]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    if is_logged:
+        described[200] = {}
+        for status in described.keys() - {500}:  # which is answered above what adds the id
+            described[status].setdefault("headers", {})[REQUEST_ID] = LOGGED_ID
     return described
 
 
-def invocation_request(counts: Sequence[int], reads_s3: bool) -> dict[str, Any]:
+def invocation_request(counts: Sequence[int], reads_s3: bool, is_logged: bool) -> dict[str, Any]:
     """Returns the parameters and the bodies of POST /invocations, for `openapi_extra`."""
     expected = {"type": "integer", "enum": list(counts), "description": "The record's count, to have it checked."}
     return {
         "parameters": [
-            {"name": "expected_count", "in": "query", "schema": expected, "description": "With any body."},
+            {"name": EXPECTED_COUNT, "in": "query", "schema": expected, "description": "With any body."},
             {
                 "name": ATTRIBUTES_HEADER,
                 "in": "header",
                 "schema": {"type": "string"},
-                "description": "CustomAttributes of InvokeEndpoint, such as `expected_count=3`; others are ignored.",
+                "description": "CustomAttributes of InvokeEndpoint, such as `expected_count=3,image_id=00004`, "
+                "percent-encoded; others are ignored.",
             },
+            *(LOGGED_PARAMETERS if is_logged else ()),
         ],
         "requestBody": {
             "required": True,

@@ -14,6 +14,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from stocktake.images.decoding import EMPTY
+from stocktake.serving.custom_attributes import (
+    ATTRIBUTES_HEADER,
+    EXPECTED_COUNT,
+    IMAGE_ID,
+    image_id_of,
+    kept_id,
+    read_attributes,
+)
 from stocktake.serving.errors import RejectedRequest, busy, malformed, too_large
 
 # The bytes themselves show what they are, so a body without a media type is taken for an image, too.
@@ -21,17 +29,16 @@ RAW = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-imag
 NO_MEDIA_TYPE = ""  # boto3's invoke_endpoint sends no Content-Type unless it is given one
 JSON, FORM = "application/json", "multipart/form-data"
 MAX_JSON_PARTS = 2_000  # more than the longest key of S3 could hold of such letters
-# SageMaker hands `CustomAttributes` of InvokeEndpoint over in this header.
-ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 
 
 @dataclass(frozen=True)
 class CountRequest:
-    """What a request asks: an image, or where it is stored, and what the record says of it."""
+    """What a request asks: an image, or where it is stored, what the record says of it, and by which id it is known."""
 
     image: bytes = b""
     s3_key: str | None = None
     expected_count: int | None = None
+    image_id: str | None = None
 
 
 class BodyReader:
@@ -106,7 +113,7 @@ async def read_count_request(request: Request, counts: Sequence[int], body_reade
             f"Content-Type {media_type[:100]!r} is none that this server reads.",
             f"Set Content-Type to {', '.join((*RAW, JSON))} or {FORM}.",
         )
-    beside = [_from_text(text) for text in _texts_beside_the_body(request)]
+    beside = [_from_text(text) for text in _texts_beside_the_body(request, EXPECTED_COUNT)]
     _check_counts(beside, counts)
     body = await body_reader.read(request)
     if not body:
@@ -119,7 +126,9 @@ async def read_count_request(request: Request, counts: Sequence[int], body_reade
         count_request = CountRequest(body)
     given = [*beside, *([] if count_request.expected_count is None else [count_request.expected_count])]
     _check_counts(given, counts)
-    return replace(count_request, expected_count=given[0] if given else None)
+    ids = _texts_beside_the_body(request, IMAGE_ID)
+    image_id = ids[0] if ids else image_id_of(count_request.s3_key or "")
+    return replace(count_request, expected_count=given[0] if given else None, image_id=kept_id(image_id))
 
 
 def _from_json(body: bytes) -> CountRequest:
@@ -172,14 +181,10 @@ async def _from_form(request: Request, body: bytes) -> CountRequest:
     return CountRequest(await file.read(), expected_count=_from_text(count) if count else None)
 
 
-def _texts_beside_the_body(request: Request) -> list[str]:
-    """Returns what the query and SageMaker's custom attributes (`expected_count=3,trace=abc`) say of the count."""
-    texts = request.query_params.getlist("expected_count")
-    for attribute in request.headers.get(ATTRIBUTES_HEADER, "").replace(";", ",").split(","):
-        name, equals, text = attribute.partition("=")
-        if equals and name.strip() == "expected_count":
-            texts.append(text.strip())
-    return texts
+def _texts_beside_the_body(request: Request, name: str) -> list[str]:
+    """Returns what the query and the custom attributes say under a name, in this order."""
+    attributes = read_attributes(request.headers.get(ATTRIBUTES_HEADER, ""))
+    return [*request.query_params.getlist(name), *(text for said, text in attributes if said == name)]
 
 
 def _from_text(text: str) -> int:

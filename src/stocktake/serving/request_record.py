@@ -4,7 +4,6 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Self
 
 from numpy import ndarray
@@ -68,7 +67,7 @@ class RequestRecord:
                 status=status,
                 latency_s=round(seconds, 5),
                 bytes=num_bytes,
-                image_id=None if asked.s3_key is None else PurePosixPath(asked.s3_key).stem,
+                image_id=asked.image_id,
                 reason=reason,
                 count=None if prediction is None else prediction.count,
                 probabilities=None
