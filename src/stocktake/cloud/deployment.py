@@ -64,6 +64,7 @@ class Endpoint:
         async_output_url: S3 folder for the answers of an asynchronous endpoint.
         ttl_h: Hours until it shall be deleted; None for no end.
         scheduler_role_arn: With which EventBridge deletes it; None leaves that to a person.
+        shadow_percent: Of the requests, which the model is given copies of while what runs answers; 0: it answers.
     """
 
     name: str
@@ -86,12 +87,15 @@ class Endpoint:
     subnets: Sequence[str] = ()
     security_groups: Sequence[str] = ()
     scaling: Scaling = field(default_factory=Scaling)
+    shadow_percent: int = 0
     update: Update = field(default_factory=Update)
 
     def ends_at(self, now: datetime) -> datetime | None:
         return None if self.ttl_h is None else now + timedelta(hours=self.ttl_h)
 
-    def calls(self, model_url: str, digest: str, is_new: bool, now: datetime) -> list[Call]:
+    def calls(
+        self, model_url: str, digest: str, is_new: bool, now: datetime, answering: Mapping[str, Any] | None = None
+    ) -> list[Call]:
         """Returns the requests that bring the endpoint to a model, in order.
 
         Args:
@@ -99,6 +103,7 @@ class Endpoint:
             digest: Its SHA-256.
             is_new: Whether there is no endpoint of this name yet.
             now: With a time zone.
+            answering: The variant that answers at present; only a shadow stands beside it.
         """
         ends_at = self.ends_at(now)
         tags = {**self.tags, "endpoint": self.name}
@@ -107,7 +112,7 @@ class Endpoint:
         config_name = f"{model_name}-{now.astimezone(UTC):%y%m%d%H%M%S}"
         return [
             Call("sagemaker", "CreateModel", self._model(model_name, model_url, tags)),
-            Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags)),
+            Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags, answering)),
             *[Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in self._alarms()],
             self._create(config_name, tags) if is_new else self._update(config_name),
             *self._planned_end(ends_at),
@@ -132,20 +137,31 @@ class Endpoint:
             tags=tags,
         )
 
-    def _config(self, name: str, model_name: str, tags: Mapping[str, str]) -> Request:
-        if self.target == "serverless":
-            variant = endpoint_requests.serverless_variant(model_name, self.memory_mb, self.max_concurrency)
-        else:
-            variant = endpoint_requests.instance_variant(model_name, self.instance_type, self.num_instances)
+    def _config(
+        self, name: str, model_name: str, tags: Mapping[str, str], answering: Mapping[str, Any] | None
+    ) -> Request:
+        variant, shadow = self._variant(model_name), None
+        if self.shadow_percent:
+            # What answers is not known before AWS is asked: in a dry run another of the kind stands there.
+            variant = answering or self._variant(f"{self.name}-as-it-is")
+            shadow = endpoint_requests.shadow_variant(
+                model_name, self.instance_type, self.num_instances, variant, self.shadow_percent
+            )
         return endpoint_requests.endpoint_config(
             name,
             variant,
+            shadow,
             capture_url=self.capture_url,
             capture_percent=self.capture_percent,
             async_output_url=self.async_output_url if self.target == "async" else None,
             kms_key=self.kms_key,
             tags=tags,
         )
+
+    def _variant(self, model_name: str) -> Request:
+        if self.target == "serverless":
+            return endpoint_requests.serverless_variant(model_name, self.memory_mb, self.max_concurrency)
+        return endpoint_requests.instance_variant(model_name, self.instance_type, self.num_instances)
 
     def _alarms(self) -> list[Request]:
         return endpoint_upkeep.alarms(self.name, self.update.max_errors, self.update.max_latency_s)

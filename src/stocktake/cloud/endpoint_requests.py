@@ -13,7 +13,7 @@ update points the endpoint at them. Beside it stands the batch job, which needs 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-VARIANT = "all"  # there is one, which takes all requests
+VARIANT, SHADOW = "all", "shadow"  # the one that answers all requests, and one that is given copies of them
 STARTUP_S = 300  # for a container to answer /ping, and for its model to be downloaded
 
 Request = dict[str, Any]
@@ -68,9 +68,27 @@ def instance_variant(model_name: str, instance_type: str, num_instances: int = 1
     }
 
 
+def shadow_variant(
+    model_name: str, instance_type: str, num_instances: int, answering: Mapping[str, Any], percent: float
+) -> Request:
+    """Returns a variant that is given copies of requests, while another one answers them.
+
+    The developer guide ("Testing models with shadow variants") shows equal weights, which copy every request. That the
+    share is the shadow's weight by the other's is inferred from how weights work elsewhere, and was not tried on AWS.
+
+    Args:
+        answering: The production variant.
+        percent: Of the requests that are copied.
+    """
+    weight = answering.get("InitialVariantWeight", 1.0) * percent / 100
+    named = {"VariantName": SHADOW, "InitialVariantWeight": weight}
+    return instance_variant(model_name, instance_type, num_instances) | named
+
+
 def endpoint_config(
     name: str,
-    variant: Request,
+    variant: Mapping[str, Any],
+    shadow: Request | None = None,
     capture_url: str | None = None,
     capture_percent: int = 100,
     async_output_url: str | None = None,
@@ -82,6 +100,7 @@ def endpoint_config(
 
     Args:
         variant: Of `serverless_variant` or `instance_variant`.
+        shadow: Of `shadow_variant`; `None` for none.
         capture_url: S3 folder for what was asked and answered; `None` captures nothing.
         capture_percent: Share of the requests that are captured.
         async_output_url: S3 folder for the answers of an asynchronous endpoint, and for failures below it in `failed`;
@@ -89,7 +108,9 @@ def endpoint_config(
         max_concurrent_invocations: Of an asynchronous endpoint, on each instance.
         kms_key: Id or ARN of the key for the instances' disks and for what is captured.
     """
-    request: Request = {"EndpointConfigName": name, "ProductionVariants": [variant], "Tags": _tags(tags)}
+    request: Request = {"EndpointConfigName": name, "ProductionVariants": [dict(variant)], "Tags": _tags(tags)}
+    if shadow is not None:
+        request["ShadowProductionVariants"] = [shadow]
     encrypted = {"KmsKeyId": kms_key} if kms_key else {}
     if capture_url is not None:
         request["DataCaptureConfig"] = {

@@ -90,10 +90,14 @@ class Endpoints:
                 return None
             raise
 
+    def answering(self, described: dict[str, Any]) -> dict[str, Any]:
+        """Returns the production variant of an endpoint that was described, as CreateEndpointConfig takes it."""
+        config = self._ask("sagemaker", "DescribeEndpointConfig", EndpointConfigName=described["EndpointConfigName"])
+        return config["ProductionVariants"][0]
+
     def is_serverless(self, described: dict[str, Any]) -> bool:
         """Whether an endpoint that was described is serverless; AWS moves none of the others there."""
-        config = self._ask("sagemaker", "DescribeEndpointConfig", EndpointConfigName=described["EndpointConfigName"])
-        return "ServerlessConfig" in config["ProductionVariants"][0]
+        return "ServerlessConfig" in self.answering(described)
 
     def wait(self, name: str, say: Callable[[str], None], poll_s: float) -> dict[str, Any]:
         """Waits until an endpoint no longer moves; says each state that it comes to.

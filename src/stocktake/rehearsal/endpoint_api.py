@@ -94,10 +94,11 @@ class EndpointApi:
         return page(_summaries(self.models, "Model"), request, "Model", "Models")
 
     def _create_config(self, request: Mapping) -> dict:
-        variants = request["ProductionVariants"]
-        if len(variants) != 1 or "ShadowProductionVariants" in request:
+        variants, shadows = request["ProductionVariants"], request.get("ShadowProductionVariants", ())
+        if len(variants) != 1:
             raise RequestRefused("ValidationException", "ProductionVariants: a rehearsal plays one variant.")
-        self.models.get(variants[0]["ModelName"])
+        for variant in (*variants, *shadows):
+            self.models.get(variant["ModelName"])
         config = Resource(arn("endpoint-config", request["EndpointConfigName"]), request)
         self.configs.add(request["EndpointConfigName"], config)
         self.tags.keep(config.arn, request)
@@ -108,9 +109,13 @@ class EndpointApi:
 
     def _deployed(self, endpoint: str, config_name: str) -> Deployed:
         config = self.configs.get(config_name).request
-        variant = config["ProductionVariants"][0]
-        model = self.models.get(variant["ModelName"]).request
-        return Deployed(config, Fleet(variant, model, f"/aws/sagemaker/Endpoints/{endpoint}", self.machines))
+        variants = (*config["ProductionVariants"], *config.get("ShadowProductionVariants", ()))
+        log_group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        models = [self.models.get(variant["ModelName"]).request for variant in variants]
+        fleets = [
+            Fleet(variant, model, log_group, self.machines) for variant, model in zip(variants, models, strict=True)
+        ]
+        return Deployed(config, *fleets)
 
     def _create(self, request: Mapping) -> dict:
         name = request["EndpointName"]

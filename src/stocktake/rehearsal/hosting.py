@@ -71,6 +71,7 @@ class Hosting:
         self.schedules.close()
         self.transforms.close()
         self.queues.close()
+        self.invocations.shadows.close()
         self.endpoint_api.close()
         self.capture.close()
 

@@ -27,7 +27,7 @@ MODEL_FOLDER = "model"  # of a run
 ENDPOINT_KEYS = (
     *("target", "role_arn", "image_uri", "instance_type", "num_instances", "memory_mb", "max_concurrency"),
     *("capture_percent", "ttl_h", "scheduler_role_arn", "kms_key", "network_isolation", "environment", "tags"),
-    *("subnets", "security_groups"),
+    *("subnets", "security_groups", "shadow_percent"),
 )
 
 
@@ -59,7 +59,7 @@ def _deploy(cfg: DictConfig) -> int:
     archive_folder = join_url(folder_url, archive.sha256[:12])
     archive_url = join_url(archive_folder, ARCHIVE_NAME)
     print(f"{cfg.model}: version {version}, {len(archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}")
-    calls = endpoint.calls(archive_url, archive.sha256, is_new=True, now=now)
+    calls = endpoint.calls(archive_url, archive.sha256, is_new=not cfg.shadow_percent, now=now)
     scaling = endpoint.scaling_calls()
     found = problems(as_plain(cfg), [*calls, *scaling])
     if scaling and not cfg.wait:
@@ -75,14 +75,21 @@ def _deploy(cfg: DictConfig) -> int:
             f"name={name} runs on instances, and AWS makes no such endpoint serverless. Type another name, or delete "
             f"it first: {_deletion(name)}"
         )
+    if before is not None:
+        answering = endpoints.answering(before) if cfg.shadow_percent else None
+        calls = endpoint.calls(archive_url, archive.sha256, False, now, answering)
+        _refuse(problems(as_plain(cfg), calls))
+    elif cfg.shadow_percent:
+        raise CannotDeploy(
+            f"shadow_percent={cfg.shadow_percent}, but there is no endpoint {name} whose requests could be copied. "
+            "Type shadow_percent=0"
+        )
     usd_an_hour = None if cfg.target == "serverless" else hourly_usd(aws, cfg.instance_type, "Hosting")
     print(price(endpoint, usd_an_hour), planned_end(endpoint, now, command(SCRIPT, {"action": "list"})), sep="\n")
     if not _agreed(cfg, f"{'Update' if before else 'Make'} the endpoint {name}?"):
         return 0
     storage = StorageOptions(profile=cfg.profile, region=aws.region_name, anonymous=False)
     Folder(archive_folder, storage).write(ARCHIVE_NAME, archive.content)
-    if before is not None:
-        calls = endpoint.calls(archive_url, archive.sha256, is_new=False, now=now)
     for call in calls:
         endpoints.send(call)
     outcome = {"endpoint": name, "model_version": version, "usd_an_hour": usd_an_hour}
