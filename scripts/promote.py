@@ -16,7 +16,9 @@ except ModuleNotFoundError as error:
 @command(
     "promote",
     lambda cfg: f"Compares {cfg.challenger} with {cfg.champion or 'no champion'} ...",
-    kept=lambda cfg: "What AWS has begun goes on. To see it: python scripts/deploy.py action=list" if cfg.endpoint else "",
+    kept=lambda cfg: (
+        "What AWS has begun goes on. To see it: python scripts/deploy.py action=list" if cfg.endpoint else ""
+    ),
 )
 def main(cfg: Config) -> None:
     from stocktake.workflows.promote import promote

@@ -211,6 +211,7 @@ def _tag_problems(request: Mapping) -> Problems:
 RULES: dict[str, Callable[[Mapping], Problems]] = {
     "CreateModel": model_problems,
     "CreateModelPackage": model_package_problems,
+    "CreateModelPackageGroup": _tag_problems,
     "CreateEndpointConfig": endpoint_config_problems,
     "CreateEndpoint": deployment_problems,
     "UpdateEndpoint": deployment_problems,

@@ -130,6 +130,4 @@ class ModelRegistry:
         found = self._send(Call("sagemaker", "ListModelPackages", wanted | newest_first))["ModelPackageSummaryList"]
         if not found:
             return None
-        return self._send(
-            Call("sagemaker", "DescribeModelPackage", {"ModelPackageName": found[0]["ModelPackageArn"]})
-        )
+        return self._send(Call("sagemaker", "DescribeModelPackage", {"ModelPackageName": found[0]["ModelPackageArn"]}))

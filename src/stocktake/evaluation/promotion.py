@@ -195,8 +195,9 @@ def require_exported(challenger: Evaluation, location: str, model: Mapping[str, 
     subject, exported = challenger.result.subject, model.get("checkpoint_sha256")
     if subject.checkpoint_sha256 is None or exported != subject.checkpoint_sha256:
         raise NotComparable(
-            f"{location} was exported from another checkpoint (checkpoint_sha256 is {exported}) than {challenger.url} is "
-            f"of ({subject.checkpoint_sha256}). Type exported=<the challenger's own>, or export and evaluate it again."
+            f"{location} was exported from another checkpoint (its checkpoint_sha256 is {exported}) than "
+            f"{challenger.url} is of ({subject.checkpoint_sha256}). Type exported=<the challenger's own>, or export "
+            "and evaluate it again."
         )
     if subject.flip_tta:
         raise NotComparable(

@@ -39,9 +39,7 @@ class Shadows:
         """
         if deployed.shadow is None:
             return
-        weight, whole = (
-            fleet.variant.get("InitialVariantWeight", 1.0) for fleet in (deployed.shadow, deployed.fleet)
-        )
+        weight, whole = (fleet.variant.get("InitialVariantWeight", 1.0) for fleet in (deployed.shadow, deployed.fleet))
         with self._lock:
             number = self._num_seen[endpoint]
             self._num_seen[endpoint] += 1

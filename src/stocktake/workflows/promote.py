@@ -1,4 +1,4 @@
-"""scripts/promote.py: whether a challenger takes the champion's place, decided on the same test bins; and where it goes.
+"""scripts/promote.py: whether a challenger takes the champion's place, on the same test bins; and where it then goes.
 
 It is decided and recorded first. Of a challenger that is not promoted nothing is sent anywhere.
 """
@@ -184,7 +184,7 @@ def _location(cfg: DictConfig, challenger: Evaluation) -> str:
     if not Folder(location, StorageOptions(profile=cfg.profile, region=cfg.region)).exists(MODEL_NAME):
         export = command("scripts/export.py", {"checkpoint": challenger.result.subject.checkpoint})
         raise CannotPromote(
-            f"{location} holds no {MODEL_NAME}, and what is deployed or registered is an exported model. Type: {export}, "
+            f"{location} holds no {MODEL_NAME}, and an exported model is what goes further. Type: {export}, "
             "or exported=<its folder>"
         )
     return location
@@ -208,9 +208,7 @@ def _is_deployed(cfg: DictConfig) -> bool:
     return is_new and after.get("EndpointStatus") == "InService" and not cfg.shadow_percent
 
 
-def _registered_model(
-    cfg: DictConfig, archive: ModelArchive, properties: Mapping[str, str | None]
-) -> RegisteredModel:
+def _registered_model(cfg: DictConfig, archive: ModelArchive, properties: Mapping[str, str | None]) -> RegisteredModel:
     """Returns the version that is to be made, with placeholders for what is not set."""
     values = as_plain(cfg)
     bucket, image_uri = (values[key] or PLACEHOLDERS[key] for key in ("bucket", "image_uri"))
