@@ -36,9 +36,9 @@ def test_a_better_one_is_promoted_and_its_lineage_recorded(decided, champion, tm
     assert recorded["comparison"]["baseline"] == "champion"
     assert [(check["what"].split(",")[0], check["is_met"]) for check in recorded["checks"]] == [
         ("blocks of neighboring bins", True),
-        ("bins counted exactly", True),
+        ("more bins counted exactly", True),
         ("p", True),
-        ("calibration error", True),
+        ("higher calibration error", True),
     ]
     page = (tmp_path / "decided/comparison.html").read_text()
     assert "<h1>Promoted: the challenger takes the champion&#39;s place</h1>" in page

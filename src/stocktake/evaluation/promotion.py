@@ -38,6 +38,7 @@ class Check:
 
     Attributes:
         reason: Why it does not, where it does not.
+        interval: Of what was found, where it has one.
     """
 
     what: str
@@ -45,9 +46,10 @@ class Check:
     found: str
     is_met: bool
     reason: str
+    interval: str = ""
 
     def to_json(self) -> dict[str, str | bool]:
-        return {"what": self.what, "needed": self.needed, "found": self.found, "is_met": self.is_met}
+        return {name: getattr(self, name) for name in ("what", "needed", "found", "interval", "is_met")}
 
 
 @dataclass(frozen=True)
@@ -141,33 +143,34 @@ def _checks(comparison: Comparison, criteria: Criteria) -> Iterator[Check]:
         f"{num_blocks} blocks of bins are too few for a test; {MIN_BLOCKS} are needed",
     )
     yield Check(
-        "bins counted exactly, more than the champion",
+        "more bins counted exactly",
         f"above {margin} points",
-        _with_interval(accuracy),
+        str(accuracy),
         accuracy.value is not None and accuracy.value > criteria.margin,
         f"its accuracy differs by {accuracy}, and more than {margin} are needed",
+        accuracy.interval,
     )
     yield Check(
-        "p, in the paired test over blocks",
+        "p, paired test over blocks",
         f"at most {criteria.level:g}",
-        f"{p_value:.3f}",
+        describe_p_value(p_value),
         p_value <= criteria.level,
-        f"p = {p_value:.3f} in the paired test over blocks, and {criteria.level:g} is needed",
+        f"{describe_p_value(p_value)} in the paired test over blocks, and {criteria.level:g} is needed",
     )
     yield _calibration_check(ece, criteria.max_ece_increase)
 
 
 def _calibration_check(ece: Difference, max_increase: float) -> Check:
-    what, needed = "calibration error, more than the champion", f"at most {100 * max_increase:+.1f} points, or unclear"
+    what, needed = "higher calibration error", f"at most {100 * max_increase:+.1f} points, or unclear"
     if ece.value is None:
         return Check(what, needed, "not measured", False, "the calibration of one of the two was not measured")
     is_clearly_worse = ece.value > max_increase and (ece.low is None or ece.low > 0)
     reason = f"its calibration error differs by {ece}, and is clearly worse"
-    return Check(what, needed, _with_interval(ece), not is_clearly_worse, reason)
+    return Check(what, needed, str(ece), not is_clearly_worse, reason, ece.interval)
 
 
-def _with_interval(difference: Difference) -> str:
-    return f"{difference} ({difference.interval})" if difference.interval else str(difference)
+def describe_p_value(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def lineage(evaluation: Evaluation) -> dict[str, str | float | None]:

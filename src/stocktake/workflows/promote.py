@@ -24,6 +24,7 @@ from stocktake.evaluation.promotion import (
     Criteria,
     Decision,
     decide,
+    describe_p_value,
     lineage,
     registered_properties,
     require_exported,
@@ -146,8 +147,9 @@ def _to_bytes(recorded: Mapping[str, Any]) -> bytes:
 
 
 def _tell(decision: Decision) -> None:
-    figures = f": accuracy {decision.accuracy}, p = {decision.p_value:.3f}" if decision.p_value is not None else ""
-    print(f"{describe_decision(decision)}{figures}.")
+    print(f"{describe_decision(decision)}.")
+    if decision.p_value is not None:
+        print(f"Its accuracy differs by {decision.accuracy}, {describe_p_value(decision.p_value)}.")
     if decision.reasons:
         print(f"Because {'; '.join(decision.reasons)}.")
 
