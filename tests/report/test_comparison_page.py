@@ -108,7 +108,9 @@ def test_it_does_not_scroll_sideways_and_runs_nothing(browser, tmp_path, width_p
 @pytest.mark.parametrize(("difference", "heading"), [(0.05, "Promoted: "), (-0.05, "Not promoted: ")])
 def test_a_page_that_decides_begins_with_the_decision_and_what_was_asked(browser, tmp_path, difference, heading):
     recipes = [make_recipe(name, 1) for name in ("champion", "challenger")]
-    comparison = make_comparison(recipes=recipes, contrasts=[make_other("challenger", difference, 0.004)])
+    contrast = make_other("challenger", difference, 0.004)
+    contrast = replace(contrast, differences={**contrast.differences, "ece": Difference(-0.02, -0.03, -0.01)})
+    comparison = make_comparison(recipes=recipes, contrasts=[contrast])
     decision = decide(comparison, Criteria(0.01, 0.05, 0.01))
     file = tmp_path / "comparison.html"
     file.write_text(render_comparison(comparison, "python scripts/promote.py", decision), encoding="utf-8")
