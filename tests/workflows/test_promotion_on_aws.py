@@ -54,13 +54,14 @@ def aws(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The runs `champion`, `better`, `best` and `worse`, each with its evaluation and its exported model."""
+    """Runs with an evaluation and an exported model each; the model of `broken` ends the server that opens it."""
     folder = tmp_path_factory.mktemp("runs")
     counted = {
         "champion": said(0.5, 1),
         "better": as_sure(0.94, 0.9, 2),
         "best": as_sure(0.99, 0.99, 3),
         "worse": said(0.1, 2),
+        "broken": as_sure(0.99, 0.99, 4),
     }
     for number, (name, probabilities_NK) in enumerate(counted.items()):
         sha256 = f"{number}" * 64
@@ -75,6 +76,9 @@ def runs(tmp_path_factory):
             "versions": {"stocktake": "0.2.0"},
         }
         file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    facts = json.loads(file.read_text())  # of four counts, where the graph gives five
+    facts["counts"] = facts["calibration"]["counts"] = [1, 2, 3, 4]
+    file.write_text(json.dumps(facts))
     return folder
 
 
@@ -145,7 +149,7 @@ def test_a_better_one_becomes_a_version_and_the_next_champion(aws, runs, typed, 
 @pytest.mark.parametrize("challenger", ["worse", "champion-again"])
 def test_of_one_that_is_not_promoted_nothing_is_sent(aws, runs, typed, monkeypatch, challenger):
     if challenger == "champion-again":
-        write(runs / challenger / "evaluation-test", said(0.5, 1), checkpoint_sha256="4" * 64)
+        write(runs / challenger / "evaluation-test", said(0.5, 1), checkpoint_sha256="9" * 64)
 
     def refuse(self, address):
         raise AssertionError(f"{address} was asked")
@@ -189,6 +193,10 @@ def test_an_endpoint_is_deployed_then_given_a_shadow_and_each_is_registered(aws,
         answered = json.loads(line.read_text())["captureData"]["endpointOutput"]["data"]
         told[line.relative_to(captured).parts[0]].append(json.loads(answered)["model_version"])
     assert told == {"all": ["better-1"] * 4, "shadow": ["best-1"] * 2}
+
+    code, out, err = typed("broken", "null", "endpoint=bins", "registry=deployed", *REALTIME, *SET)
+    assert (code, len(versions(aws, "deployed"))) == (1, 2)
+    assert "endpoint=bins was rolled back: the model of before answers. Nothing is registered." in err
     aws.client("sagemaker").delete_endpoint(EndpointName="bins")
 
 

@@ -112,10 +112,10 @@ class EndpointApi:
         variants = (*config["ProductionVariants"], *config.get("ShadowProductionVariants", ()))
         log_group = f"/aws/sagemaker/Endpoints/{endpoint}"
         models = [self.models.get(variant["ModelName"]).request for variant in variants]
-        fleets = [
+        fleet, *shadows = [
             Fleet(variant, model, log_group, self.machines) for variant, model in zip(variants, models, strict=True)
         ]
-        return Deployed(config, *fleets)
+        return Deployed(config, fleet, shadows[0] if shadows else None)
 
     def _create(self, request: Mapping) -> dict:
         name = request["EndpointName"]
