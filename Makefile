@@ -59,4 +59,5 @@ lock: setup
 		$(LOCK) --extra train --extra export $(addprefix --no-emit-package ,$(FROM_THE_IMAGE)) \
 		--override - pyproject.toml --output-file requirements.container.lock
 	$(LOCK) --extra serve --constraint requirements.dev.lock pyproject.toml --output-file requirements.serve.lock
+	$(LOCK) --extra report --constraint requirements.dev.lock pyproject.toml --output-file requirements.monitor.lock
 	$(LOCK) --group bench --constraint requirements.dev.lock --upgrade --output-file requirements.bench.lock

@@ -12,11 +12,19 @@ except ModuleNotFoundError as error:
     raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
-@command("monitor", lambda cfg: f"Compares the answers in {cfg.log} with the baseline of {cfg.baseline} ...")
-def main(cfg: Config) -> None:
-    from stocktake.workflows.monitor import monitor
+def first_line(cfg: Config) -> str:
+    if cfg.schedule.request is not None:
+        return f"Checks the request of a schedule for {cfg.log} ..."
+    return f"Compares the answers in {cfg.log} with the baseline of {cfg.baseline} ..."
 
-    if monitor(cfg).alarms:
+
+@command("monitor", first_line)
+def main(cfg: Config) -> None:
+    from stocktake.workflows.monitor import monitor, schedule
+
+    if cfg.schedule.request is not None:
+        schedule(cfg, sys.argv[1:])
+    elif monitor(cfg).alarms:
         sys.exit(1)
 
 

@@ -95,6 +95,29 @@ def test_the_servers_lock_is_slim_and_what_the_tests_run_on():
     assert slim == {name: tested[name] for name in slim}
 
 
+def test_the_monitors_lock_is_slim_and_what_the_tests_run_on():
+    slim, tested = pins("requirements.monitor.lock"), pins("requirements.dev.lock")
+    assert {"jinja2", "matplotlib", "numpy", "hydra-core", "obstore"} <= set(slim)
+    assert not {"torch", "fastapi", "onnxruntime", "pytest"} & set(slim)
+    assert slim == {name: tested[name] for name in slim}
+
+
+def test_monitoring_brings_nothing_that_its_lock_lacks(stages):
+    """The command's imports, beside this package's and Python's own, are all packages of the lock."""
+    (words,) = words_of(stages["monitoring"], "ENTRYPOINT")
+    assert json.loads(words) == ["python3", "scripts/monitor.py"]
+    program = (
+        "import sys, json, importlib.metadata as metadata\n"
+        "import stocktake.cli.command, stocktake.workflows.monitor\n"
+        "of = metadata.packages_distributions()\n"
+        "names = {module.partition('.')[0] for module in sys.modules}\n"
+        "print(json.dumps(sorted({each.lower().replace('_', '-') for name in names for each in of.get(name, ())})))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, cwd=REPOSITORY)
+    if_there = {"stocktake", "attrs", "setuptools"}  # OmegaConf takes attrs where it is; setuptools hooks itself in
+    assert set(json.loads(told.stdout)) - if_there <= set(pins("requirements.monitor.lock"))
+
+
 def test_the_containers_lock_leaves_to_the_image_what_it_brings():
     names = set(pins("requirements.container.lock"))
     brought = [name for name in names if name in ("torch", "torchvision", "triton") or name.startswith("nvidia")]

@@ -5,6 +5,7 @@ REVIEW_WIRE=1 writes the files anew, for a person to read before they are kept.
 
 import json
 import os
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,11 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ParamValidationError
 
 from stocktake.cli.command_keys import COMMANDS
-from stocktake.cloud.deployment import Call, Endpoint, Scaling, Update, made_for
+from stocktake.cloud.deployment import Call, Endpoint, Update, made_for
 from stocktake.cloud.deployment_checks import CONFIG_KEYS
 from stocktake.cloud.endpoint_requests import instance_variant, serverless_variant, transform_job
+from stocktake.cloud.endpoint_scaling import Scaling
+from stocktake.cloud.endpoints import EndpointFailed, Endpoints
 from stocktake.cloud.validation import check_request
 
 WIRE = Path(__file__).parent / "wire"
@@ -54,10 +57,14 @@ REALTIME = replace(
 ASYNC = replace(SERVERLESS, target="async", async_output_url="s3://bins/stocktake/endpoints/bins/answers", ttl_h=None)
 SHADOW = replace(REALTIME, shadow_percent=20, capture_percent=100, scaling=Scaling())
 ANSWERING = instance_variant("bins-ba9876543210", "ml.c6i.large", 2)
+TO_ZERO = replace(REALTIME, capture_url=None, num_instances=1, scaling=Scaling(min_instances=0, max_instances=4))
 CASES: dict[str, tuple[Endpoint, bool]] = {
     "deploy_serverless": (SERVERLESS, True),
     "deploy_realtime": (REALTIME, True),
     "deploy_async": (ASYNC, True),
+    "deploy_async_to_zero": (replace(ASYNC, scaling=Scaling(0, 3, invocations_per_instance=5)), True),
+    "deploy_realtime_to_zero": (TO_ZERO, True),
+    "deploy_update_to_zero": (TO_ZERO, False),
     "deploy_update_all_at_once": (SERVERLESS, False),
     "deploy_update_canary": (replace(REALTIME, update=Update("canary", step_percent=25, wait_s=600)), False),
     "deploy_update_linear": (replace(REALTIME, update=Update("linear", step_percent=20, wait_s=60)), False),
@@ -65,8 +72,9 @@ CASES: dict[str, tuple[Endpoint, bool]] = {
 }
 
 
-def calls(endpoint: Endpoint, is_new: bool = True, answering: Any = ANSWERING) -> list[Call]:
-    return [*endpoint.calls(MODEL_URL, DIGEST, is_new, NOW, answering), *endpoint.scaling_calls()]
+def calls(endpoint: Endpoint, is_new: bool = True, answering: Any = None) -> list[Call]:
+    stages = endpoint.stages(MODEL_URL, DIGEST, is_new, NOW, answering or ANSWERING)
+    return [call for stage in stages for call in stage]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -108,6 +116,7 @@ WRONG: dict[str, tuple[Endpoint, str]] = {
     "no image": (replace(SERVERLESS, image_uri=""), "image_uri"),
     "a role of no account": (replace(SERVERLESS, role_arn="arn:aws:iam::12:role/Stocktake"), "role_arn"),
     "less than the least of instances": (replace(REALTIME, scaling=Scaling(5, 2)), "scaling.min_instances"),
+    "less memory than a copy may have": (replace(TO_ZERO, memory_mb=0), "memory_mb"),
     "a canary of 60 %": (replace(REALTIME, update=Update("canary", step_percent=60)), "update.step_percent"),
     "linear steps of 5 %": (
         replace(REALTIME, update=Update("linear", step_percent=5, wait_s=0)),
@@ -150,6 +159,26 @@ def test_a_shadow_stands_beside_one_other_variant_on_instances(changes, told):
     check_request("CreateEndpointConfig", kept)
     with pytest.raises(ValueError, match=told):
         check_request("CreateEndpointConfig", kept | changes)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        ("ResourceLimitExceeded", "The limit 'ml.c6i.large for endpoint usage' is 0.", "type another instance_type"),
+        ("AccessDeniedException", "User: x is not authorized to perform: y", "docs/operations.md lists what"),
+        ("ExpiredTokenException", "The security token has expired", "log in again"),
+    ],
+)
+def test_a_call_that_is_refused_says_what_to_do(code, message, hint):
+    session = boto3.Session("x", "x", region_name="us-east-1")
+    client = session.client("sagemaker")
+    answer = AWSResponse("https://x", 400, {"content-type": "application/x-amz-json-1.1"}, None)
+    answer._content = json.dumps({"__type": code, "message": message}).encode()
+    client.meta.events.register("before-send.sagemaker.CreateEndpoint", lambda **_: answer)
+    create = next(call for call in calls(SERVERLESS) if call.operation == "CreateEndpoint")
+    with pytest.raises(EndpointFailed, match=re.escape(hint)) as raised:
+        Endpoints(lambda service: client).send(create)
+    assert "\n" not in str(raised.value) and raised.value.code == code
 
 
 def test_every_key_that_is_named_is_one_of_the_command():

@@ -7,7 +7,8 @@ import pytest
 from hosted import IMAGE, ROLE, account
 from served import gray_image
 
-from stocktake.cloud.deployment import Endpoint, Scaling
+from stocktake.cloud.deployment import Endpoint
+from stocktake.cloud.endpoint_scaling import Scaling
 from stocktake.cloud.endpoints import Endpoints
 
 ENDPOINT = Endpoint(

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 from hosted import IMAGE, ROLE, account, refusal
 
 from stocktake.cloud import endpoint_requests as requests
+from stocktake.cloud import endpoint_scaling
 from stocktake.cloud import endpoint_upkeep as upkeep
 
 
@@ -39,7 +40,9 @@ def test_alarms_come_and_go_in_boto3s_own_protocol(there):
 def test_a_target_and_its_policy_are_kept_and_go_with_the_endpoint(there):
     scaling = there.server.client("application-autoscaling")
     there.create("scaled", "demo", requests.serverless_variant("demo"))
-    target, policy = upkeep.scaling("scaled", 1, 4, 300)
+    scalable, one_to_four = endpoint_scaling.variant("scaled", is_async=False), endpoint_scaling.Scaling(1, 4)
+    target = endpoint_scaling.register(scalable, one_to_four)
+    policy = endpoint_scaling.follow_load("scaled", scalable, one_to_four)
     code, message = refusal(scaling.put_scaling_policy, **policy)
     assert code == "ObjectNotFoundException"
     assert message.startswith(
@@ -61,13 +64,13 @@ def test_a_target_and_its_policy_are_kept_and_go_with_the_endpoint(there):
 def test_a_planned_end_deletes_the_endpoint(there):
     scheduler = there.server.client("scheduler")
     there.create("brief", "demo", requests.serverless_variant("demo"))
-    later = upkeep.planned_end("brief", ROLE, datetime.now(UTC) + timedelta(hours=1))
+    later = upkeep.planned_end("brief", ROLE, datetime.now(UTC) + timedelta(hours=1))[0]
     scheduler.create_schedule(**later)
     assert refusal(scheduler.create_schedule, **later)[0] == "ConflictException"
     seen = scheduler.get_schedule(Name="brief-end")
     assert json.loads(seen["Target"]["Input"]) == {"EndpointName": "brief"}
     assert [each["Name"] for each in scheduler.list_schedules(NamePrefix="bri")["Schedules"]] == ["brief-end"]
-    scheduler.update_schedule(**upkeep.planned_end("brief", ROLE, datetime.now(UTC) + timedelta(seconds=1)))
+    scheduler.update_schedule(**upkeep.planned_end("brief", ROLE, datetime.now(UTC) + timedelta(seconds=1))[0])
     deadline = time.monotonic() + 10
     while "brief" in [each["EndpointName"] for each in there.sagemaker.list_endpoints()["Endpoints"]]:
         assert time.monotonic() < deadline
@@ -82,11 +85,11 @@ def test_a_planned_end_deletes_the_endpoint(there):
 
 def test_a_schedule_that_is_deleted_does_nothing(there):
     scheduler = there.server.client("scheduler")
-    scheduler.create_schedule(**upkeep.planned_end("demo", ROLE, datetime.now(UTC) + timedelta(seconds=1)))
+    scheduler.create_schedule(**upkeep.planned_end("demo", ROLE, datetime.now(UTC) + timedelta(seconds=1))[0])
     scheduler.delete_schedule(Name="demo-end")
     time.sleep(1.5)
     assert there.sagemaker.describe_endpoint(EndpointName="demo")["EndpointStatus"] == "InService"
-    request = upkeep.planned_end("demo", ROLE, datetime.now(UTC))
+    request = upkeep.planned_end("demo", ROLE, datetime.now(UTC))[0]
     with pytest.raises(ClientError, match="aws-sdk:sagemaker"):
         scheduler.create_schedule(**request | {"Target": {"Arn": "arn:aws:lambda:us-east-1:1:f", "RoleArn": ROLE}})
 

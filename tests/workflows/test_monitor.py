@@ -102,6 +102,28 @@ def test_what_is_wrong_is_said_with_what_to_type(model, quiet, run_script, capsy
     assert told in capsys.readouterr().err
 
 
+def test_a_schedule_runs_what_was_typed_in_aws(tmp_path, run_script, capsys):
+    folders = ["log=s3://bins/log", "baseline=s3://bins/model", "last_days=7", "output_dir=s3://bins/monitoring"]
+    role = "arn:aws:iam::123456789012:role/Stocktake"
+    image_uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-monitoring:1"
+    roles = [f"schedule.role_arn={role}", f"schedule.scheduler_role_arn={role}", f"schedule.image_uri={image_uri}"]
+    file = tmp_path / "the request.json"
+    assert run_script("monitor.py", *folders, *roles, f"schedule.request={file}") == 0
+    told = capsys.readouterr().out
+    assert f"aws scheduler create-schedule --cli-input-json 'file://{file}'" in told
+    job = json.loads(json.loads(file.read_text())["Target"]["Input"])
+    assert job["AppSpecification"]["ContainerArguments"] == folders
+
+
+def test_a_schedule_names_all_that_is_missing_at_once(tmp_path, run_script, capsys):
+    words = ["log=here", "baseline=s3://bins/model", f"schedule.request={tmp_path / 'request.json'}"]
+    assert run_script("monitor.py", *words, "schedule.role_arn=null") == 1
+    told = capsys.readouterr().err
+    for expected in ("log=here is not in s3://", "output_dir=runs/monitoring is not", "schedule.role_arn is not set"):
+        assert expected in told
+    assert not (tmp_path / "request.json").exists()
+
+
 def test_help_is_quick_and_has_a_line_for_cron(tmp_path):
     shown, imported = help_and_imports(SCRIPT, tmp_path)
     assert "0 6 * * 1  cd" in shown and "ends with 1 on drift" in shown

@@ -129,6 +129,12 @@ MONITOR = {
     "min_answers": whole(20, example=100),
     "max_error_share": number(0, 1, example=0.05),
     "max_latency_s": above(0, example=0.5, literals=[None]),
+    "schedule.request": text("monitor.json", None),
+    "schedule.name": text("stocktake-monitor"),
+    "schedule.expression": text("rate(7 days)"),
+    "schedule.role_arn": text("arn:aws:iam::123456789012:role/Stocktake", None),
+    "schedule.scheduler_role_arn": text("arn:aws:iam::123456789012:role/StocktakeScheduler", None),
+    "schedule.image_uri": text("123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-monitoring:1", None),
 }
 REHEARSE = {
     "scenario": choice("train", "deploy"),

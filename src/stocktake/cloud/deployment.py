@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from stocktake.cloud import endpoint_requests, endpoint_upkeep
+from stocktake.cloud import endpoint_requests, endpoint_scaling, endpoint_upkeep, inference_components
 from stocktake.cloud.endpoint_requests import Request
+from stocktake.cloud.endpoint_scaling import Scaling
 from stocktake.cloud.validation import problem_lines
 
 DIGEST_CHARACTERS = 12  # of the archive's digest, in the names of models and configs
 MAX_NAME_CHARACTERS = 63 - 2 * (1 + DIGEST_CHARACTERS)  # AWS's 63, less the digests of model and config
 ENDS_AT = "ends-at"  # tag: when the endpoint shall be gone, ISO 8601
 PROJECT = {"project": "stocktake"}
+# Stands in an alarm's actions for the scaling policy that is put before it, whose ARN holds a name of AWS's own.
+POLICY_BEFORE = "arn:aws:autoscaling:us-east-1:000000000000:scalingPolicy:the-policy-before"
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,6 @@ class Call:
 
     def problems(self, config_keys: Mapping[str, str]) -> list[str]:
         return problem_lines(self.operation, self.request, config_keys, self.service)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Instances by the number of requests; `max_instances` of None leaves their number as it is."""
-
-    min_instances: int = 1
-    max_instances: int | None = None
-    invocations_per_instance: float = 300.0
-    scale_in_cooldown_s: int = 300
-    scale_out_cooldown_s: int = 60
 
 
 @dataclass(frozen=True)
@@ -93,10 +85,15 @@ class Endpoint:
     def ends_at(self, now: datetime) -> datetime | None:
         return None if self.ttl_h is None else now + timedelta(hours=self.ttl_h)
 
-    def calls(
+    @property
+    def hosts_component(self) -> bool:
+        """Whether its model is an inference component, without which no instances at all are not to be had."""
+        return self.target == "realtime" and self.scaling.is_to_zero
+
+    def stages(
         self, model_url: str, digest: str, is_new: bool, now: datetime, answering: Mapping[str, Any] | None = None
-    ) -> list[Call]:
-        """Returns the requests that bring the endpoint to a model, in order.
+    ) -> list[list[Call]]:
+        """Returns the requests that bring the endpoint to a model, in order; after each stage AWS has to come to rest.
 
         Args:
             model_url: Of model.tar.gz in S3.
@@ -105,18 +102,35 @@ class Endpoint:
             now: With a time zone.
             answering: The variant that answers at present; only a shadow stands beside it.
         """
+        stages = [self.calls(model_url, digest, is_new, now, answering)]
+        if self.hosts_component and is_new:
+            component = inference_components.create(self.name, self._model_name(digest), self.memory_mb, self.tags)
+            stages.append([Call("sagemaker", "CreateInferenceComponent", component)])
+        return [stage for stage in (*stages, self.scaling_calls()) if stage]
+
+    def calls(
+        self, model_url: str, digest: str, is_new: bool, now: datetime, answering: Mapping[str, Any] | None = None
+    ) -> list[Call]:
+        """Returns the requests of the first stage."""
         ends_at = self.ends_at(now)
         tags = {**self.tags, "endpoint": self.name}
         tags |= {ENDS_AT: ends_at.astimezone(UTC).isoformat(timespec="seconds")} if ends_at else {}
-        model_name = f"{self.name}-{self._model_digest(digest)}"
+        model_name = self._model_name(digest)
         config_name = f"{model_name}-{now.astimezone(UTC):%y%m%d%H%M%S}"
+        model = Call("sagemaker", "CreateModel", self._model(model_name, model_url, tags))
+        alarms = [Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in self._alarms()]
+        if self.hosts_component and not is_new:
+            return [model, *alarms, self._update_component(model_name), *self._planned_end(ends_at)]
         return [
-            Call("sagemaker", "CreateModel", self._model(model_name, model_url, tags)),
+            model,
             Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags, answering)),
-            *[Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in self._alarms()],
+            *alarms,
             self._create(config_name, tags) if is_new else self._update(config_name),
             *self._planned_end(ends_at),
         ]
+
+    def _model_name(self, archive_digest: str) -> str:
+        return f"{self.name}-{self._model_digest(archive_digest)}"
 
     def _model_digest(self, archive_digest: str) -> str:
         """Returns what tells this model from others of the endpoint; of equal digests one is there already."""
@@ -151,6 +165,7 @@ class Endpoint:
             name,
             variant,
             shadow,
+            role_arn=self.role_arn if self.hosts_component else None,
             capture_url=self.capture_url,
             capture_percent=self.capture_percent,
             async_output_url=self.async_output_url if self.target == "async" else None,
@@ -161,10 +176,16 @@ class Endpoint:
     def _variant(self, model_name: str) -> Request:
         if self.target == "serverless":
             return endpoint_requests.serverless_variant(model_name, self.memory_mb, self.max_concurrency)
+        if self.hosts_component:
+            return inference_components.variant(self.instance_type, self.scaling.max_instances or 1)
         return endpoint_requests.instance_variant(model_name, self.instance_type, self.num_instances)
 
     def _alarms(self) -> list[Request]:
-        return endpoint_upkeep.alarms(self.name, self.update.max_errors, self.update.max_latency_s)
+        update = self.update
+        return endpoint_upkeep.alarms(self.name, update.max_errors, update.max_latency_s, self.hosts_component)
+
+    def _alarm_names(self) -> list[str]:
+        return [alarm["AlarmName"] for alarm in self._alarms()]
 
     def _create(self, config_name: str, tags: Mapping[str, str]) -> Call:
         return Call("sagemaker", "CreateEndpoint", endpoint_requests.create_endpoint(self.name, config_name, tags))
@@ -177,40 +198,49 @@ class Endpoint:
             update.wait_s,
             update.termination_wait_s,
             update.max_time_s,
-            [alarm["AlarmName"] for alarm in self._alarms()],
+            self._alarm_names(),
         )
         return Call("sagemaker", "UpdateEndpoint", endpoint_requests.update_endpoint(self.name, config_name, shifting))
+
+    def _update_component(self, model_name: str) -> Call:
+        update = self.update
+        request = inference_components.update(
+            self.name, model_name, self.memory_mb, update.wait_s, update.max_time_s, self._alarm_names()
+        )
+        return Call("sagemaker", "UpdateInferenceComponent", request)
 
     def scaling_calls(self) -> list[Call]:
         """Returns the requests that make its instances follow the requests, for once it is in service.
 
-        Application Auto Scaling takes no variant of an endpoint that is still being made.
+        Application Auto Scaling takes no variant of an endpoint that is still being made. The alarm's action is that
+        of the policy before it, which AWS names.
         """
-        scaling = self.scaling
+        scaling, service = self.scaling, "application-autoscaling"
         if self.target == "serverless" or scaling.max_instances is None:
             return []
-        target, policy = endpoint_upkeep.scaling(
-            self.name,
-            scaling.min_instances,
-            scaling.max_instances,
-            scaling.invocations_per_instance,
-            scaling.scale_in_cooldown_s,
-            scaling.scale_out_cooldown_s,
+        scalable = (
+            endpoint_scaling.component(self.name)
+            if self.hosts_component
+            else endpoint_scaling.variant(self.name, self.target == "async")
         )
-        service = "application-autoscaling"
-        return [Call(service, "RegisterScalableTarget", target), Call(service, "PutScalingPolicy", policy)]
+        calls = [
+            Call(service, "RegisterScalableTarget", endpoint_scaling.register(scalable, scaling)),
+            Call(service, "PutScalingPolicy", endpoint_scaling.follow_load(self.name, scalable, scaling)),
+        ]
+        if scaling.is_to_zero:
+            alarm = endpoint_scaling.unanswered_alarm(self.name, scalable, POLICY_BEFORE)
+            calls += [
+                Call(service, "PutScalingPolicy", endpoint_scaling.leave_zero(self.name, scalable, scaling)),
+                Call("cloudwatch", "PutMetricAlarm", alarm),
+            ]
+        return calls
 
     def _planned_end(self, ends_at: datetime | None) -> list[Call]:
         if ends_at is None or self.scheduler_role_arn is None:
             return []
-        request = endpoint_upkeep.planned_end(self.name, self.scheduler_role_arn, ends_at)
-        return [Call("scheduler", "CreateSchedule", request)]
-
-
-def is_rolled_back(described: Mapping[str, Any], calls: Sequence[Call]) -> bool:
-    """Whether an endpoint that moves no more runs another config than these calls made, which AWS did not keep."""
-    (wanted,) = [call.request["EndpointConfigName"] for call in calls if call.operation == "CreateEndpointConfig"]
-    return described["EndpointConfigName"] != wanted
+        role_arn, hosts_component = self.scheduler_role_arn, self.hosts_component
+        requests = endpoint_upkeep.planned_end(self.name, role_arn, ends_at, hosts_component)
+        return [Call("scheduler", "CreateSchedule", request) for request in requests]
 
 
 def made_for(endpoint: str, name: str) -> bool:

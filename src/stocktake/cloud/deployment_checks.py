@@ -36,6 +36,9 @@ CONFIG_KEYS = {
     "PrimaryContainer.Environment": "environment",
     "PrimaryContainer.ModelDataUrl": "bucket",
     "ProductionVariants.ModelName": "name",
+    "ProductionVariants.ManagedInstanceScaling": "scaling",
+    "InferenceComponentName": "name",
+    "Specification.ComputeResourceRequirements.MinMemoryRequiredInMb": "memory_mb",
     "ProductionVariants.InstanceType": "instance_type",
     "ProductionVariants.InitialInstanceCount": "num_instances",
     "ProductionVariants.ServerlessConfig.MemorySizeInMB": "memory_mb",
@@ -60,16 +63,22 @@ CONFIG_KEYS = {
 }
 
 
-def problems(
-    values: Mapping[str, Any],
-    calls: Sequence[Call],
-    config_keys: Mapping[str, str] = CONFIG_KEYS,
-    needed: Iterable[str] = NEEDED,
-) -> list[str]:
-    """Returns what is missing or wrong, a line each, without asking AWS.
+def problems(values: Mapping[str, Any], endpoint: Endpoint, calls: Sequence[Call]) -> list[str]:
+    """Returns what is missing or wrong of an endpoint, a line each, without asking AWS.
 
     Args:
         values: Of conf/deploy/endpoint.yaml, of which what is not set is None.
+        endpoint: What is made of them.
+    """
+    return [*_scaling_problems(endpoint), *request_problems(values, calls, CONFIG_KEYS, NEEDED)]
+
+
+def request_problems(
+    values: Mapping[str, Any], calls: Sequence[Call], config_keys: Mapping[str, str], needed: Iterable[str]
+) -> list[str]:
+    """Returns what is missing or wrong of requests, a line each.
+
+    Args:
         config_keys: Path in a request: the key that sets it.
         needed: Of NEEDED, what has to be set.
     """
@@ -81,6 +90,24 @@ def problems(
         if values[key] is None:
             found.append(f"{key} is not set: it is {what}. Type {override}, or: export {variable}=...")
     return list(dict.fromkeys(found))
+
+
+def _scaling_problems(endpoint: Endpoint) -> Iterator[str]:
+    scaling = endpoint.scaling
+    if endpoint.target == "serverless" and scaling.max_instances is not None:
+        yield "scaling.max_instances is for instances, and a serverless endpoint needs none. Type target=realtime"
+    if scaling.min_instances == 0 and scaling.max_instances is None:
+        yield "scaling.min_instances=0 says nothing without the most there may be. Type scaling.max_instances=1"
+    if endpoint.hosts_component and endpoint.shadow_percent:
+        yield (
+            "shadow_percent is for endpoints that hold one model, and with scaling.min_instances=0 it is an inference "
+            "component. Type scaling.min_instances=1, or shadow_percent=0"
+        )
+    if endpoint.hosts_component and endpoint.capture_url is not None:
+        yield (
+            "capture_percent is for endpoints that hold one model, and with scaling.min_instances=0 it is an "
+            "inference component. Type scaling.min_instances=1, or capture_percent=0"
+        )
 
 
 def account_problems(aws: Any, role_arn: str | None, bucket: str) -> Iterator[str]:
@@ -106,6 +133,9 @@ def price(endpoint: Endpoint, usd_an_hour: float | None) -> str:
     instances = f"{endpoint.num_instances} x {endpoint.instance_type}{beside}"
     if usd_an_hour is None:
         return f"{instances}, whose price AWS does not give: https://aws.amazon.com/sagemaker/pricing"
+    if endpoint.scaling.is_to_zero:
+        most = endpoint.scaling.max_instances
+        return f"{endpoint.instance_type}: {usd_an_hour:.2f} USD an hour for each that runs, of none to {most}."
     return f"{instances}: {endpoint.num_instances * usd_an_hour:.2f} USD an hour, whether or not somebody asks."
 
 

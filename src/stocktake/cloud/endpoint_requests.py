@@ -42,7 +42,7 @@ def model(
         "PrimaryContainer": container,
         "ExecutionRoleArn": role_arn,
         "EnableNetworkIsolation": network_isolation,
-        "Tags": _tags(tags),
+        "Tags": tag_list(tags),
     }
     if subnets or security_groups:
         request["VpcConfig"] = {"Subnets": list(subnets), "SecurityGroupIds": list(security_groups)}
@@ -89,6 +89,7 @@ def endpoint_config(
     name: str,
     variant: Mapping[str, Any],
     shadow: Request | None = None,
+    role_arn: str | None = None,
     capture_url: str | None = None,
     capture_percent: int = 100,
     async_output_url: str | None = None,
@@ -99,8 +100,9 @@ def endpoint_config(
     """Returns the body of CreateEndpointConfig.
 
     Args:
-        variant: Of `serverless_variant` or `instance_variant`.
+        variant: Of `serverless_variant`, `instance_variant` or `inference_components.variant`.
         shadow: Of `shadow_variant`; `None` for none.
+        role_arn: Of an endpoint whose variant has no model, which would bring one.
         capture_url: S3 folder for what was asked and answered; `None` captures nothing.
         capture_percent: Share of the requests that are captured.
         async_output_url: S3 folder for the answers of an asynchronous endpoint, and for failures below it in `failed`;
@@ -108,10 +110,12 @@ def endpoint_config(
         max_concurrent_invocations: Of an asynchronous endpoint, on each instance.
         kms_key: Id or ARN of the key for the instances' disks and for what is captured.
     """
-    request: Request = {"EndpointConfigName": name, "ProductionVariants": [dict(variant)], "Tags": _tags(tags)}
+    request: Request = {"EndpointConfigName": name, "ProductionVariants": [dict(variant)], "Tags": tag_list(tags)}
     if shadow is not None:
         request["ShadowProductionVariants"] = [shadow]
     encrypted = {"KmsKeyId": kms_key} if kms_key else {}
+    if role_arn is not None:
+        request["ExecutionRoleArn"] = role_arn
     if capture_url is not None:
         request["DataCaptureConfig"] = {
             "EnableCapture": True,
@@ -139,7 +143,7 @@ def endpoint_config(
 
 def create_endpoint(name: str, config_name: str, tags: Mapping[str, str] | None = None) -> Request:
     """Returns the body of CreateEndpoint."""
-    return {"EndpointName": name, "EndpointConfigName": config_name, "Tags": _tags(tags)}
+    return {"EndpointName": name, "EndpointConfigName": config_name, "Tags": tag_list(tags)}
 
 
 def update_endpoint(name: str, config_name: str, deployment: Request | None = None) -> Request:
@@ -220,9 +224,10 @@ def transform_job(
         },
         "TransformOutput": {"S3OutputPath": output_url, "Accept": "application/json", "AssembleWith": "None"},
         "TransformResources": {"InstanceType": instance_type, "InstanceCount": num_instances},
-        "Tags": _tags(tags),
+        "Tags": tag_list(tags),
     }
 
 
-def _tags(tags: Mapping[str, str] | None) -> list[dict[str, str]]:
+def tag_list(tags: Mapping[str, str] | None) -> list[dict[str, str]]:
+    """Returns tags as AWS takes them, with the project's own among them."""
     return [{"Key": key, "Value": value} for key, value in ({"project": "stocktake"} | dict(tags or {})).items()]

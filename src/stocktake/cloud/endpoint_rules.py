@@ -52,7 +52,7 @@ def endpoint_config_problems(request: Mapping) -> Problems:
             yield "ProductionVariants", f"variant {name!r} is there {count} times: each name once"
     are_serverless = ["ServerlessConfig" in variant for variant in variants]
     for index, variant in enumerate(variants):
-        yield from _variant_problems(variant, f"ProductionVariants[{index}]")
+        yield from _variant_problems(variant, f"ProductionVariants[{index}]", "ExecutionRoleArn" in request)
     if any(are_serverless):
         if len(variants) > 1:
             yield "ProductionVariants", "a serverless endpoint has one variant"
@@ -78,7 +78,7 @@ def _shadow_problems(request: Mapping) -> Problems:
         yield "ShadowProductionVariants", "one shadow variant stands beside one production variant, and no more"
         return
     (variant,), (shadow,) = variants, shadows
-    yield from _variant_problems(shadow, "ShadowProductionVariants[0]")
+    yield from _variant_problems(shadow, "ShadowProductionVariants[0]", has_role=False)
     if shadow["VariantName"] == variant["VariantName"]:
         yield "ShadowProductionVariants[0].VariantName", f"{shadow['VariantName']!r} is the production variant's, too"
     # Its weight by the production variant's is the share of the requests that is copied.
@@ -89,9 +89,14 @@ def _shadow_problems(request: Mapping) -> Problems:
         yield "ShadowProductionVariants", "are for real-time endpoints on instances alone: type target=realtime"
 
 
-def _variant_problems(variant: Mapping, path: str) -> Problems:
-    if "ModelName" not in variant:
-        yield f"{path}.ModelName", "is missing"
+def _variant_problems(variant: Mapping, path: str, has_role: bool) -> Problems:
+    if "ModelName" not in variant and not has_role:
+        yield f"{path}.ModelName", "is missing; without one, for inference components, ExecutionRoleArn is needed"
+    scaling = variant.get("ManagedInstanceScaling", {})
+    if "ModelName" in variant and scaling:
+        yield f"{path}.ManagedInstanceScaling", "is for a variant of inference components, which has no ModelName"
+    if scaling.get("MinInstanceCount", 1) > scaling.get("MaxInstanceCount", float("inf")):
+        yield f"{path}.ManagedInstanceScaling.MinInstanceCount", "is more than MaxInstanceCount"
     serverless = variant.get("ServerlessConfig")
     if serverless is None:
         if "InstanceType" not in variant and "InstancePools" not in variant:
@@ -167,16 +172,33 @@ def transform_problems(request: Mapping) -> Problems:
     yield from _tag_problems(request)
 
 
+def component_problems(request: Mapping) -> Problems:
+    """Yields what is wrong with a CreateInferenceComponent or an UpdateInferenceComponent of one model."""
+    specification = request.get("Specification", {})
+    if ("ModelName" in specification) == ("Container" in specification):
+        yield "Specification.ModelName", "give a model or a container, one of them"
+    if "ComputeResourceRequirements" not in specification:
+        yield "Specification.ComputeResourceRequirements", "is missing: what a copy takes of an instance"
+    yield from _tag_problems(request)
+
+
 def scalable_target_problems(request: Mapping) -> Problems:
     least, most = request.get("MinCapacity"), request.get("MaxCapacity")
     if least is not None and most is not None and least > most:
         yield "MinCapacity", f"{least} is more than MaxCapacity={most}"
+    kind = "inference-component" if request["ScalableDimension"].endswith("DesiredCopyCount") else "endpoint"
+    if not request["ResourceId"].startswith(f"{kind}/"):
+        yield "ResourceId", f"{request['ResourceId']!r} does not fit ScalableDimension={request['ScalableDimension']}"
 
 
 def scaling_policy_problems(request: Mapping) -> Problems:
     tracking = request.get("TargetTrackingScalingPolicyConfiguration")
     if request.get("PolicyType") == "TargetTrackingScaling" and tracking is None:
         yield "TargetTrackingScalingPolicyConfiguration", "is missing"
+    if request.get("PolicyType") == "StepScaling" and not request.get("StepScalingPolicyConfiguration", {}).get(
+        "StepAdjustments"
+    ):
+        yield "StepScalingPolicyConfiguration.StepAdjustments", "is missing"
     if tracking is not None:
         if ("PredefinedMetricSpecification" in tracking) == ("CustomizedMetricSpecification" in tracking):
             yield "TargetTrackingScalingPolicyConfiguration.PredefinedMetricSpecification", "name one metric"
@@ -215,6 +237,8 @@ RULES: dict[str, Callable[[Mapping], Problems]] = {
     "CreateEndpointConfig": endpoint_config_problems,
     "CreateEndpoint": deployment_problems,
     "UpdateEndpoint": deployment_problems,
+    "CreateInferenceComponent": component_problems,
+    "UpdateInferenceComponent": component_problems,
     "CreateTransformJob": transform_problems,
     "RegisterScalableTarget": scalable_target_problems,
     "PutScalingPolicy": scaling_policy_problems,

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from stocktake.cloud import endpoint_scaling
+from stocktake.cloud.client import HINTS as CALL_HINTS
 from stocktake.cloud.deployment import ENDS_AT, PROJECT, Call, made_for
-from stocktake.cloud.endpoint_requests import VARIANT
+from stocktake.cloud.endpoint_upkeep import alarm_names, planned_ends
 from stocktake.cloud.retries import Patience, Unavailable, is_passing
 
-LOG_GROUP = "/aws/sagemaker/Endpoints"
+LOG_GROUPS = ("/aws/sagemaker/Endpoints", "/aws/sagemaker/InferenceComponents")
 NUM_LOG_LINES = 20
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 NOT_FOUND = re.compile(r"not ?found|could not find|does not exist|NoSuch", re.IGNORECASE)
@@ -27,6 +29,15 @@ CAUSES = {
     r"capacity": "AWS has none of instance_type at the moment; type another, or target=serverless",
     r"limit|quota": "the account's quota is used up; ask for more at https://console.aws.amazon.com/servicequotas",
     r"alarm": "an alarm went off while requests moved to the new model; see its 5xx and latency in CloudWatch",
+}
+
+HINTS = CALL_HINTS | {
+    "ResourceLimitExceeded": "type another instance_type, fewer instances or target=serverless, or ask for more at "
+    "https://console.aws.amazon.com/servicequotas",
+    **dict.fromkeys(
+        ("AccessDenied", "AccessDeniedException"),
+        "the account may not do this: docs/operations.md lists what deploy.py needs",
+    ),
 }
 
 
@@ -83,8 +94,15 @@ class Endpoints:
 
     def describe(self, name: str) -> dict[str, Any] | None:
         """Returns the answer of DescribeEndpoint, `None` where there is no such endpoint."""
+        return self._if_there("DescribeEndpoint", EndpointName=name)
+
+    def describe_component(self, name: str) -> dict[str, Any] | None:
+        """Returns the answer of DescribeInferenceComponent, `None` where there is none of this name."""
+        return self._if_there("DescribeInferenceComponent", InferenceComponentName=name)
+
+    def _if_there(self, operation: str, **request: str) -> dict[str, Any] | None:
         try:
-            return self._ask("sagemaker", "DescribeEndpoint", EndpointName=name)
+            return self._ask("sagemaker", operation, **request)
         except EndpointFailed as error:
             if NOT_FOUND.search(str(error)):
                 return None
@@ -95,9 +113,12 @@ class Endpoints:
         config = self._ask("sagemaker", "DescribeEndpointConfig", EndpointConfigName=described["EndpointConfigName"])
         return config["ProductionVariants"][0]
 
-    def is_serverless(self, described: dict[str, Any]) -> bool:
-        """Whether an endpoint that was described is serverless; AWS moves none of the others there."""
-        return "ServerlessConfig" in self.answering(described)
+    def kind(self, described: dict[str, Any]) -> str:
+        """Returns how an endpoint that was described holds its model: `serverless`, `component` or `instances`."""
+        variant = self.answering(described)
+        if "ServerlessConfig" in variant:
+            return "serverless"
+        return "instances" if "ModelName" in variant else "component"
 
     def wait(self, name: str, say: Callable[[str], None], poll_s: float) -> dict[str, Any]:
         """Waits until an endpoint no longer moves; says each state that it comes to.
@@ -129,7 +150,9 @@ class Endpoints:
 
     def last_log_lines(self, name: str) -> list[str]:
         """Returns the end of the newest log of an endpoint's containers; nothing where there is none."""
-        group = f"{LOG_GROUP}/{name}"
+        return next(filter(None, (self._log_end(f"{group}/{name}") for group in LOG_GROUPS)), [])
+
+    def _log_end(self, group: str) -> list[str]:
         newest_first = {"orderBy": "LastEventTime", "descending": True, "limit": 1}
         try:
             streams = self._ask("logs", "DescribeLogStreams", logGroupName=group, **newest_first)["logStreams"]
@@ -168,20 +191,21 @@ class Endpoints:
                 raise
             deleted.append(f"{call.operation}({', '.join(map(str, call.request.values()))})")
             say(f"Deleted: {deleted[-1]}")
+            while call.operation == "DeleteInferenceComponent" and self.describe_component(name) is not None:
+                time.sleep(poll_s)
         while self.describe(name) is not None:
             time.sleep(poll_s)
         return deleted
 
     def _deletions(self, name: str) -> Iterator[Call]:
-        # Who pays first: the endpoint; what is left of a deletion that is broken off costs nothing.
+        # Who pays first: the endpoint; what is left of a deletion that is broken off costs nothing. AWS deletes none
+        # that holds an inference component.
+        yield Call("sagemaker", "DeleteInferenceComponent", {"InferenceComponentName": name})
         yield Call("sagemaker", "DeleteEndpoint", {"EndpointName": name})
-        yield Call("scheduler", "DeleteSchedule", {"Name": f"{name}-end"})
-        scalable = {
-            "ServiceNamespace": "sagemaker",
-            "ResourceId": f"endpoint/{name}/variant/{VARIANT}",
-            "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
-        }
-        yield Call("application-autoscaling", "DeregisterScalableTarget", scalable)
+        for end in planned_ends(name):
+            yield Call("scheduler", "DeleteSchedule", {"Name": end})
+        for scalable in (endpoint_scaling.variant(name, is_async=False), endpoint_scaling.component(name)):
+            yield Call("application-autoscaling", "DeregisterScalableTarget", scalable.key)
         if alarms := self._alarm_names(name):
             yield Call("cloudwatch", "DeleteAlarms", {"AlarmNames": alarms})
         for kind in ("EndpointConfig", "Model"):
@@ -191,7 +215,7 @@ class Endpoints:
                         yield Call("sagemaker", f"Delete{kind}", {f"{kind}Name": found[f"{kind}Name"]})
 
     def _alarm_names(self, name: str) -> Sequence[str]:
-        found = self._ask("cloudwatch", "DescribeAlarms", AlarmNames=[f"{name}-5xx", f"{name}-latency"])
+        found = self._ask("cloudwatch", "DescribeAlarms", AlarmNames=alarm_names(name))
         return [alarm["AlarmName"] for alarm in found.get("MetricAlarms", ())]
 
     def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
@@ -219,4 +243,4 @@ class Endpoints:
             message = f"{operation}: {response.get('Error', {}).get('Message', str(error)).rstrip('.')} ({code})."
             if is_passing(error):
                 raise Unavailable(message, code) from error
-            raise EndpointFailed(message, code) from error
+            raise EndpointFailed(f"{message} Hint: {HINTS[code]}." if code in HINTS else message, code) from error

@@ -44,7 +44,7 @@ class SageMakerEndpoint:
     ):
         self.name, self.runtime, self.control, self.storage = name, runtime, control, storage
         self.timeout_s, self.input_url = timeout_s, input_url
-        self.is_async = False
+        self.is_async, self.addressed = False, {"EndpointName": name}
 
     @classmethod
     def of(cls, name: str, storage: StorageOptions, timeout_s: float, max_tries: int, input_url: str | None) -> Self:
@@ -85,6 +85,8 @@ class SageMakerEndpoint:
         if described["EndpointStatus"] in ("Creating", "Failed", "Deleting", "OutOfService"):
             raise EndpointError(f"endpoint=sagemaker:{self.name} is {described['EndpointStatus']} and does not answer.")
         self.is_async = "AsyncInferenceConfig" in described
+        if "ManagedInstanceScaling" in described["ProductionVariants"][0]:  # scripts/deploy.py gives both one name
+            self.addressed = {"EndpointName": self.name, "InferenceComponentName": self.name}
 
     def count(self, content: bytes) -> dict[int, float]:
         """Returns P(count) of every count.
@@ -110,7 +112,7 @@ class SageMakerEndpoint:
 
     def _count_at_once(self, content: bytes) -> bytes:
         answered = self.runtime.invoke_endpoint(
-            EndpointName=self.name, Body=content, ContentType=CONTENT_TYPE, Accept="application/json"
+            **self.addressed, Body=content, ContentType=CONTENT_TYPE, Accept="application/json"
         )
         return answered["Body"].read()
 
@@ -153,4 +155,9 @@ class SageMakerEndpoint:
         if code == "ModelError" and (rejection := rejection_in(response.get("OriginalMessage", ""))):
             return EndpointError(rejection)
         message = response["Error"].get("Message", str(error)).rstrip(".")
+        if "no capacity" in message:
+            return EndpointError(
+                f"endpoint=sagemaker:{self.name} stands at no instance. The first one comes now, as deploy.py's "
+                "scaling.min_instances=0 has it: ask again in some minutes."
+            )
         return EndpointError(f"endpoint=sagemaker:{self.name}: {message} ({code}). {HINTS.get(code, '')}".rstrip())

@@ -52,6 +52,17 @@ class Alarms:
             alarms = [self._alarms[name] for name in names if name in self._alarms]
         return next((alarm["AlarmName"] for alarm in alarms if self._state(alarm) == "ALARM"), None)
 
+    def carries_out(self, metric: str, dimensions: Mapping[str, str], actions: Sequence[str]) -> bool:
+        """Whether an alarm on a metric has one of some actions."""
+        with self._lock:
+            alarms = list(self._alarms.values())
+        return any(
+            alarm["MetricName"] == metric
+            and {each["Name"]: each["Value"] for each in alarm.get("Dimensions", ())} == dimensions
+            and set(alarm.get("AlarmActions", ())) & set(actions)
+            for alarm in alarms
+        )
+
     def refuse_unknown(self, names: Sequence[str]) -> None:
         """Refuses a deployment that relies on an alarm which is not there; AWS's own words are not known.
 
@@ -68,11 +79,10 @@ class Alarms:
         num_periods, now = alarm["EvaluationPeriods"], time.monotonic()
         period_s = alarm["Period"] * self.time_scale
         dimensions = {dimension["Name"]: dimension["Value"] for dimension in alarm.get("Dimensions", ())}
-        endpoint, variant = dimensions.get("EndpointName", ""), dimensions.get("VariantName", "")
         num_missing = num_breaching = 0
         for number in range(num_periods):
             until = now - number * period_s
-            values = self.counts.values(alarm["MetricName"], endpoint, variant, until - period_s, until)
+            values = self.counts.values(alarm["MetricName"], dimensions, until - period_s, until)
             if not values or alarm.get("Namespace") != NAMESPACE:
                 num_missing += 1
             elif COMPARISONS[alarm["ComparisonOperator"]](_statistic(alarm, values), alarm["Threshold"]):

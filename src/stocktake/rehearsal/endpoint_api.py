@@ -26,6 +26,7 @@ class EndpointApi:
     Attributes:
         forget: Are told the name of an endpoint that is deleted.
         is_scaled: Whether a variant of an endpoint is registered with Application Auto Scaling.
+        is_occupied: Whether an endpoint of a name hosts inference components.
     """
 
     def __init__(self, machines: Machines, alarms: Alarms, registry: ModelRegistry, tags: Tags, time_scale: float):
@@ -33,6 +34,7 @@ class EndpointApi:
         self.time_scale = time_scale
         self.forget: list[Callable[[str], None]] = []
         self.is_scaled: Callable[[str, str], bool] = lambda endpoint, variant: False
+        self.is_occupied: Callable[[str], bool] = lambda endpoint: False
         self.models: ResourceStore[Resource] = ResourceStore("model", "model")
         self.configs: ResourceStore[Resource] = ResourceStore("endpoint-config", "endpoint configuration")
         self.endpoints: ResourceStore[Endpoint] = ResourceStore("endpoint", "endpoint")
@@ -98,7 +100,8 @@ class EndpointApi:
         if len(variants) != 1:
             raise RequestRefused("ValidationException", "ProductionVariants: a rehearsal plays one variant.")
         for variant in (*variants, *shadows):
-            self.models.get(variant["ModelName"])
+            if "ModelName" in variant:
+                self.models.get(variant["ModelName"])
         config = Resource(arn("endpoint-config", request["EndpointConfigName"]), request)
         self.configs.add(request["EndpointConfigName"], config)
         self.tags.keep(config.arn, request)
@@ -109,11 +112,13 @@ class EndpointApi:
 
     def _deployed(self, endpoint: str, config_name: str) -> Deployed:
         config = self.configs.get(config_name).request
-        variants = (*config["ProductionVariants"], *config.get("ShadowProductionVariants", ()))
-        log_group = f"/aws/sagemaker/Endpoints/{endpoint}"
-        models = [self.models.get(variant["ModelName"]).request for variant in variants]
+        variant, log_group = config["ProductionVariants"][0], f"/aws/sagemaker/Endpoints/{endpoint}"
+        if "ModelName" not in variant:  # instances come with the inference components, each with a fleet of its own
+            none = {**variant, "InitialInstanceCount": 0}
+            return Deployed(config, Fleet(none, {"PrimaryContainer": {}}, log_group, self.machines))
         fleet, *shadows = [
-            Fleet(variant, model, log_group, self.machines) for variant, model in zip(variants, models, strict=True)
+            Fleet(each, self.models.get(each["ModelName"]).request, log_group, self.machines)
+            for each in (variant, *config.get("ShadowProductionVariants", ()))
         ]
         return Deployed(config, fleet, shadows[0] if shadows else None)
 
@@ -131,6 +136,9 @@ class EndpointApi:
         if deployment and "RollingUpdatePolicy" in deployment:
             raise RequestRefused("ValidationException", "DeploymentConfig: a rehearsal plays BlueGreenUpdatePolicy.")
         self.alarms.refuse_unknown(alarm_names(deployment or {}))
+        if endpoint.hosts_components:
+            text = "EndpointName: a rehearsal updates inference components, and not the endpoint that hosts them."
+            raise RequestRefused("ValidationException", text)
         green, blue = self._deployed(endpoint.name, request["EndpointConfigName"]), endpoint.deployed
         name, types = blue.variant["VariantName"], [each.variant.get("InstanceType") for each in (blue, green)]
         if self.is_scaled(endpoint.name, name) and types[0] != types[1]:
@@ -149,6 +157,9 @@ class EndpointApi:
     def _delete(self, request: Mapping) -> dict:
         """Begins to delete an endpoint, in whatever state: which states AWS refuses it does not document."""
         endpoint = self.endpoints.get(request["EndpointName"])
+        if self.is_occupied(endpoint.name):  # AWS's own words are not known
+            text = f'Cannot delete endpoint "{endpoint.arn}" while it hosts inference components.'
+            raise RequestRefused("ValidationException", text)
         if not endpoint.begin_deletion():
             return {}
         for forget in self.forget:

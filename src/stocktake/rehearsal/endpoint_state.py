@@ -31,7 +31,7 @@ class Deployed:
 
     @property
     def variant(self) -> Mapping[str, Any]:
-        return self.fleet.variant
+        return self.config["ProductionVariants"][0]
 
     @property
     def fleets(self) -> list[Fleet]:
@@ -150,6 +150,11 @@ class Endpoint:
         self.deployed.close()
 
     @property
+    def hosts_components(self) -> bool:
+        """Whether its variant holds no model of its own."""
+        return "ModelName" not in self.deployed.variant
+
+    @property
     def is_asynchronous(self) -> bool:
         return "AsyncInferenceConfig" in self.deployed.config
 
@@ -193,15 +198,19 @@ class Endpoint:
 
 
 def _variants(deployed: Deployed) -> dict[str, Any]:
-    shadows = [] if deployed.shadow is None else [_variant(deployed.shadow, deployed.deployed_at)]
-    seen = {"ProductionVariants": [_variant(deployed.fleet, deployed.deployed_at)]}
-    return seen | ({"ShadowProductionVariants": shadows} if shadows else {})
+    at, shadows = deployed.deployed_at, deployed.config.get("ShadowProductionVariants", ())
+    seen = {"ProductionVariants": [_variant(deployed.variant, deployed.fleet, at)]}
+    if deployed.shadow is not None:
+        seen["ShadowProductionVariants"] = [_variant(shadows[0], deployed.shadow, at)]
+    return seen
 
 
-def _variant(fleet: Fleet, deployed_at: float) -> dict[str, Any]:
-    variant, image = fleet.variant, fleet.container["Image"]
-    resolved = {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": deployed_at}
-    seen: dict[str, Any] = {"VariantName": variant["VariantName"], "DeployedImages": [resolved]}
+def _variant(variant: Mapping[str, Any], fleet: Fleet, deployed_at: float) -> dict[str, Any]:
+    seen: dict[str, Any] = {"VariantName": variant["VariantName"]}
+    if image := fleet.container.get("Image"):  # none where it holds inference components
+        resolved = {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": deployed_at}
+        seen["DeployedImages"] = [resolved]
+    seen |= {name: variant[name] for name in ("ManagedInstanceScaling", "RoutingConfig") if name in variant}
     if "ServerlessConfig" in variant:
         return seen | {"CurrentServerlessConfig": variant["ServerlessConfig"]}
     weight, num_instances = variant.get("InitialVariantWeight", 1.0), variant["InitialInstanceCount"]

@@ -16,6 +16,7 @@ from typing import Self
 from stocktake.rehearsal.alarm_api import Alarms
 from stocktake.rehearsal.api_protocols import CborApi, JsonApi, Operations, RestApi, Service
 from stocktake.rehearsal.async_invocations import Queues
+from stocktake.rehearsal.component_api import ComponentApi
 from stocktake.rehearsal.data_capture import DataCapture
 from stocktake.rehearsal.endpoint_api import EndpointApi
 from stocktake.rehearsal.fleet import Machines
@@ -56,13 +57,18 @@ class Hosting:
         counts, self.tags = InvocationCounts(), Tags()
         self.alarms, self.registry = Alarms(counts, time_scale), ModelRegistry(self.tags)
         self.endpoint_api = EndpointApi(self.machines, self.alarms, self.registry, self.tags, time_scale)
-        self.scaling = ScalableTargets(self.endpoint_api.exists)
+        self.component_api = ComponentApi(self.endpoint_api, self.alarms, time_scale)
+        self.endpoint_api.is_occupied = lambda name: bool(self.component_api.of_endpoint(name))
+        self.scaling = ScalableTargets(self._exists)
         self.capture, self.queues = DataCapture(open_folder), Queues(open_folder)
-        self.endpoint_api.forget += [self.scaling.forget, self.queues.forget]
+        self.endpoint_api.forget += [lambda name: self.scaling.forget(f"endpoint/{name}"), self.queues.forget]
+        self.component_api.forget.append(lambda name: self.scaling.forget(f"inference-component/{name}"))
         self.endpoint_api.is_scaled = self.scaling.is_registered
-        self.invocations = Invocations(self.endpoint_api.endpoints, counts, self.capture, self.queues)
+        self.invocations = Invocations(
+            self.endpoint_api.endpoints, self.component_api, counts, self.capture, self.queues, self._leave_zero
+        )
         self.transforms = TransformJobs(self.machines, self.endpoint_api.models, self.tags)
-        self.schedules = Schedules(self.endpoint_api.operations())
+        self.schedules = Schedules({**self.endpoint_api.operations(), **self.component_api.operations()})
 
     def __enter__(self) -> Self:
         return self
@@ -72,11 +78,23 @@ class Hosting:
         self.transforms.close()
         self.queues.close()
         self.invocations.shadows.close()
+        self.component_api.close()
         self.endpoint_api.close()
         self.capture.close()
 
+    def _exists(self, resource: str) -> bool:
+        kind, _, name = resource.partition("/")
+        return (self.component_api if kind == "inference-component" else self.endpoint_api).exists(name)
+
+    def _leave_zero(self, component: str) -> None:
+        """Brings a copy of a component that was asked and has none, where an alarm carries out its step policy."""
+        policies = self.scaling.policies_at_zero(f"inference-component/{component}")
+        dimensions = {"InferenceComponentName": component}
+        if self.alarms.carries_out("NoCapacityInvocationFailures", dimensions, policies):
+            self.component_api.bring_first_copy(component)
+
     def sagemaker_operations(self) -> Operations:
-        parts = (self.endpoint_api, self.transforms, self.registry, self.tags)
+        parts = (self.endpoint_api, self.component_api, self.transforms, self.registry, self.tags)
         return {name: operation for part in parts for name, operation in part.operations().items()}
 
     def services(self) -> list[Service]:

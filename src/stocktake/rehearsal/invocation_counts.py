@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 MAX_KEPT = 100_000
@@ -15,13 +15,22 @@ class Invocation:
 
     Attributes:
         status: What the model answered; 0 where no answer came.
+        component: Of the inference component that was asked; empty where the variant holds the model.
     """
 
     endpoint: str
     variant: str
     status: int
     latency_s: float
+    component: str = ""
     at: float = field(default_factory=time.monotonic)
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """Returns those under which CloudWatch has its metrics."""
+        if self.component:
+            return {"InferenceComponentName": self.component}
+        return {"EndpointName": self.endpoint, "VariantName": self.variant}
 
     @property
     def is_client_error(self) -> bool:
@@ -52,14 +61,10 @@ class InvocationCounts:
         with self._lock:
             self._invocations.append(invocation)
 
-    def values(self, metric: str, endpoint: str, variant: str, since: float, until: float) -> list[float]:
+    def values(self, metric: str, dimensions: Mapping[str, str], since: float, until: float) -> list[float]:
         """Returns a metric's values of the invocations between two times of `time.monotonic`."""
         if metric not in METRICS:
             return []
         with self._lock:
             kept = list(self._invocations)
-        return [
-            METRICS[metric](each)
-            for each in kept
-            if (each.endpoint, each.variant) == (endpoint, variant) and since < each.at <= until
-        ]
+        return [METRICS[metric](each) for each in kept if each.dimensions == dimensions and since < each.at <= until]

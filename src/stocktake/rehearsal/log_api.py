@@ -10,7 +10,7 @@ from stocktake.rehearsal.api_protocols import Operations
 from stocktake.rehearsal.job_state import RequestRefused
 
 HOST = re.compile(r"algo-[0-9]{1,4}")
-HOSTED = ("/aws/sagemaker/Endpoints/", "/aws/sagemaker/TransformJobs")
+HOSTED = tuple(f"/aws/sagemaker/{kind}" for kind in ("Endpoints/", "InferenceComponents/", "TransformJobs"))
 MAX_PAGE_BYTES = 1_000_000  # as CloudWatch gives at most one MiB in a page
 
 

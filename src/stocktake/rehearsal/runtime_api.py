@@ -2,11 +2,12 @@
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stocktake.rehearsal.api_protocols import Operations, RestApi
 from stocktake.rehearsal.async_invocations import Queues, check_input, place
+from stocktake.rehearsal.component_api import Component, ComponentApi
 from stocktake.rehearsal.data_capture import DataCapture, Exchange
 from stocktake.rehearsal.endpoint_instance import INVOCATION_TIMEOUT_S, ContainerAnswer, NoAnswer, NotHealthy
 from stocktake.rehearsal.endpoint_state import IN_SERVICE, Endpoint
@@ -44,9 +45,16 @@ class Invocations:
     """Hands requests on to the endpoints' instances."""
 
     def __init__(
-        self, endpoints: ResourceStore[Endpoint], counts: InvocationCounts, capture: DataCapture, queues: Queues
+        self,
+        endpoints: ResourceStore[Endpoint],
+        components: ComponentApi,
+        counts: InvocationCounts,
+        capture: DataCapture,
+        queues: Queues,
+        unanswered: Callable[[str], None],
     ):
-        self.endpoints, self.counts, self.capture, self.queues = endpoints, counts, capture, queues
+        self.endpoints, self.components = endpoints, components
+        self.counts, self.capture, self.queues, self.unanswered = counts, capture, queues, unanswered
         self.shadows = Shadows(counts, capture)
 
     def operations(self) -> Operations:
@@ -67,13 +75,45 @@ class Invocations:
         if endpoint.deployed.fleet.is_serverless and len(body) > MAX_SERVERLESS_BYTES:
             raise RequestRefused("ValidationError", f"Request {uuid.uuid4()} has oversize body.")
         self.shadows.copy(endpoint.name, endpoint.deployed, request, _headers(request))
-        variant, answer = self._ask(endpoint, body, _headers(request), INVOCATION_TIMEOUT_S)
+        variant, answer = self._ask(
+            endpoint, body, _headers(request), INVOCATION_TIMEOUT_S, self._component(endpoint, request)
+        )
         content_type = answer.headers.get("content-type", "")
         exchange = Exchange(endpoint.name, variant, request, answer.content, content_type)
         self.capture.keep(endpoint.deployed.config, exchange)
         response = {"Body": answer.content, "ContentType": content_type, "InvokedProductionVariant": variant}
         attributes = answer.headers.get(TO_THE_CONTAINER["CustomAttributes"].lower())
         return response | ({"CustomAttributes": attributes} if attributes else {})
+
+    def _component(self, endpoint: Endpoint, request: Mapping) -> Component | None:
+        """Returns the inference component that is asked for; None where the variant holds the model.
+
+        Raises:
+            RequestRefused: None is named, there is no such one, or it has no copy.
+        """
+        name = request.get("InferenceComponentName")
+        if not endpoint.hosts_components:
+            if name is None:
+                return None
+            raise RequestRefused("ValidationError", f"Endpoint {endpoint.name} hosts no inference component {name}.")
+        if name is None:
+            raise RequestRefused(
+                "ValidationError",
+                "Inference Component Name header is required for endpoints to which you plan to deploy inference "
+                "components. Please include Inference Component Name header or consider using SageMaker models.",
+            )
+        found = next((each for each in self.components.of_endpoint(endpoint.name) if each.name == name), None)
+        if found is None or found.copies.status not in IN_SERVICE:
+            raise RequestRefused("ValidationError", f"Inference Component {name} of account {ACCOUNT} not found.")
+        if found.num_copies == 0:
+            self.unanswered(name)
+            raise RequestRefused(
+                "ValidationError",
+                "Inference Component has no capacity to process this request. ApplicationAutoScaling may be "
+                "in-progress (if configured) or try to increase the capacity by invoking "
+                "UpdateInferenceComponentRuntimeConfig API.",
+            )
+        return found
 
     def _invoke_later(self, request: Mapping) -> dict[str, Any]:
         endpoint = self._endpoint(request, True)
@@ -88,7 +128,12 @@ class Invocations:
         return response | ({"FailureLocation": goes_to.failure} if goes_to.failure else {})
 
     def _ask(
-        self, endpoint: Endpoint, body: bytes, headers: Mapping[str, str], timeout_s: float
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        component: Component | None = None,
     ) -> tuple[str, ContainerAnswer]:
         """Has one of an endpoint's instances answer; returns the variant and its answer.
 
@@ -96,7 +141,7 @@ class Invocations:
             RequestRefused: A ModelError, where it is none of 2xx; or no instance could be asked.
         """
         began = time.monotonic()
-        with endpoint.traffic.fleet() as fleet:
+        with (component.copies if component else endpoint).traffic.fleet() as fleet:
             variant, stream = fleet.variant["VariantName"], ""
             try:
                 instance, answer = fleet.invoke(body, headers, timeout_s)
@@ -106,7 +151,8 @@ class Invocations:
             except NoAnswer as error:
                 text = TIMED_OUT if error.timed_out else str(error)
                 answer = ContainerAnswer(0, text.encode(), {}, time.monotonic() - began)
-        self.counts.add(Invocation(endpoint.name, variant, answer.status, answer.latency_s))
+        name = component.name if component else ""
+        self.counts.add(Invocation(endpoint.name, variant, answer.status, answer.latency_s, name))
         if not 200 <= answer.status < 300:
             raise _model_error(endpoint, stream, answer)
         return variant, answer

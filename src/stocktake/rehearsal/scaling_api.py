@@ -24,11 +24,11 @@ class ScalableTargets:
     """The targets and policies of the rehearsed account; any thread may call its methods.
 
     Args:
-        endpoint_exists: Whether there is an endpoint of a name.
+        exists: Whether there is an `endpoint/<name>` or an `inference-component/<name>`.
     """
 
-    def __init__(self, endpoint_exists: Callable[[str], bool]):
-        self._endpoint_exists = endpoint_exists
+    def __init__(self, exists: Callable[[str], bool]):
+        self._exists = exists
         self._targets: dict[Target, dict[str, Any]] = {}
         self._policies: dict[tuple[Target, str], dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -46,10 +46,19 @@ class ScalableTargets:
     def is_registered(self, endpoint: str, variant: str) -> bool:
         return any(resource == f"endpoint/{endpoint}/variant/{variant}" for _, resource, _ in list(self._targets))
 
-    def forget(self, endpoint: str) -> None:
-        """Deregisters an endpoint's targets, as DeleteEndpoint does: it asks for the permission to do so."""
+    def policies_at_zero(self, resource: str) -> list[str]:
+        """Returns the ARNs of the step policies of a resource, which bring what an alarm asks for."""
         with self._lock:
-            for target in [target for target in self._targets if target[1].startswith(f"endpoint/{endpoint}/")]:
+            return [
+                kept["PolicyARN"]
+                for (target, _), kept in self._policies.items()
+                if target[1] == resource and kept["PolicyType"] == "StepScaling"
+            ]
+
+    def forget(self, resource: str) -> None:
+        """Deregisters the targets of an endpoint or a component, as its deletion does: it asks for the permission."""
+        with self._lock:
+            for target in [target for target in self._targets if f"{target[1]}/".startswith(f"{resource}/")]:
                 self._remove(target)
 
     def _remove(self, target: Target) -> None:
@@ -58,9 +67,9 @@ class ScalableTargets:
             del self._policies[key]
 
     def _register(self, request: Mapping) -> dict:
-        target, endpoint = _target(request), request["ResourceId"].split("/")[1:2]
-        if not endpoint or not self._endpoint_exists(endpoint[0]):  # AWS's own words are not known
-            raise RequestRefused("ValidationException", f"There is no endpoint of {request['ResourceId']}.")
+        target, resource = _target(request), "/".join(request["ResourceId"].split("/")[:2])
+        if not self._exists(resource):  # AWS's own words are not known
+            raise RequestRefused("ValidationException", f"There is no {resource}.")
         with self._lock:
             known = self._targets.get(target)
             if known is None and not {"MinCapacity", "MaxCapacity"} <= set(request):

@@ -8,16 +8,18 @@ import errno
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
-import onnxruntime
 
 from stocktake.hardware import num_cores
 from stocktake.images.statistics import TrainingImages
 from stocktake.metrics.calibration import Calibration
 from stocktake.run_folder import check_seal
 from stocktake.serving.baseline import BASELINE, BASELINE_NAME, Baseline, check_baseline
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
@@ -130,7 +132,9 @@ def read_baseline(folder: Path, model: dict[str, Any]) -> Baseline | None:
         raise ModelFolderError(f"{path} {error}. {COPY_AGAIN}") from None
 
 
-def open_session(folder: Path, graph: bytes, num_threads: int | None) -> onnxruntime.InferenceSession:
+def open_session(folder: Path, graph: bytes, num_threads: int | None) -> "onnxruntime.InferenceSession":
+    import onnxruntime  # here, so that who reads what a model is, such as monitor.py, does without
+
     path = folder / GRAPH_NAME
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
@@ -145,7 +149,7 @@ def open_session(folder: Path, graph: bytes, num_threads: int | None) -> onnxrun
         raise ModelFolderError(f"{path} cannot be run by ONNX Runtime {onnxruntime.__version__}: {reason}") from None
 
 
-def check_fit(folder: Path, session: onnxruntime.InferenceSession, counts: list[int]) -> None:
+def check_fit(folder: Path, session: "onnxruntime.InferenceSession", counts: list[int]) -> None:
     """Has a gray image counted, so that a graph of other inputs, outputs or counts is found before anybody asks.
 
     Raises:

@@ -11,8 +11,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from stocktake.cloud.costs import hourly_usd
-from stocktake.cloud.deployment import MAX_NAME_CHARACTERS, Call, Endpoint, Scaling, Update, is_rolled_back
+from stocktake.cloud.deployment import MAX_NAME_CHARACTERS, Call, Endpoint, Update
 from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, planned_end, price, problems
+from stocktake.cloud.deployment_outcome import Outcome, send_all, settled
+from stocktake.cloud.endpoint_scaling import Scaling
 from stocktake.cloud.endpoints import EndpointFailed, Endpoints
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
 from stocktake.cloud.preflight import check_identity, no_region, session
@@ -59,61 +61,63 @@ def _deploy(cfg: DictConfig) -> int:
     archive_folder = join_url(folder_url, archive.sha256[:12])
     archive_url = join_url(archive_folder, ARCHIVE_NAME)
     print(f"{cfg.model}: version {version}, {len(archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}")
-    calls = endpoint.calls(archive_url, archive.sha256, is_new=not cfg.shadow_percent, now=now)
-    scaling = endpoint.scaling_calls()
-    found = problems(as_plain(cfg), [*calls, *scaling])
-    if scaling and not cfg.wait:
+    stages = endpoint.stages(archive_url, archive.sha256, is_new=not cfg.shadow_percent, now=now)
+    found = problems(as_plain(cfg), endpoint, [call for stage in stages for call in stage])
+    if len(stages) > 1 and not cfg.wait:
         found.append("wait=false, but scaling.max_instances is taken once the endpoint is in service. Type wait=true")
     if cfg.dry_run:
-        return _show([*calls, *scaling], found)
+        return _show([call for stage in stages for call in stage], found)
     _refuse(found)
     aws, endpoints = _account(cfg)
     _refuse(list(account_problems(aws, cfg.role_arn, cfg.bucket)))
     before = endpoints.describe(name)
-    if before is not None and cfg.target == "serverless" and not endpoints.is_serverless(before):
-        raise CannotDeploy(
-            f"name={name} runs on instances, and AWS makes no such endpoint serverless. Type another name, or delete "
-            f"it first: {_deletion(name)}"
-        )
     if before is not None:
-        answering = endpoints.answering(before) if cfg.shadow_percent else None
-        calls = endpoint.calls(archive_url, archive.sha256, False, now, answering)
-        _refuse(problems(as_plain(cfg), calls))
+        _refuse_another_kind(endpoint, endpoints.kind(before))
+        stages = endpoint.stages(archive_url, archive.sha256, False, now, endpoints.answering(before))
+        _refuse(problems(as_plain(cfg), endpoint, [call for stage in stages for call in stage]))
     elif cfg.shadow_percent:
-        raise CannotDeploy(
-            f"shadow_percent={cfg.shadow_percent}, but there is no endpoint {name} whose requests could be copied. "
-            "Type shadow_percent=0"
-        )
+        raise CannotDeploy(f"shadow_percent: there is no endpoint {name} whose requests can be copied. Type 0")
     usd_an_hour = None if cfg.target == "serverless" else hourly_usd(aws, cfg.instance_type, "Hosting")
     print(price(endpoint, usd_an_hour), planned_end(endpoint, now, command(SCRIPT, {"action": "list"})), sep="\n")
     if not _agreed(cfg, f"{'Update' if before else 'Make'} the endpoint {name}?"):
         return 0
     storage = StorageOptions(profile=cfg.profile, region=aws.region_name, anonymous=False)
     Folder(archive_folder, storage).write(ARCHIVE_NAME, archive.content)
-    for call in calls:
-        endpoints.send(call)
-    outcome = {"endpoint": name, "model_version": version, "usd_an_hour": usd_an_hour}
-    outcome |= _outcome(cfg, endpoints, calls, "Updating" if before else "Creating")
-    for call in scaling:
-        endpoints.send(call)
+    outcome = Outcome("Updating" if before else "Creating")
+    for stage in stages:
+        send_all(endpoints, stage)
+        if cfg.wait:
+            outcome = settled(endpoints, name, stage, print, cfg.poll_s)
+        if outcome.is_rolled_back:
+            break
+    _tell(cfg, endpoints, outcome)
     print(f"To delete it: {_deletion(name)}")
-    print(json.dumps(outcome))
-    return int(outcome["rolled_back"])
+    reached = {"status": outcome.status, "rolled_back": outcome.is_rolled_back}
+    print(json.dumps({"endpoint": name, "model_version": version, "usd_an_hour": usd_an_hour, **reached}))
+    return int(outcome.is_rolled_back)
 
 
-def _outcome(cfg: DictConfig, endpoints: Endpoints, calls: Sequence[Call], status: str) -> dict[str, Any]:
-    """Waits, where that is wanted, and says what came of it."""
-    if not cfg.wait:
-        return {"status": status, "rolled_back": False}
-    described = endpoints.wait(cfg.name, print, cfg.poll_s)
-    rolled_back = is_rolled_back(described, calls)
-    if rolled_back:
-        print(endpoints.explained(cfg.name, described.get("FailureReason", "AWS rolled the update back")))
+def _refuse_another_kind(endpoint: Endpoint, kind: str) -> None:
+    """Refuses what AWS does not make of an endpoint that is there."""
+    wanted = (
+        "serverless" if endpoint.target == "serverless" else "component" if endpoint.hosts_component else "instances"
+    )
+    if kind == wanted or (kind, wanted) == ("serverless", "instances"):
+        return
+    words = {"serverless": "is serverless", "component": "may stand at no instance", "instances": "runs on instances"}
+    raise CannotDeploy(
+        f"name={endpoint.name} {words[kind]}, and AWS makes no such endpoint one that {words[wanted]}. Type another "
+        f"name, or delete it first: {_deletion(endpoint.name)}"
+    )
+
+
+def _tell(cfg: DictConfig, endpoints: Endpoints, outcome: Outcome) -> None:
+    if outcome.is_rolled_back:
+        print(endpoints.explained(cfg.name, outcome.reason))
         print("The model of before answers.")
-    else:
+    elif cfg.wait:
         images = {"images": ["bin.jpg"], "endpoint": f"sagemaker:{cfg.name}"}
         print(f"To ask it: {command('scripts/predict.py', images)}")
-    return {"status": described["EndpointStatus"], "rolled_back": rolled_back}
 
 
 def _status(cfg: DictConfig) -> int:

@@ -1,17 +1,21 @@
 """scripts/monitor.py: whether what a server answers, and is shown, is still like what the model was made for."""
 
 import json
+import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from omegaconf import DictConfig
 
+from stocktake.cloud.monitoring_job import ScheduleError, monitoring_schedule
 from stocktake.config import build
 from stocktake.monitoring.feedback import match, measure_feedback, read_feedback, recalibrate, recalibration_file
 from stocktake.monitoring.measure import measure_monitoring
 from stocktake.monitoring.monitored_model import MonitoredModel
 from stocktake.monitoring.monitoring_result import FeedbackResult, MonitoringResult, title_of
 from stocktake.monitoring.window import Window, read_window
+from stocktake.object_stores import is_s3
 from stocktake.report.monitoring import render_monitoring
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
 
@@ -60,6 +64,32 @@ def monitor(cfg: DictConfig) -> MonitoringResult:
     print(f"Open {summary['report']}")
     print(json.dumps(summary))
     return result
+
+
+def schedule(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Writes the request that has AWS run what was typed here again and again, and says how to send it.
+
+    Args:
+        overrides: As typed; those of `schedule` are not the job's.
+
+    Raises:
+        ScheduleError: AWS would refuse it, something is not set, or a job could not reach what it names.
+    """
+    values = {key: value for key, value in cfg.schedule.items() if key != "request"}
+    missing = [f"schedule.{key} is not set" for key, value in values.items() if value is None]
+    folders = {key: cfg[key] for key in ("log", "baseline", "feedback", "output_dir") if cfg[key] is not None}
+    missing += [
+        f"{key}={url} is not in s3://, where a job reaches it" for key, url in folders.items() if not is_s3(url)
+    ]
+    if missing:
+        raise ScheduleError("\n  ".join([f"Before it can be scheduled, {len(missing)}:", *missing]))
+    arguments = [override for override in overrides if not override.startswith("schedule.")]
+    request = monitoring_schedule(arguments=arguments, **values)
+    folder, name = split_url(cfg.schedule.request)
+    Folder(folder, build(cfg.storage)).write(name, (json.dumps(request, indent=2) + "\n").encode())
+    print(f"Written: {cfg.schedule.request}, checked against AWS's service models. Nothing was sent. To send it:")
+    print(f"aws scheduler create-schedule --cli-input-json {shlex.quote(f'file://{cfg.schedule.request}')}")
+    print(json.dumps({"schedule": values["name"], "expression": values["expression"], "request": cfg.schedule.request}))
 
 
 def _feedback(cfg: DictConfig, storage: StorageOptions, window: Window, model: MonitoredModel) -> FeedbackResult:

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from stocktake.cloud.deployment import MAX_NAME_CHARACTERS
-from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, problems
+from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, request_problems
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
 from stocktake.cloud.model_registry import APPROVED, CONFIG_KEYS, PENDING, ModelRegistry, RegisteredModel
 from stocktake.cloud.validation import problem_lines
@@ -163,7 +163,8 @@ def _hand_over(cfg: DictConfig, challenger: Evaluation, decision: Decision) -> d
     require_exported(challenger, location, exported)
     archive = ModelArchive.of(files)
     model = _registered_model(cfg, archive, registered_properties(challenger, decision, exported))
-    found = problems(as_plain(cfg), model.calls(), CONFIG_KEYS, needed=("bucket", "image_uri")) if cfg.registry else []
+    needed = ("bucket", "image_uri")
+    found = request_problems(as_plain(cfg), model.calls(), CONFIG_KEYS, needed) if cfg.registry else []
     if not cfg.dry_run:
         _refuse(found)  # before anything is deployed
     answers = cfg.endpoint is not None and _is_deployed(deployment)

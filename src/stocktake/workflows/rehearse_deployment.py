@@ -16,7 +16,8 @@ from typing import Any
 
 from botocore.config import Config
 
-from stocktake.cloud.deployment import Endpoint, Update, is_rolled_back
+from stocktake.cloud.deployment import Endpoint, Update
+from stocktake.cloud.deployment_outcome import send_all, settled
 from stocktake.cloud.endpoint_requests import transform_job
 from stocktake.cloud.endpoints import Endpoints
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
@@ -74,12 +75,11 @@ class Deployment:
         url = f"s3://{BUCKET}/{NAME}/{archive.sha256[:12]}/{ARCHIVE_NAME}"
         before = self.endpoints.describe(NAME)
         calls = ENDPOINT.calls(url, archive.sha256, before is None, datetime.now(UTC))
-        for call in calls:
-            self.endpoints.send(call)
-        described = self.endpoints.wait(NAME, print, POLL_S)
-        if rolled_back := is_rolled_back(described, calls):
-            print(f"Rolled back: {described.get('FailureReason')}")
-        return rolled_back
+        send_all(self.endpoints, calls)
+        outcome = settled(self.endpoints, NAME, calls, print, POLL_S)
+        if outcome.is_rolled_back:
+            print(f"Rolled back: {outcome.reason}")
+        return outcome.is_rolled_back
 
     def invoke(self, content: bytes) -> dict[int, float]:
         """Asks by boto3 alone."""

@@ -1,0 +1,79 @@
+"""What comes of a deployment: its requests are sent, AWS comes to rest, and one of two models answers."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stocktake.cloud.deployment import POLICY_BEFORE, Call
+from stocktake.cloud.endpoints import MOVING, EndpointFailed, Endpoints
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where an endpoint came to rest.
+
+    Attributes:
+        status: AWS's word for it.
+        is_rolled_back: The model of before answers.
+        reason: AWS's, why; empty where all went well.
+    """
+
+    status: str
+    is_rolled_back: bool = False
+    reason: str = ""
+
+
+def send_all(endpoints: Endpoints, calls: Sequence[Call]) -> None:
+    """Sends one stage of a deployment.
+
+    Raises:
+        EndpointFailed: AWS refuses one of its calls.
+    """
+    policy_arn = POLICY_BEFORE
+    for call in calls:
+        if call.request.get("AlarmActions") == [POLICY_BEFORE]:
+            call = replace(call, request=call.request | {"AlarmActions": [policy_arn]})
+        policy_arn = endpoints.send(call).get("PolicyARN", policy_arn)
+
+
+def settled(
+    endpoints: Endpoints, name: str, calls: Sequence[Call], say: Callable[[str], None], poll_s: float
+) -> Outcome:
+    """Waits until an endpoint and its inference component, if these calls touch one, no longer move.
+
+    Raises:
+        EndpointFailed: One of them failed, or is gone.
+    """
+    described = endpoints.wait(name, say, poll_s)
+    status, is_rolled_back = described["EndpointStatus"], is_rolled_back_to(described["EndpointConfigName"], calls)
+    component = next((call for call in calls if call.operation.endswith("InferenceComponent")), None)
+    if component is not None:
+        described = _component_at_rest(endpoints, name, say, poll_s)
+        is_rolled_back = described["Specification"]["ModelName"] != component.request["Specification"]["ModelName"]
+    if not is_rolled_back:
+        return Outcome(status)
+    return Outcome(status, True, described.get("FailureReason", "AWS rolled the update back"))
+
+
+def is_rolled_back_to(config_name: str, calls: Sequence[Call]) -> bool:
+    """Whether an endpoint that moves no more runs another config than these calls made, which AWS did not keep."""
+    made = [call.request["EndpointConfigName"] for call in calls if call.operation == "CreateEndpointConfig"]
+    return bool(made) and made != [config_name]
+
+
+def _component_at_rest(endpoints: Endpoints, name: str, say: Callable[[str], None], poll_s: float) -> Mapping[str, Any]:
+    seen = ""
+    while True:
+        described = endpoints.describe_component(name)
+        if described is None:
+            raise EndpointFailed(f"name={name}: its inference component is gone.")
+        if described["InferenceComponentStatus"] != seen:
+            seen = described["InferenceComponentStatus"]
+            say(f"{name}, inference component: {seen}")
+        if seen not in MOVING:
+            break
+        time.sleep(poll_s)
+    if seen != "InService":
+        raise EndpointFailed(endpoints.explained(name, described.get("FailureReason", "AWS names no reason")))
+    return described
