@@ -20,7 +20,7 @@ from botocore.exceptions import ParamValidationError
 from stocktake.cli.command_keys import COMMANDS
 from stocktake.cloud.deployment import Call, Endpoint, Update, made_for
 from stocktake.cloud.deployment_checks import CONFIG_KEYS
-from stocktake.cloud.endpoint_requests import transform_job
+from stocktake.cloud.endpoint_requests import instance_variant, serverless_variant, transform_job
 from stocktake.cloud.endpoint_scaling import Scaling
 from stocktake.cloud.endpoints import EndpointFailed, Endpoints
 from stocktake.cloud.validation import check_request
@@ -55,6 +55,8 @@ REALTIME = replace(
     scaling=Scaling(min_instances=2, max_instances=6),
 )
 ASYNC = replace(SERVERLESS, target="async", async_output_url="s3://bins/stocktake/endpoints/bins/answers", ttl_h=None)
+SHADOW = replace(REALTIME, shadow_percent=20, capture_percent=100, scaling=Scaling())
+ANSWERING = instance_variant("bins-ba9876543210", "ml.c6i.large", 2)
 TO_ZERO = replace(REALTIME, capture_url=None, num_instances=1, scaling=Scaling(min_instances=0, max_instances=4))
 CASES: dict[str, tuple[Endpoint, bool]] = {
     "deploy_serverless": (SERVERLESS, True),
@@ -66,11 +68,13 @@ CASES: dict[str, tuple[Endpoint, bool]] = {
     "deploy_update_all_at_once": (SERVERLESS, False),
     "deploy_update_canary": (replace(REALTIME, update=Update("canary", step_percent=25, wait_s=600)), False),
     "deploy_update_linear": (replace(REALTIME, update=Update("linear", step_percent=20, wait_s=60)), False),
+    "deploy_shadow": (SHADOW, False),
 }
 
 
-def calls(endpoint: Endpoint, is_new: bool = True) -> list[Call]:
-    return [call for stage in endpoint.stages(MODEL_URL, DIGEST, is_new, NOW) for call in stage]
+def calls(endpoint: Endpoint, is_new: bool = True, answering: Any = None) -> list[Call]:
+    stages = endpoint.stages(MODEL_URL, DIGEST, is_new, NOW, answering or ANSWERING)
+    return [call for stage in stages for call in stage]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -126,6 +130,9 @@ WRONG: dict[str, tuple[Endpoint, str]] = {
     "a scheduler's role of no account": (replace(SERVERLESS, scheduler_role_arn="StocktakeRole"), "scheduler_role_arn"),
     "17 subnets": (replace(REALTIME, subnets=[f"subnet-{i}" for i in range(17)]), "subnets"),
     "a variable of 2,000 characters": (replace(SERVERLESS, environment={"A": "x" * 2000}), "environment"),
+    "a shadow on a misspelt instance type": (replace(SHADOW, instance_type="ml.c6i.lage"), "instance_type"),
+    "a shadow of more than there is": (replace(SHADOW, shadow_percent=150), "shadow_percent"),
+    "a shadow of an asynchronous endpoint": (replace(ASYNC, shadow_percent=20), "shadow_percent"),
 }
 
 
@@ -136,6 +143,22 @@ def test_what_aws_would_refuse_is_told_by_its_key(name):
     found = [problem for call in sent for problem in call.problems(CONFIG_KEYS)]
     assert found
     assert all(problem.startswith(f"{key} (") for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"ProductionVariants": [serverless_variant("bins")]}, "instances alone: type target=realtime"),
+        ({"ProductionVariants": [ANSWERING, ANSWERING | {"VariantName": "b"}]}, "beside one production variant"),
+        ({"ProductionVariants": [ANSWERING | {"VariantName": "shadow"}]}, "'shadow' is the production variant's, too"),
+    ],
+)
+def test_a_shadow_stands_beside_one_other_variant_on_instances(changes, told):
+    (request,) = [call.request for call in calls(SHADOW, False) if call.operation == "CreateEndpointConfig"]
+    kept = {key: value for key, value in request.items() if key not in ("DataCaptureConfig", "KmsKeyId")}
+    check_request("CreateEndpointConfig", kept)
+    with pytest.raises(ValueError, match=told):
+        check_request("CreateEndpointConfig", kept | changes)
 
 
 @pytest.mark.parametrize(

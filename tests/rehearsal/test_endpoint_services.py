@@ -112,6 +112,10 @@ def test_a_model_is_registered_approved_and_deployed_from_the_registry(there):
     assert (first, second) == tuple(
         f"arn:aws:sagemaker:us-east-1:123456789012:model-package/stocktake/{n}" for n in (1, 2)
     )
+    token = {"ClientToken": "made-again"}
+    third = sagemaker.create_model_package(**package, **token)["ModelPackageArn"]
+    assert sagemaker.create_model_package(**package, **token)["ModelPackageArn"] == third
+    sagemaker.delete_model_package(ModelPackageName=third)
     assert sagemaker.describe_model_package(ModelPackageName=first)["ModelApprovalStatus"] == "PendingManualApproval"
     sagemaker.update_model_package(
         ModelPackageArn=first, ModelApprovalStatus="Approved", CustomerMetadataProperties={"mae": "0.9"}

@@ -7,6 +7,7 @@ from evaluation_results import estimate
 
 from stocktake.evaluation.comparison import Comparison, Contrast, Recipe
 from stocktake.evaluation.paired_bootstrap import COMPARED
+from stocktake.evaluation.promotion import Criteria, decide
 from stocktake.metrics.definitions import METRICS
 from stocktake.metrics.estimate import Difference
 from stocktake.report.comparison import describe_comparison, render_comparison
@@ -102,3 +103,25 @@ def test_it_does_not_scroll_sideways_and_runs_nothing(browser, tmp_path, width_p
     assert HOSTILE in page.locator("svg").first.text_content()
     assert page.locator("section").count() == page.locator("nav a").count() == 4
     context.close()
+
+
+@pytest.mark.parametrize(("difference", "heading"), [(0.05, "Promoted: "), (-0.05, "Not promoted: ")])
+def test_a_page_that_decides_begins_with_the_decision_and_what_was_asked(browser, tmp_path, difference, heading):
+    recipes = [make_recipe(name, 1) for name in ("champion", "challenger")]
+    contrast = make_other("challenger", difference, 0.004)
+    contrast = replace(contrast, differences={**contrast.differences, "ece": Difference(-0.02, -0.03, -0.01)})
+    comparison = make_comparison(recipes=recipes, contrasts=[contrast])
+    decision = decide(comparison, Criteria(0.01, 0.05, 0.01))
+    file = tmp_path / "comparison.html"
+    file.write_text(render_comparison(comparison, "python scripts/promote.py", decision), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(file.as_uri())
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert page.locator("h1").inner_text().startswith(heading) and page.title().startswith(heading)
+    asked = page.locator("header table tbody tr").all_inner_texts()
+    assert [row.split("\t")[0] for row in asked] == [check.what for check in decision.checks]
+    assert [row.split("\t")[-1] == "yes" for row in asked] == [check.is_met for check in decision.checks]
+    verdict = page.locator("header .verdict").first.inner_text()
+    assert verdict == (f"Because {'; '.join(decision.reasons)}." if decision.reasons else verdict)
+    assert page.locator("header table").bounding_box()["y"] < page.locator("ul.headline").bounding_box()["y"]
+    page.close()

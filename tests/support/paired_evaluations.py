@@ -23,6 +23,12 @@ def said(skill: float, seed: int, recorded=RECORDED) -> numpy.ndarray:
     return 0.55 * numpy.eye(3)[loud] + 0.45 * numbers.dirichlet([4, 4, 4], len(recorded))
 
 
+def as_sure(confidence: float, skill: float, seed: int) -> numpy.ndarray:
+    """P(count) of a model that gives its counts one probability."""
+    rest = (1 - confidence) / 2
+    return rest + (confidence - rest) * numpy.eye(3)[said(skill, seed).argmax(1)]
+
+
 def write(folder: pathlib.Path, probabilities_NK: numpy.ndarray, ids=IDS, drop=(), **facts) -> str:
     """Writes what scripts/evaluate.py would: predictions.parquet, and of metrics.json what is read."""
     folder.mkdir(parents=True)

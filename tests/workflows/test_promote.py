@@ -2,18 +2,11 @@
 
 import json
 
-import numpy
 import pytest
-from paired_evaluations import BLOCK, GROUPS, IDS, RECORDED, said, write
+from paired_evaluations import BLOCK, GROUPS, IDS, RECORDED, as_sure, said, write
 
 from stocktake.evaluation.promotion import MIN_BLOCKS, Criteria, NotComparable
 from stocktake.workflows.promote import promote
-
-
-def as_sure(confidence: float, skill: float, seed: int) -> numpy.ndarray:
-    """P(count) of a model that gives its counts one probability."""
-    rest = (1 - confidence) / 2
-    return rest + (confidence - rest) * numpy.eye(3)[said(skill, seed).argmax(1)]
 
 
 @pytest.fixture
@@ -41,7 +34,14 @@ def test_a_better_one_is_promoted_and_its_lineage_recorded(decided, champion, tm
     recorded = json.loads((tmp_path / "decided/promotion.json").read_text())
     assert recorded["model"]["manifest_sha256"] == "9f2c"
     assert recorded["comparison"]["baseline"] == "champion"
-    assert (tmp_path / "decided/comparison.html").exists()
+    assert [(check["what"].split(",")[0], check["is_met"]) for check in recorded["checks"]] == [
+        ("blocks of neighboring bins", True),
+        ("more bins counted exactly", True),
+        ("p", True),
+        ("higher calibration error", True),
+    ]
+    page = (tmp_path / "decided/comparison.html").read_text()
+    assert "<h1>Promoted: the challenger takes the champion&#39;s place</h1>" in page
     asked_for_more = decided(challenger, champion, f"margin={decision.accuracy.value + 0.01}")
     assert [reason.split(",")[0].partition("by ")[0] for reason in asked_for_more.reasons] == ["its accuracy differs "]
 
@@ -57,6 +57,11 @@ def test_a_worse_one_is_not(decided, champion, tmp_path):
     decision = decided(write(tmp_path / "worse", said(0.1, 2)), champion)
     assert not decision.is_promoted
     assert decision.accuracy.value < 0
+    page = (tmp_path / "decided/comparison.html").read_text()
+    assert "<h1>Not promoted: the champion keeps its place</h1>" in page
+    assert f"Because {decision.reasons[0]}" in page
+    recorded = json.loads((tmp_path / "decided/promotion.json").read_text())
+    assert [check["is_met"] for check in recorded["checks"]][1] is False
 
 
 def test_a_more_accurate_one_that_believes_itself_too_much_is_not(decided, champion, tmp_path):

@@ -109,14 +109,6 @@ COMPARE = {
     "names": list_of(either(text("baseline"), number(None, example=1)), ["baseline", "best"], None, least=1),
     "output_dir": text("runs/comparison"),
 }
-PROMOTE = {
-    "challenger": text("runs/b/evaluation-test"),
-    "champion": text("runs/a/evaluation-test", None),
-    "margin": number(0, 1, example=0.01),
-    "level": above(0, 1, example=0.05),
-    "max_ece_increase": number(0, 1, example=0.01),
-    "output_dir": text("runs/promotion"),
-}
 LEARNING_CURVE = {
     "evaluations": EVALUATIONS,
     "output_dir": text("runs/learning-curve"),
@@ -172,10 +164,7 @@ SERVE = {
     "prediction_log_images": switch(example=False),
 }
 ROLES = dict.fromkeys(("role_arn", "scheduler_role_arn"), "arn:aws:iam::123456789012:role/Stocktake")
-DEPLOY = {
-    "model": FOLDER,
-    "name": text("bins", None),
-    "action": choice("deploy", "status", "delete", "list"),
+ENDPOINT = {
     "target": choice("serverless", "realtime", "async"),
     "ttl_h": above(0, literals=[None], example=24),
     **{key: text(example, None) for key, example in ROLES.items()},
@@ -189,6 +178,7 @@ DEPLOY = {
     "memory_mb": whole(1024, 6144, example=2048),
     "max_concurrency": whole(1, 200, example=5),
     "capture_percent": whole(0, 100, example=20),
+    "shadow_percent": whole(0, 100, example=20),
     "kms_key": text("alias/stocktake", None),
     "environment": map_of(text("plain"), {}),
     "tags": map_of(text("bins"), {}),
@@ -211,6 +201,26 @@ DEPLOY = {
     "poll_s": above(0, example=10),
     "dry_run": switch(example=True),
     "yes": switch(example=True),
+}
+DEPLOY = {
+    "model": FOLDER,
+    "name": text("bins", None),
+    "action": choice("deploy", "status", "delete", "list"),
+    **ENDPOINT,
+}
+PROMOTE = {
+    "challenger": text("runs/b/evaluation-test"),
+    "champion": text("runs/a/evaluation-test", None),
+    "margin": number(0, 1, example=0.01),
+    "level": above(0, 1, example=0.05),
+    "max_ece_increase": number(0, 1, example=0.01),
+    "output_dir": text("runs/promotion"),
+    "exported": FOLDER,
+    "registry": text("bins", None),
+    "registry_prefix": text("stocktake/registry"),
+    "approval": choice("Approved", "PendingManualApproval", None),
+    "endpoint": text("bins", None),
+    **ENDPOINT,
 }
 
 COMMANDS = {

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from stocktake.cloud import endpoint_requests, endpoint_scaling, endpoint_upkeep, inference_components
 from stocktake.cloud.endpoint_requests import Request
@@ -55,6 +56,7 @@ class Endpoint:
         async_output_url: S3 folder for the answers of an asynchronous endpoint.
         ttl_h: Hours until it shall be deleted; None for no end.
         scheduler_role_arn: With which EventBridge deletes it; None leaves that to a person.
+        shadow_percent: Of the requests, which the model is given copies of while what runs answers; 0: it answers.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Endpoint:
     subnets: Sequence[str] = ()
     security_groups: Sequence[str] = ()
     scaling: Scaling = field(default_factory=Scaling)
+    shadow_percent: int = 0
     update: Update = field(default_factory=Update)
 
     def ends_at(self, now: datetime) -> datetime | None:
@@ -87,7 +90,9 @@ class Endpoint:
         """Whether its model is an inference component, without which no instances at all are not to be had."""
         return self.target == "realtime" and self.scaling.is_to_zero
 
-    def stages(self, model_url: str, digest: str, is_new: bool, now: datetime) -> list[list[Call]]:
+    def stages(
+        self, model_url: str, digest: str, is_new: bool, now: datetime, answering: Mapping[str, Any] | None = None
+    ) -> list[list[Call]]:
         """Returns the requests that bring the endpoint to a model, in order; after each stage AWS has to come to rest.
 
         Args:
@@ -95,14 +100,17 @@ class Endpoint:
             digest: Its SHA-256.
             is_new: Whether there is no endpoint of this name yet.
             now: With a time zone.
+            answering: The variant that answers at present; only a shadow stands beside it.
         """
-        stages = [self.calls(model_url, digest, is_new, now)]
+        stages = [self.calls(model_url, digest, is_new, now, answering)]
         if self.hosts_component and is_new:
             component = inference_components.create(self.name, self._model_name(digest), self.memory_mb, self.tags)
             stages.append([Call("sagemaker", "CreateInferenceComponent", component)])
         return [stage for stage in (*stages, self.scaling_calls()) if stage]
 
-    def calls(self, model_url: str, digest: str, is_new: bool, now: datetime) -> list[Call]:
+    def calls(
+        self, model_url: str, digest: str, is_new: bool, now: datetime, answering: Mapping[str, Any] | None = None
+    ) -> list[Call]:
         """Returns the requests of the first stage."""
         ends_at = self.ends_at(now)
         tags = {**self.tags, "endpoint": self.name}
@@ -115,7 +123,7 @@ class Endpoint:
             return [model, *alarms, self._update_component(model_name), *self._planned_end(ends_at)]
         return [
             model,
-            Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags)),
+            Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags, answering)),
             *alarms,
             self._create(config_name, tags) if is_new else self._update(config_name),
             *self._planned_end(ends_at),
@@ -143,16 +151,20 @@ class Endpoint:
             tags=tags,
         )
 
-    def _config(self, name: str, model_name: str, tags: Mapping[str, str]) -> Request:
-        if self.target == "serverless":
-            variant = endpoint_requests.serverless_variant(model_name, self.memory_mb, self.max_concurrency)
-        elif self.hosts_component:
-            variant = inference_components.variant(self.instance_type, self.scaling.max_instances or 1)
-        else:
-            variant = endpoint_requests.instance_variant(model_name, self.instance_type, self.num_instances)
+    def _config(
+        self, name: str, model_name: str, tags: Mapping[str, str], answering: Mapping[str, Any] | None
+    ) -> Request:
+        variant, shadow = self._variant(model_name), None
+        if self.shadow_percent:
+            # What answers is not known before AWS is asked: in a dry run another of the kind stands there.
+            variant = answering or self._variant(f"{self.name}-as-it-is")
+            shadow = endpoint_requests.shadow_variant(
+                model_name, self.instance_type, self.num_instances, variant, self.shadow_percent
+            )
         return endpoint_requests.endpoint_config(
             name,
             variant,
+            shadow,
             role_arn=self.role_arn if self.hosts_component else None,
             capture_url=self.capture_url,
             capture_percent=self.capture_percent,
@@ -160,6 +172,13 @@ class Endpoint:
             kms_key=self.kms_key,
             tags=tags,
         )
+
+    def _variant(self, model_name: str) -> Request:
+        if self.target == "serverless":
+            return endpoint_requests.serverless_variant(model_name, self.memory_mb, self.max_concurrency)
+        if self.hosts_component:
+            return inference_components.variant(self.instance_type, self.scaling.max_instances or 1)
+        return endpoint_requests.instance_variant(model_name, self.instance_type, self.num_instances)
 
     def _alarms(self) -> list[Request]:
         update = self.update

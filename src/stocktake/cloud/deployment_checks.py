@@ -1,6 +1,6 @@
 """What must be there before an endpoint is made, what its requests hold that AWS would refuse, and what it costs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -43,6 +43,10 @@ CONFIG_KEYS = {
     "ProductionVariants.InitialInstanceCount": "num_instances",
     "ProductionVariants.ServerlessConfig.MemorySizeInMB": "memory_mb",
     "ProductionVariants.ServerlessConfig.MaxConcurrency": "max_concurrency",
+    "ShadowProductionVariants": "shadow_percent",
+    "ShadowProductionVariants.ModelName": "name",
+    "ShadowProductionVariants.InstanceType": "instance_type",
+    "ShadowProductionVariants.InitialInstanceCount": "num_instances",
     "DataCaptureConfig": "capture_percent",
     "KmsKeyId": "kms_key",
     "Tags": "tags",
@@ -60,17 +64,29 @@ CONFIG_KEYS = {
 
 
 def problems(values: Mapping[str, Any], endpoint: Endpoint, calls: Sequence[Call]) -> list[str]:
-    """Returns what is missing or wrong, a line each, without asking AWS.
+    """Returns what is missing or wrong of an endpoint, a line each, without asking AWS.
 
     Args:
-        values: Of conf/deploy/deploy.yaml, of which what is not set is None.
+        values: Of conf/deploy/endpoint.yaml, of which what is not set is None.
         endpoint: What is made of them.
     """
-    found = list(_scaling_problems(endpoint))
-    found += [problem for call in calls for problem in call.problems(CONFIG_KEYS)]
+    return [*_scaling_problems(endpoint), *request_problems(values, calls, CONFIG_KEYS, NEEDED)]
+
+
+def request_problems(
+    values: Mapping[str, Any], calls: Sequence[Call], config_keys: Mapping[str, str], needed: Iterable[str]
+) -> list[str]:
+    """Returns what is missing or wrong of requests, a line each.
+
+    Args:
+        config_keys: Path in a request: the key that sets it.
+        needed: Of NEEDED, what has to be set.
+    """
+    found = [problem for call in calls for problem in call.problems(config_keys)]
     secrets = [key for key, value in values["environment"].items() if looks_secret(str(key), str(value))]
     found += [f"environment.{key} looks like a secret, and everybody can read it there" for key in secrets]
-    for key, (what, variable, override) in NEEDED.items():
+    for key in needed:
+        what, variable, override = NEEDED[key]
         if values[key] is None:
             found.append(f"{key} is not set: it is {what}. Type {override}, or: export {variable}=...")
     return list(dict.fromkeys(found))
@@ -82,6 +98,11 @@ def _scaling_problems(endpoint: Endpoint) -> Iterator[str]:
         yield "scaling.max_instances is for instances, and a serverless endpoint needs none. Type target=realtime"
     if scaling.min_instances == 0 and scaling.max_instances is None:
         yield "scaling.min_instances=0 says nothing without the most there may be. Type scaling.max_instances=1"
+    if endpoint.hosts_component and endpoint.shadow_percent:
+        yield (
+            "shadow_percent is for endpoints that hold one model, and with scaling.min_instances=0 it is an inference "
+            "component. Type scaling.min_instances=1, or shadow_percent=0"
+        )
     if endpoint.hosts_component and endpoint.capture_url is not None:
         yield (
             "capture_percent is for endpoints that hold one model, and with scaling.min_instances=0 it is an "
@@ -89,16 +110,14 @@ def _scaling_problems(endpoint: Endpoint) -> Iterator[str]:
         )
 
 
-def account_problems(aws: Any, role_arn: str, bucket: str) -> Iterator[str]:
-    """Yields what the account lacks for an endpoint.
+def account_problems(aws: Any, role_arn: str | None, bucket: str) -> Iterator[str]:
+    """Yields what the account lacks for an endpoint, or with a `role_arn` of None for a model in S3 alone.
 
     Args:
         aws: A boto3 session.
     """
-    for check in (
-        partial(check_role, aws, role_arn, "role_arn"),
-        partial(check_bucket, aws, bucket, "bucket", "region"),
-    ):
+    role = [partial(check_role, aws, role_arn, "role_arn")] if role_arn else []
+    for check in [*role, partial(check_bucket, aws, bucket, "bucket", "region")]:
         try:
             check()
         except JobError as error:
@@ -110,7 +129,8 @@ def price(endpoint: Endpoint, usd_an_hour: float | None) -> str:
     if endpoint.target == "serverless":
         memory = f"{endpoint.memory_mb:,} MB"
         return f"Serverless: nothing while nobody asks; then the seconds of {memory}, and the images' bytes."
-    instances = f"{endpoint.num_instances} x {endpoint.instance_type}"
+    beside = " more, for the shadow" if endpoint.shadow_percent else ""
+    instances = f"{endpoint.num_instances} x {endpoint.instance_type}{beside}"
     if usd_an_hour is None:
         return f"{instances}, whose price AWS does not give: https://aws.amazon.com/sagemaker/pricing"
     if endpoint.scaling.is_to_zero:

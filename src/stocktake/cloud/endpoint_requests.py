@@ -13,7 +13,7 @@ update points the endpoint at them. Beside it stands the batch job, which needs 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-VARIANT = "all"  # there is one, which takes all requests
+VARIANT, SHADOW = "all", "shadow"  # the one that answers all requests, and one that is given copies of them
 STARTUP_S = 300  # for a container to answer /ping, and for its model to be downloaded
 
 Request = dict[str, Any]
@@ -68,9 +68,27 @@ def instance_variant(model_name: str, instance_type: str, num_instances: int = 1
     }
 
 
+def shadow_variant(
+    model_name: str, instance_type: str, num_instances: int, answering: Mapping[str, Any], percent: float
+) -> Request:
+    """Returns a variant that is given copies of requests, while another one answers them.
+
+    The developer guide ("Testing models with shadow variants") shows equal weights, which copy every request. That the
+    share is the shadow's weight by the other's is inferred from how weights work elsewhere, and was not tried on AWS.
+
+    Args:
+        answering: The production variant.
+        percent: Of the requests that are copied.
+    """
+    weight = answering.get("InitialVariantWeight", 1.0) * percent / 100
+    named = {"VariantName": SHADOW, "InitialVariantWeight": weight}
+    return instance_variant(model_name, instance_type, num_instances) | named
+
+
 def endpoint_config(
     name: str,
-    variant: Request,
+    variant: Mapping[str, Any],
+    shadow: Request | None = None,
     role_arn: str | None = None,
     capture_url: str | None = None,
     capture_percent: int = 100,
@@ -83,6 +101,7 @@ def endpoint_config(
 
     Args:
         variant: Of `serverless_variant`, `instance_variant` or `inference_components.variant`.
+        shadow: Of `shadow_variant`; `None` for none.
         role_arn: Of an endpoint whose variant has no model, which would bring one.
         capture_url: S3 folder for what was asked and answered; `None` captures nothing.
         capture_percent: Share of the requests that are captured.
@@ -91,7 +110,9 @@ def endpoint_config(
         max_concurrent_invocations: Of an asynchronous endpoint, on each instance.
         kms_key: Id or ARN of the key for the instances' disks and for what is captured.
     """
-    request: Request = {"EndpointConfigName": name, "ProductionVariants": [variant], "Tags": tag_list(tags)}
+    request: Request = {"EndpointConfigName": name, "ProductionVariants": [dict(variant)], "Tags": tag_list(tags)}
+    if shadow is not None:
+        request["ShadowProductionVariants"] = [shadow]
     encrypted = {"KmsKeyId": kms_key} if kms_key else {}
     if role_arn is not None:
         request["ExecutionRoleArn"] = role_arn

@@ -1,8 +1,8 @@
 """What one field of an endpoint's requests demands of another: in AWS's documentation, not in its service model.
 
 Sources: Amazon SageMaker developer guide, "Serverless endpoint operations" (feature exclusions), "Deployment
-guardrails", "Asynchronous inference"; API reference of CreateTransformJob; Application Auto Scaling's and CloudWatch's
-API references.
+guardrails", "Asynchronous inference", "Shadow tests"; API reference of CreateEndpointConfig, CreateModelPackage and
+CreateTransformJob; Application Auto Scaling's and CloudWatch's API references.
 """
 
 import re
@@ -31,6 +31,20 @@ def model_problems(request: Mapping) -> Problems:
     yield from _tag_problems(request)
 
 
+def model_package_problems(request: Mapping) -> Problems:
+    if ("ModelPackageName" in request) == ("ModelPackageGroupName" in request):
+        yield "ModelPackageGroupName", "give a group, whose next version it becomes, or a ModelPackageName, one of them"
+    if "ModelPackageGroupName" in request and "Tags" in request:
+        yield "Tags", "are the group's: leave them out here"
+    for index, container in enumerate(request.get("InferenceSpecification", {}).get("Containers", ())):
+        path = f"InferenceSpecification.Containers[{index}]"
+        if not container.get("Image"):
+            yield f"{path}.Image", "is empty: give the URI of an image in ECR"
+        url = container.get("ModelDataUrl", "")
+        if url and not url.endswith(".tar.gz"):
+            yield f"{path}.ModelDataUrl", f"{url!r} is no model.tar.gz"
+
+
 def endpoint_config_problems(request: Mapping) -> Problems:
     variants = request["ProductionVariants"]
     for name, count in Counter(variant["VariantName"] for variant in variants).items():
@@ -43,17 +57,36 @@ def endpoint_config_problems(request: Mapping) -> Problems:
         if len(variants) > 1:
             yield "ProductionVariants", "a serverless endpoint has one variant"
         # "Serverless endpoint operations": what a serverless endpoint cannot have.
-        for field in ("DataCaptureConfig", "AsyncInferenceConfig", "VpcConfig", "KmsKeyId", "ShadowProductionVariants"):
+        for field in ("DataCaptureConfig", "AsyncInferenceConfig", "VpcConfig", "KmsKeyId"):
             if field in request:
                 yield field, "is not for a serverless endpoint: leave it out, or take an instance type"
         if request.get("EnableNetworkIsolation"):
             yield "EnableNetworkIsolation", "is not for a serverless endpoint: set it to false"
+    if "ShadowProductionVariants" in request:
+        yield from _shadow_problems(request)
     if "AsyncInferenceConfig" in request:
         if len(variants) > 1:
             yield "ProductionVariants", "an asynchronous endpoint has one variant"
         if "S3OutputPath" not in request["AsyncInferenceConfig"]["OutputConfig"]:
             yield "AsyncInferenceConfig.OutputConfig.S3OutputPath", "is missing: the answers go there"
     yield from _tag_problems(request)
+
+
+def _shadow_problems(request: Mapping) -> Problems:
+    variants, shadows = request["ProductionVariants"], request["ShadowProductionVariants"]
+    if len(variants) > 1 or len(shadows) > 1:  # CreateEndpointConfig's API reference
+        yield "ShadowProductionVariants", "one shadow variant stands beside one production variant, and no more"
+        return
+    (variant,), (shadow,) = variants, shadows
+    yield from _variant_problems(shadow, "ShadowProductionVariants[0]", has_role=False)
+    if shadow["VariantName"] == variant["VariantName"]:
+        yield "ShadowProductionVariants[0].VariantName", f"{shadow['VariantName']!r} is the production variant's, too"
+    # Its weight by the production variant's is the share of the requests that is copied.
+    weight, most = (one.get("InitialVariantWeight", 1.0) for one in (shadow, variant))
+    if not 0 < weight <= most:
+        yield "ShadowProductionVariants[0].InitialVariantWeight", f"{weight:g}; above 0 and at most {most:g} allowed"
+    if "AsyncInferenceConfig" in request or any("ServerlessConfig" in one for one in (variant, shadow)):
+        yield "ShadowProductionVariants", "are for real-time endpoints on instances alone: type target=realtime"
 
 
 def _variant_problems(variant: Mapping, path: str, has_role: bool) -> Problems:
@@ -199,6 +232,8 @@ def _tag_problems(request: Mapping) -> Problems:
 
 RULES: dict[str, Callable[[Mapping], Problems]] = {
     "CreateModel": model_problems,
+    "CreateModelPackage": model_package_problems,
+    "CreateModelPackageGroup": _tag_problems,
     "CreateEndpointConfig": endpoint_config_problems,
     "CreateEndpoint": deployment_problems,
     "UpdateEndpoint": deployment_problems,

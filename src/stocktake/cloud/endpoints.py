@@ -108,10 +108,14 @@ class Endpoints:
                 return None
             raise
 
+    def answering(self, described: dict[str, Any]) -> dict[str, Any]:
+        """Returns the production variant of an endpoint that was described, as CreateEndpointConfig takes it."""
+        config = self._ask("sagemaker", "DescribeEndpointConfig", EndpointConfigName=described["EndpointConfigName"])
+        return config["ProductionVariants"][0]
+
     def kind(self, described: dict[str, Any]) -> str:
         """Returns how an endpoint that was described holds its model: `serverless`, `component` or `instances`."""
-        config = self._ask("sagemaker", "DescribeEndpointConfig", EndpointConfigName=described["EndpointConfigName"])
-        variant = config["ProductionVariants"][0]
+        variant = self.answering(described)
         if "ServerlessConfig" in variant:
             return "serverless"
         return "instances" if "ModelName" in variant else "component"

@@ -46,16 +46,21 @@ class DataCapture:
         self._writer.shutdown()
 
     def keep(self, config: Mapping[str, Any], exchange: Exchange) -> None:
-        """Keeps an exchange if it is one of the share that is captured.
+        """Keeps an exchange if the endpoint captures, and it is one of the share that is captured.
 
-        AWS draws the share by chance; here every n-th is kept.
+        AWS draws the share by chance; here every n-th of a variant is kept.
+
+        Args:
+            config: Of the endpoint.
         """
-        if not config.get("EnableCapture", True):
+        capture = config.get("DataCaptureConfig")
+        if capture is None or not capture.get("EnableCapture", True):
             return
-        number, percent = self._num_seen[exchange.endpoint], config["InitialSamplingPercentage"]
-        self._num_seen[exchange.endpoint] += 1
+        variant = f"{exchange.endpoint}/{exchange.variant}"
+        number, percent = self._num_seen[variant], capture["InitialSamplingPercentage"]
+        self._num_seen[variant] += 1
         if (number + 1) * percent // 100 > number * percent // 100:
-            self._writer.submit(self._write, config, exchange, datetime.now(UTC))
+            self._writer.submit(self._write, capture, exchange, datetime.now(UTC))
 
     def _write(self, config: Mapping[str, Any], exchange: Exchange, at: datetime) -> None:
         name = f"{at:%M-%S}-{at.microsecond // 1000:03}-{uuid.uuid4()}.jsonl"

@@ -96,11 +96,12 @@ class EndpointApi:
         return page(_summaries(self.models, "Model"), request, "Model", "Models")
 
     def _create_config(self, request: Mapping) -> dict:
-        variants = request["ProductionVariants"]
-        if len(variants) != 1 or "ShadowProductionVariants" in request:
+        variants, shadows = request["ProductionVariants"], request.get("ShadowProductionVariants", ())
+        if len(variants) != 1:
             raise RequestRefused("ValidationException", "ProductionVariants: a rehearsal plays one variant.")
-        if "ModelName" in variants[0]:
-            self.models.get(variants[0]["ModelName"])
+        for variant in (*variants, *shadows):
+            if "ModelName" in variant:
+                self.models.get(variant["ModelName"])
         config = Resource(arn("endpoint-config", request["EndpointConfigName"]), request)
         self.configs.add(request["EndpointConfigName"], config)
         self.tags.keep(config.arn, request)
@@ -111,13 +112,15 @@ class EndpointApi:
 
     def _deployed(self, endpoint: str, config_name: str) -> Deployed:
         config = self.configs.get(config_name).request
-        variant = config["ProductionVariants"][0]
-        log_group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        variant, log_group = config["ProductionVariants"][0], f"/aws/sagemaker/Endpoints/{endpoint}"
         if "ModelName" not in variant:  # instances come with the inference components, each with a fleet of its own
             none = {**variant, "InitialInstanceCount": 0}
             return Deployed(config, Fleet(none, {"PrimaryContainer": {}}, log_group, self.machines))
-        model = self.models.get(variant["ModelName"]).request
-        return Deployed(config, Fleet(variant, model, log_group, self.machines))
+        fleet, *shadows = [
+            Fleet(each, self.models.get(each["ModelName"]).request, log_group, self.machines)
+            for each in (variant, *config.get("ShadowProductionVariants", ()))
+        ]
+        return Deployed(config, fleet, shadows[0] if shadows else None)
 
     def _create(self, request: Mapping) -> dict:
         name = request["EndpointName"]

@@ -18,15 +18,41 @@ IN_SERVICE = ("InService", "Updating", "RollingBack", "SystemUpdating")  # in wh
 
 @dataclass(frozen=True)
 class Deployed:
-    """A configuration and the fleet that runs under it."""
+    """A configuration and what runs under it.
+
+    Attributes:
+        shadow: The fleet that is given copies of the requests; None where there is none.
+    """
 
     config: Mapping[str, Any]
     fleet: Fleet
+    shadow: Fleet | None = None
     deployed_at: float = field(default_factory=time.time)
 
     @property
     def variant(self) -> Mapping[str, Any]:
         return self.config["ProductionVariants"][0]
+
+    @property
+    def fleets(self) -> list[Fleet]:
+        return [self.fleet] if self.shadow is None else [self.fleet, self.shadow]
+
+    def start(self) -> None:
+        """Starts what is not serverless, and returns when all answer /ping.
+
+        Raises:
+            NotHealthy: One does not.
+        """
+        for fleet in self.fleets:
+            fleet.start()
+
+    def give_up(self) -> None:
+        for fleet in self.fleets:
+            fleet.give_up()
+
+    def close(self) -> None:
+        for fleet in self.fleets:
+            fleet.close()
 
 
 class Endpoint:
@@ -62,7 +88,7 @@ class Endpoint:
 
     def _create(self) -> None:
         try:
-            self.deployed.fleet.start()
+            self.deployed.start()
         except NotHealthy as error:
             self._enter("Failed", str(error))
         else:
@@ -87,20 +113,20 @@ class Endpoint:
     def _update(self, green: Deployed, deployment_config: Mapping[str, Any]) -> None:
         blue, plan = self.deployed, deployment(deployment_config, green.fleet.num_instances)
         try:
-            green.fleet.start()
+            green.start()
             shift_traffic(
                 plan, lambda share: self.traffic.shift(green.fleet, share), self._first_alarm, self._time_scale
             )
         except (NotHealthy, RolledBack) as error:
             self._enter("RollingBack", str(error))
             self.traffic.settle(blue.fleet)
-            green.fleet.close()
+            green.close()
             self.pending = None
             self._enter("InService", str(error))
             return
         self.traffic.settle(green.fleet)
         self._deleted.wait(plan.termination_wait_s * self._time_scale)
-        blue.fleet.close()
+        blue.close()
         self.deployed, self.pending = green, None
         self._enter("InService")
 
@@ -119,9 +145,9 @@ class Endpoint:
         """Breaks off what it is doing, ends its instances and returns when they have ended."""
         self._deleted.set()
         for deployed in filter(None, (self.deployed, self.pending)):
-            deployed.fleet.give_up()
+            deployed.give_up()
         self._thread.join()
-        self.deployed.fleet.close()
+        self.deployed.close()
 
     @property
     def hosts_components(self) -> bool:
@@ -147,11 +173,11 @@ class Endpoint:
         config, pending = self.deployed.config, self.pending
         seen = self.summary() | {"EndpointConfigName": config["EndpointConfigName"]}
         if self.status not in ("Creating", "Failed"):
-            seen["ProductionVariants"] = [_variant(self.deployed)]
+            seen |= _variants(self.deployed)
         if pending:
             seen["PendingDeploymentSummary"] = {
                 "EndpointConfigName": pending.config["EndpointConfigName"],
-                "ProductionVariants": [_variant(pending)],
+                **_variants(pending),
                 "StartTime": pending.deployed_at,
             }
         optional = {
@@ -171,11 +197,18 @@ class Endpoint:
         return seen | {name: value for name, value in optional.items() if value is not None}
 
 
-def _variant(deployed: Deployed) -> dict[str, Any]:
-    variant = deployed.variant
+def _variants(deployed: Deployed) -> dict[str, Any]:
+    at, shadows = deployed.deployed_at, deployed.config.get("ShadowProductionVariants", ())
+    seen = {"ProductionVariants": [_variant(deployed.variant, deployed.fleet, at)]}
+    if deployed.shadow is not None:
+        seen["ShadowProductionVariants"] = [_variant(shadows[0], deployed.shadow, at)]
+    return seen
+
+
+def _variant(variant: Mapping[str, Any], fleet: Fleet, deployed_at: float) -> dict[str, Any]:
     seen: dict[str, Any] = {"VariantName": variant["VariantName"]}
-    if image := deployed.fleet.container.get("Image"):  # none where it holds inference components
-        resolved = {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": deployed.deployed_at}
+    if image := fleet.container.get("Image"):  # none where it holds inference components
+        resolved = {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": deployed_at}
         seen["DeployedImages"] = [resolved]
     seen |= {name: variant[name] for name in ("ManagedInstanceScaling", "RoutingConfig") if name in variant}
     if "ServerlessConfig" in variant:

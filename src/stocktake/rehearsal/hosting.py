@@ -77,6 +77,7 @@ class Hosting:
         self.schedules.close()
         self.transforms.close()
         self.queues.close()
+        self.invocations.shadows.close()
         self.component_api.close()
         self.endpoint_api.close()
         self.capture.close()

@@ -32,6 +32,7 @@ class ModelRegistry:
         self._groups: dict[str, dict[str, Any]] = {}
         self._packages: dict[str, dict[str, Any]] = {}  # by ARN
         self._num_versions: dict[str, int] = {}  # a version's number is not given again
+        self._by_token: dict[str, dict[str, str]] = {}  # answers, by the token of the call: made again it gets the same
         self._lock = threading.Lock()
 
     def operations(self) -> Operations:
@@ -103,6 +104,9 @@ class ModelRegistry:
         return {}
 
     def _create(self, request: Mapping) -> dict:
+        token = request.get("ClientToken", "")
+        if token in self._by_token:
+            return dict(self._by_token[token])
         package = {key: value for key, value in request.items() if key not in ("Tags", "ClientToken")}
         if ("ModelPackageName" in request) == ("ModelPackageGroupName" in request):
             raise RequestRefused(
@@ -125,7 +129,10 @@ class ModelRegistry:
                 raise RequestRefused("ConflictException", f"Model Package already exists: {package['ModelPackageArn']}")
             self._packages[package["ModelPackageArn"]] = package
         self.tags.keep(package["ModelPackageArn"], request)
-        return {"ModelPackageArn": package["ModelPackageArn"]}
+        answer = {"ModelPackageArn": package["ModelPackageArn"]}
+        if token:
+            self._by_token[token] = answer
+        return answer
 
     def _list(self, request: Mapping) -> dict:
         group, approval = request.get("ModelPackageGroupName"), request.get("ModelApprovalStatus")

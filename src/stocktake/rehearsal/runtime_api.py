@@ -14,6 +14,7 @@ from stocktake.rehearsal.endpoint_state import IN_SERVICE, Endpoint
 from stocktake.rehearsal.invocation_counts import Invocation, InvocationCounts
 from stocktake.rehearsal.job_state import ACCOUNT, REGION, RequestRefused
 from stocktake.rehearsal.resource_store import ResourceStore
+from stocktake.rehearsal.shadow import Shadows
 
 MAX_PAYLOAD_BYTES, MAX_SERVERLESS_BYTES = 6 * 2**20, 4 * 2**20
 # SageMaker hands these on to the container, and strips all others.
@@ -54,6 +55,7 @@ class Invocations:
     ):
         self.endpoints, self.components = endpoints, components
         self.counts, self.capture, self.queues, self.unanswered = counts, capture, queues, unanswered
+        self.shadows = Shadows(counts, capture)
 
     def operations(self) -> Operations:
         return {"InvokeEndpoint": self._invoke, "InvokeEndpointAsync": self._invoke_later}
@@ -72,13 +74,13 @@ class Invocations:
         endpoint, body = self._endpoint(request, False), request.get("Body", b"")
         if endpoint.deployed.fleet.is_serverless and len(body) > MAX_SERVERLESS_BYTES:
             raise RequestRefused("ValidationError", f"Request {uuid.uuid4()} has oversize body.")
+        self.shadows.copy(endpoint.name, endpoint.deployed, request, _headers(request))
         variant, answer = self._ask(
             endpoint, body, _headers(request), INVOCATION_TIMEOUT_S, self._component(endpoint, request)
         )
         content_type = answer.headers.get("content-type", "")
-        if "DataCaptureConfig" in endpoint.deployed.config:
-            exchange = Exchange(endpoint.name, variant, request, answer.content, content_type)
-            self.capture.keep(endpoint.deployed.config["DataCaptureConfig"], exchange)
+        exchange = Exchange(endpoint.name, variant, request, answer.content, content_type)
+        self.capture.keep(endpoint.deployed.config, exchange)
         response = {"Body": answer.content, "ContentType": content_type, "InvokedProductionVariant": variant}
         attributes = answer.headers.get(TO_THE_CONTAINER["CustomAttributes"].lower())
         return response | ({"CustomAttributes": attributes} if attributes else {})

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from stocktake.evaluation.comparison import Comparison, Contrast, Recipe
+from stocktake.evaluation.promotion import Decision
 from stocktake.metrics.definitions import METRICS, Metric
 from stocktake.metrics.estimate import Difference, Estimate
 from stocktake.report.html import Section, fill, render_page
@@ -14,11 +15,12 @@ SIGNIFICANCE = 0.05
 NUM_LETTERS = 40  # of a name in a plot
 
 
-def render_comparison(comparison: Comparison, command: str) -> str:
+def render_comparison(comparison: Comparison, command: str, decision: Decision | None = None) -> str:
     """The page for one comparison, with everything it needs inside.
 
     Args:
         command: How it was made.
+        decision: That rests on it; the page then begins with it.
     """
     macro = partial(fill, "comparison.html.j2")
     baseline, recipes, contrasts = comparison.baseline, comparison.recipes, comparison.contrasts
@@ -43,11 +45,12 @@ def render_comparison(comparison: Comparison, command: str) -> str:
         if any(difference.interval for difference in by_name.values())
     }
     title = f"{' and '.join([', '.join(others[:-1]), others[-1]] if others[1:] else others)} against {baseline}"
+    if decision is not None:
+        title = describe_decision(decision)
     alarms, cautions = describe_leaks(comparison.split, comparison.num_images, comparison.leakage)
     cautions += filter(None, [_caution(num_runs)])
-    headline = macro(
-        "headline", title, comparison, accuracies, describe_comparison(comparison), alarms, cautions, LABELS
-    )
+    found = describe_comparison(comparison)
+    headline = macro("headline", title, comparison, accuracies, found, alarms, cautions, LABELS, decision)
     sections = [
         Section("recipes", "Each by itself", macro("recipes", list(num_runs), measured)),
         Section("differences", "Differences", macro("differences", baseline, others, differences, plots)),
@@ -75,6 +78,15 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         if rmse.value is not None and rmse.is_clear:
             sentences.append(f"Its RMSE is clearly {'lower' if rmse.value < 0 else 'higher'} ({rmse.interval} items).")
     return sentences
+
+
+def describe_decision(decision: Decision) -> str:
+    """What was decided, as a heading."""
+    if decision.champion is None:
+        return "Promoted: there is no champion, and the challenger has seen none of the test bins"
+    if decision.is_promoted:
+        return "Promoted: the challenger takes the champion's place"
+    return "Not promoted: the champion keeps its place"
 
 
 def describe_p_value(contrast: Contrast) -> str:

@@ -29,7 +29,7 @@ MODEL_FOLDER = "model"  # of a run
 ENDPOINT_KEYS = (
     *("target", "role_arn", "image_uri", "instance_type", "num_instances", "memory_mb", "max_concurrency"),
     *("capture_percent", "ttl_h", "scheduler_role_arn", "kms_key", "network_isolation", "environment", "tags"),
-    *("subnets", "security_groups"),
+    *("subnets", "security_groups", "shadow_percent"),
 )
 
 
@@ -61,7 +61,7 @@ def _deploy(cfg: DictConfig) -> int:
     archive_folder = join_url(folder_url, archive.sha256[:12])
     archive_url = join_url(archive_folder, ARCHIVE_NAME)
     print(f"{cfg.model}: version {version}, {len(archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}")
-    stages = endpoint.stages(archive_url, archive.sha256, is_new=True, now=now)
+    stages = endpoint.stages(archive_url, archive.sha256, is_new=not cfg.shadow_percent, now=now)
     found = problems(as_plain(cfg), endpoint, [call for stage in stages for call in stage])
     if len(stages) > 1 and not cfg.wait:
         found.append("wait=false, but scaling.max_instances is taken once the endpoint is in service. Type wait=true")
@@ -73,7 +73,10 @@ def _deploy(cfg: DictConfig) -> int:
     before = endpoints.describe(name)
     if before is not None:
         _refuse_another_kind(endpoint, endpoints.kind(before))
-        stages = endpoint.stages(archive_url, archive.sha256, is_new=False, now=now)
+        stages = endpoint.stages(archive_url, archive.sha256, False, now, endpoints.answering(before))
+        _refuse(problems(as_plain(cfg), endpoint, [call for stage in stages for call in stage]))
+    elif cfg.shadow_percent:
+        raise CannotDeploy(f"shadow_percent: there is no endpoint {name} whose requests can be copied. Type 0")
     usd_an_hour = None if cfg.target == "serverless" else hourly_usd(aws, cfg.instance_type, "Hosting")
     print(price(endpoint, usd_an_hour), planned_end(endpoint, now, command(SCRIPT, {"action": "list"})), sep="\n")
     if not _agreed(cfg, f"{'Update' if before else 'Make'} the endpoint {name}?"):
