@@ -127,8 +127,8 @@ def test_it_runs_on_the_files_that_are_packed_and_on_packages_that_are_named(ans
 def test_equal_files_give_equal_archives(packed, tmp_path):
     model = export(tmp_path)
     assert ModelArchive.of({path.name: path.read_bytes() for path in model.iterdir()} | code_files()) == packed
-    names = tarfile.open(fileobj=io.BytesIO(packed.content)).getnames()
-    assert {"model.json", "model.onnx", "code/inference.py", "code/requirements.txt"} <= set(names)
+    with tarfile.open(fileobj=io.BytesIO(packed.content)) as archive:
+        assert {"model.json", "model.onnx", "code/inference.py", "code/requirements.txt"} <= {*archive.getnames()}
 
 
 def test_what_is_installed_is_pinned_by_its_hash(unpacked):

@@ -1,4 +1,4 @@
-"""What an instance of an endpoint starts in an image like the Dockerfile's: which files, which packages, which variables."""
+"""What an instance of an endpoint starts in an image like the Dockerfile's: files, packages and variables."""
 
 import json
 import shutil

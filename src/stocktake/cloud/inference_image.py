@@ -1,6 +1,6 @@
 """AWS's own PyTorch inference image, which serves an exported model without an image of one's own: `image_uri=aws`.
 
-It has Python 3.12, torch, numpy and TorchServe (aws/deep-learning-containers, pytorch/inference/docker/2.6/py3). When it
+It has Python 3.12, torch, numpy and TorchServe (aws/deep-learning-containers, pytorch/inference/docker/2.6). When it
 starts, its toolkit puts model.tar.gz's code/ on PYTHONPATH, installs code/requirements.txt with pip and has TorchServe
 call the module that SAGEMAKER_PROGRAM names (aws/sagemaker-pytorch-inference-toolkit 2.0.25, torchserve.py, and
 aws/sagemaker-inference-toolkit 1.10, model_server.py and parameters.py). So the archive carries what of this package

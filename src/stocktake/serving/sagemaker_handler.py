@@ -1,4 +1,4 @@
-"""What AWS's own PyTorch inference image calls, where it serves an exported model: there this file is code/inference.py.
+"""What AWS's own PyTorch inference image calls to serve an exported model: there this file is code/inference.py.
 
 TorchServe answers /ping and /invocations there, and AWS's toolkit calls `model_fn` once in each of its workers and
 `transform_fn` for each request: `Transformer` of aws/sagemaker-inference-toolkit 1.10, as
