@@ -96,7 +96,7 @@ def _commands(base: Path, folder: Path, python: Path, wanted: list[str], lock: P
     if importlib.util.find_spec("uv"):
         uv = [sys.executable, "-m", "uv"]
         yield [*uv, "venv", "--quiet", "--python", str(base), str(folder)]
-        install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
+        install = [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]  # as pip does
     else:
         yield [str(base), "-m", "venv", str(folder)]
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

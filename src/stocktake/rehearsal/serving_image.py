@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ def clean_image(
     for *sources, place in copies:
         for source in sources:
             _copy(repository / source, target, place)
+    # As its RUN does, so that the first instance starts no slower than the next.
+    subprocess.run([python, "-m", "compileall", "-q", target], check=True, stdin=subprocess.DEVNULL)  # noqa: S603
     words = [word.partition("=") for line in _words_of(stage, "ENV") for word in shlex.split(line)]
     environment = {name: value.replace(workdir, str(target)) for name, _, value in words}
     return ServingImage(json.loads(entrypoint), target, {"PATH": _path(python.parent), **environment})
@@ -80,6 +83,7 @@ def _stage(dockerfile: str, name: str) -> list[Instruction]:
     without_comments = re.sub(r"^\s*#.*\n", "", dockerfile, flags=re.MULTILINE)
     lines = re.sub(r"\\\n", " ", without_comments).splitlines()
     found: list[Instruction] = []
+    is_in = False  # ARG may stand before the first
     for instruction, _, words in (line.partition(" ") for line in lines if line.strip()):
         if instruction == "FROM":
             is_in = words.split()[-1] == name
