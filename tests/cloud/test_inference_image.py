@@ -43,7 +43,7 @@ print(json.dumps(files))
 IN_BASE64 = base64.b64encode(gray_image(80)).decode()
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 # Body, type, further headers, and the status that it has in our own server, too.
-REQUESTS: list[tuple[bytes, str | None, dict[str, str], int]] = [
+REQUESTS: list[tuple[bytes, str | None, dict, int]] = [
     (gray_image(130, "JPEG"), "application/x-image", {"Content-Length": "1", "body": {"content-type": "x"}}, 200),
     (gray_image(130), None, {ATTRIBUTES: "expected_count=4"}, 200),
     (json.dumps({"image": IN_BASE64, "expected_count": 3}).encode(), "application/json", {}, 200),
@@ -95,16 +95,23 @@ def answers(unpacked, installed) -> tuple[list, dict[str, str]]:
     return found, files
 
 
+def _sent(kind: str | None, headers: dict) -> dict[str, str]:
+    """Returns the headers that a client sends."""
+    attributes = {ATTRIBUTES: headers[ATTRIBUTES]} if ATTRIBUTES in headers else {}
+    return attributes | ({"Content-Type": kind} if kind else {})
+
+
 def test_it_counts_as_the_predictor_does_and_answers_as_our_server(answers, unpacked):
     predictor = Predictor.open(str(unpacked))
     found, _ = answers
     with listening(create_app(predictor)) as client:
-        for (status, phrase, answer), (body, kind, headers, expected) in zip(found, REQUESTS, strict=True):
-            own = {ATTRIBUTES: headers[ATTRIBUTES]} if ATTRIBUTES in headers else {}
-            server = client.post("/invocations", content=body, headers=own | ({"Content-Type": kind} if kind else {}))
-            assert (status, server.status_code, bool(phrase)) == (expected, expected, expected != 200)
-            theirs = server.json()
-            assert answer | {"milliseconds": 0} == theirs | {"milliseconds": 0}
+        servers = [
+            client.post("/invocations", content=body, headers=_sent(kind, headers))
+            for body, kind, headers, _ in REQUESTS
+        ]
+    for (status, phrase, answer), server, (*_, expected) in zip(found, servers, REQUESTS, strict=True):
+        assert (status, server.status_code, bool(phrase)) == (expected, expected, expected != 200)
+        assert answer | {"milliseconds": 0} == server.json() | {"milliseconds": 0}
     by_count = predictor.predict(REQUESTS[0][0]).probabilities
     assert found[0][2]["probabilities"] == pytest.approx({str(count): by_count[count] for count in COUNTS}, abs=1e-6)
     assert (found[1][2]["mismatch_score"], found[2][2]["mismatch_score"]) != (None, None)
