@@ -32,7 +32,7 @@ def main() -> None:
         if cfg.scenario == "deploy":
             from stocktake.workflows.rehearse_deployment import rehearse_deployment
 
-            sys.exit(rehearse_deployment(train_overrides, cfg.folder, cfg.full))
+            sys.exit(rehearse_deployment(train_overrides, cfg.folder, cfg.full, cfg.clean))
         sys.exit(rehearse(train_overrides, Settings.of(cfg, own), differences))
 
     run()

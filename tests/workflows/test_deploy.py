@@ -90,3 +90,22 @@ def test_a_damaged_model_is_refused_before_anything_is_asked(run_script, unset, 
     (tmp_path / "model.onnx").write_bytes(content[:-1] + b"\0")
     assert run_script("deploy.py", f"model={tmp_path}", "name=bins", "dry_run=true") == 1
     assert "is not the file that model.json describes" in capsys.readouterr().err
+
+
+def test_awss_own_image_is_the_regions_and_gets_code_beside_the_model(run_script, model, unset, capsys):
+    words = ("deploy.py", f"model={model}", "name=bins", "dry_run=true", "image_uri=aws", "region=eu-central-2")
+    assert run_script(*words, "+environment.GREETING=hello") == 0
+    container = shown(capsys)[0][1]["PrimaryContainer"]
+    assert container["Image"].startswith("380420809688.dkr.ecr.eu-central-2.amazonaws.com/pytorch-inference:2.6.0-cpu-")
+    assert container["Environment"] == {
+        "SAGEMAKER_PROGRAM": "inference.py",
+        "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
+        "GREETING": "hello",
+    }
+    assert run_script("deploy.py", f"model={model}", "name=bins", "dry_run=true", "region=eu-central-2") == 0
+    assert shown(capsys)[0][1]["PrimaryContainer"]["ModelDataUrl"] != container["ModelDataUrl"], "another archive"
+    assert run_script(*words, "network_isolation=true", "subnets=[subnet-1]", "security_groups=[sg-1]") == 0
+    told = capsys.readouterr().out.splitlines()
+    refused = [line.split()[0] for line in told if "goes not with image_uri=aws" in line]
+    assert refused == ["network_isolation", "subnets"]

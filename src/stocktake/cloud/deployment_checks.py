@@ -17,7 +17,7 @@ NEEDED = {
     "image_uri": (
         "the serving image in ECR, which the Dockerfile makes",
         "STOCKTAKE_SERVING_IMAGE",
-        "image_uri=<account>.dkr.ecr.<region>.amazonaws.com/stocktake-serving@sha256:<digest>",
+        "image_uri=<account>.dkr.ecr.<region>.amazonaws.com/stocktake-serving@sha256:<digest>, image_uri=aws",
     ),
 }
 # What stands in a dry run where nothing was set; of the form that AWS wants.

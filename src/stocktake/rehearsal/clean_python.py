@@ -1,7 +1,7 @@
-"""A Python like the one in AWS's training image: what that brings, the container's lock, and not this package.
+"""A Python like the one in an image: what that brings, the container's lock, and not this package.
 
-A job's code is a folder on PYTHONPATH there: what only works because the package is installed here, or because a
-package of this environment is, fails in a rehearsal in it as it would fail on paid instances.
+The code is a folder on PYTHONPATH there: what only works because the package is installed here, or because a package of
+this environment is, fails in a rehearsal in it as it would fail on paid instances.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-PYTHON = "3.12"  # of AWS's images
+PYTHON = "3.12"  # of AWS's training images
 # What the image brings and the lock leaves out, see the Makefile; torch comes in the version that its tag names.
 FROM_THE_IMAGE = ("torchvision", "jinja2", "markupsafe", "mpmath", "networkx", "pillow", "setuptools", "sympy")
 TAG = re.compile(r"pytorch[^:]*:(\d+)\.(\d+)")
@@ -29,26 +29,29 @@ class NoCleanPython(ValueError):
 
 def clean_python(
     lock: Path,
-    image_uri: str,
+    image_uri: str | None,
     say: Callable[[str], None] = print,
     cache: Path | None = None,
     from_the_image: Sequence[str] = FROM_THE_IMAGE,
+    version: str = PYTHON,
 ) -> Path:
     """Returns the interpreter; the first call for a lock and an image installs it, the later ones need no network.
 
     Args:
         lock: The container's.
-        image_uri: Whose tag names the version of torch.
+        image_uri: Whose tag names the version of torch; `None` for an image without.
         say: Is told what takes so long.
         cache: Holds a folder for each of them; `None` is stocktake in the user's cache.
         from_the_image: Further packages that the image brings.
+        version: Of the image's Python; another is taken where this machine has none.
 
     Raises:
         NoCleanPython: There is no such lock, or the package index cannot be reached or lacks something.
     """
     if not lock.exists():
         raise NoCleanPython(f"clean=true needs {lock}, which is not here: type it in the repository's root.")
-    wanted, base = [*_torch(image_uri), *from_the_image], _python_like_the_images()
+    wanted = [*(_torch(image_uri) if image_uri else ()), *from_the_image]
+    base = _python_like_the_images(version)
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "stocktake")
     key = hashlib.sha256("\0".join([lock.read_text(), *wanted, str(base)]).encode()).hexdigest()[:12]
     folder = cache / f"container-{key}"
@@ -56,10 +59,7 @@ def clean_python(
     with FileLock(f"{folder}.lock"):
         python, whole = folder / "bin" / "python", folder / "whole"
         if not whole.exists():
-            say(
-                f"clean=true: installing what AWS's image holds ({', '.join(wanted)}) and {lock.name} into {folder}. "
-                "That takes minutes and gigabytes, once."
-            )
+            say(f"clean=true: installing {_what(wanted, lock)} into {folder}, once.")
             began = time.monotonic()
             shutil.rmtree(folder, ignore_errors=True)  # of a try that did not end
             for command in _commands(base, folder, python, wanted, lock):
@@ -75,11 +75,17 @@ def _torch(image_uri: str) -> list[str]:
     return [f"torch<{found[1]}.{int(found[2]) + 1}"] if found else ["torch"]
 
 
-def _python_like_the_images() -> Path:
+def _what(wanted: Sequence[str], lock: Path) -> str:
+    if not wanted:
+        return lock.name
+    return f"what AWS's image holds ({', '.join(wanted)}) and {lock.name} (minutes, and gigabytes)"
+
+
+def _python_like_the_images(version: str) -> Path:
     """Returns an interpreter of the image's version, or this one where there is none."""
-    known = Path.home().glob(f".pyenv/versions/{PYTHON}.*/bin/python")
-    candidates = [sys.executable, shutil.which(f"python{PYTHON}"), *sorted(known, reverse=True)]
-    check = f"import sys, venv; sys.exit('{PYTHON}' != '%d.%d' % sys.version_info[:2])"
+    known = Path.home().glob(f".pyenv/versions/{version}.*/bin/python")
+    candidates = [sys.executable, shutil.which(f"python{version}"), *sorted(known, reverse=True)]
+    check = f"import sys, venv; sys.exit('{version}' != '%d.%d' % sys.version_info[:2])"
     for candidate in filter(None, candidates):
         if subprocess.run([candidate, "-c", check], capture_output=True, check=False).returncode == 0:  # noqa: S603
             return Path(candidate)
@@ -90,7 +96,7 @@ def _commands(base: Path, folder: Path, python: Path, wanted: list[str], lock: P
     if importlib.util.find_spec("uv"):
         uv = [sys.executable, "-m", "uv"]
         yield [*uv, "venv", "--quiet", "--python", str(base), str(folder)]
-        install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
+        install = [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]  # as pip does
     else:
         yield [str(base), "-m", "venv", str(folder)]
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -1,16 +1,14 @@
 """One instance of an endpoint or a batch job: the server that the image starts, over the model that was unpacked.
 
 The process sees what SageMaker gives a container, and nothing of this user's environment: the variables of the image
-and of the request. This repository stands for the image's /opt/stocktake.
+and of the request.
 """
 
 import http.client
 import io
-import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -21,10 +19,10 @@ from pathlib import Path
 
 from stocktake.rehearsal.job_state import REGION
 from stocktake.rehearsal.s3_sync import OpenFolder
+from stocktake.rehearsal.serving_image import ServingImage
 from stocktake.shell import hydra_value
 from stocktake.storage import StorageError, split_url
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 PING_TIMEOUT_S = 2.0
 PING_INTERVAL_S = 0.1  # SageMaker does not say how often it asks
 INVOCATION_TIMEOUT_S = 60.0
@@ -76,14 +74,15 @@ class EndpointInstance:
         name: SageMaker's id of the instance.
         base: Its /opt/ml, whose `model` holds the unpacked model.
         log: Where all that it prints is appended.
-        environment: What the request and SageMaker set.
+        image: What it starts.
+        environment: What the request sets.
 
     Attributes:
         is_ready: The process that runs now has answered /ping.
     """
 
-    def __init__(self, name: str, base: Path, log: Path, environment: Mapping[str, str]):
-        self.name, self.base, self.log, self.environment = name, base, log, environment
+    def __init__(self, name: str, base: Path, log: Path, image: ServingImage, environment: Mapping[str, str]):
+        self.name, self.base, self.log, self.image, self.environment = name, base, log, image, environment
         self._process: subprocess.Popen | None = None
         self._port: int | None = None
         self._log_begins_at, self.is_ready = 0, False
@@ -92,21 +91,14 @@ class EndpointInstance:
         """Starts the server as the image's ENTRYPOINT with SageMaker's word `serve`, and returns at once."""
         self._port, self.is_ready = None, False
         model = hydra_value(str(self.base / "model"))
-        command = [sys.executable, str(REPOSITORY / "scripts" / "serve.py"), "serve"]
-        command += [f"model={model}", "port=0", "host=127.0.0.1"]  # 8080 has one instance of this machine's alone
+        # 8080 has one instance of this machine's alone.
+        command = [*self.image.entrypoint, "serve", f"model={model}", "port=0", "host=127.0.0.1"]
         with self.log.open("ab") as log:
             self._log_begins_at = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - arguments, no shell
                 command,
-                cwd=self.base,
-                env={
-                    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
-                    "PYTHONPATH": str(REPOSITORY / "src"),
-                    "PYTHONUNBUFFERED": "1",
-                    "LANG": "C.UTF-8",
-                    "AWS_REGION": REGION,
-                    **self.environment,
-                },
+                cwd=self.image.folder or self.base,
+                env={"LANG": "C.UTF-8", "AWS_REGION": REGION, **self.image.environment, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -3,7 +3,7 @@
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from stocktake.rehearsal.endpoint_instance import (
 from stocktake.rehearsal.job_state import RequestRefused
 from stocktake.rehearsal.log_api import LogGroups
 from stocktake.rehearsal.s3_sync import OpenFolder
+from stocktake.rehearsal.serving_image import ServingImage, this_python
 
 WATCH_INTERVAL_S = 0.2
 
@@ -29,12 +30,14 @@ class Machines:
     Args:
         folder: Holds one of each instance, while it is there.
         startup_timeout_s: To answer /ping; `None` takes the variant's own.
+        image: What each of them starts, whichever the model names.
     """
 
     folder: Path
     logs: LogGroups
     open_folder: OpenFolder
     startup_timeout_s: float | None = None
+    image: ServingImage = field(default_factory=this_python)
 
 
 def new_instance_id() -> str:
@@ -103,7 +106,7 @@ class Fleet:
         name = new_instance_id()
         log = self.machines.logs.create(self.log_group, f"{self.variant['VariantName']}/{name}")
         environment = self.container.get("Environment", {})
-        return EndpointInstance(name, self.machines.folder / name, log, environment)
+        return EndpointInstance(name, self.machines.folder / name, log, self.machines.image, environment)
 
     def _watch(self) -> None:
         """Starts what has died anew, under its name and with its log."""

@@ -6,8 +6,8 @@
         server.client("sagemaker-runtime").invoke_endpoint(...)
 
 Behind an endpoint runs the real server, as a process of its own, from the unpacked model.tar.gz. What differs from
-AWS: no image is pulled (the server runs in this Python, from this repository), and instances of every type are this
-machine.
+AWS: no image is pulled (the server runs in this Python, from this repository, or in one that has what the Dockerfile
+installs), and instances of every type are this machine.
 """
 
 from pathlib import Path
@@ -27,6 +27,7 @@ from stocktake.rehearsal.runtime_api import Invocations, RuntimeApi
 from stocktake.rehearsal.s3_sync import opener
 from stocktake.rehearsal.scaling_api import ScalableTargets
 from stocktake.rehearsal.schedule_api import Schedules
+from stocktake.rehearsal.serving_image import ServingImage, this_python
 from stocktake.rehearsal.tag_api import Tags
 from stocktake.rehearsal.transform_api import TransformJobs
 from stocktake.storage import StorageOptions
@@ -41,6 +42,7 @@ class Hosting:
         storage: How to reach S3.
         time_scale: By which AWS's waits and alarms' periods are multiplied, so that minutes pass in seconds.
         startup_timeout_s: For an instance to answer /ping; `None` takes what the variant says.
+        image: What every instance starts; `None` is this Python, and `clean_image` what the Dockerfile makes.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Hosting:
         storage: StorageOptions | None = None,
         time_scale: float = 1.0,
         startup_timeout_s: float | None = None,
+        image: ServingImage | None = None,
     ):
         folder = Path(folder).absolute()
         self.logs, open_folder = LogGroups(folder / "logs"), opener(s3_folder, storage)
-        self.machines = Machines(folder / "instances", self.logs, open_folder, startup_timeout_s)
+        image = image or this_python()
+        self.machines = Machines(folder / "instances", self.logs, open_folder, startup_timeout_s, image)
         counts, self.tags = InvocationCounts(), Tags()
         self.alarms, self.registry = Alarms(counts, time_scale), ModelRegistry(self.tags)
         self.endpoint_api = EndpointApi(self.machines, self.alarms, self.registry, self.tags, time_scale)

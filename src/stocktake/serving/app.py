@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from stocktake.images.decoding import UndecodableImage
-from stocktake.serving.errors import RejectedRequest, undecodable
+from stocktake.serving.errors import RejectedRequest, no_s3_images, undecodable
 from stocktake.serving.observability import LOG_FIELDS, RECORD, LogLine, Observer, ServerMetrics
 from stocktake.serving.openapi import invocation_request, invocation_responses, rejections
 from stocktake.serving.prediction_log import PredictionLog
@@ -77,8 +77,7 @@ class Service:
         image = count_request.image
         if count_request.s3_key is not None:
             if self.s3_images is None:
-                error, hint = "This server reads no images from S3.", "Send the image itself, in base64, as image."
-                raise RejectedRequest(403, "location-not-allowed", error, hint)
+                raise no_s3_images()
             image = self.s3_images.read(count_request.s3_key)
         if record is None:
             return predictor.predict(image, count_request.expected_count)

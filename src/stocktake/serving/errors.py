@@ -37,5 +37,10 @@ def too_large(max_bytes: int) -> RejectedRequest:
     return RejectedRequest(413, "too-large", error, hint)
 
 
+def no_s3_images() -> RejectedRequest:
+    error = "This server reads no images from S3."
+    return RejectedRequest(403, "location-not-allowed", error, "Send the image itself, in base64, as image.")
+
+
 def undecodable(image: UndecodableImage) -> RejectedRequest:
     return RejectedRequest(422, image.reason, image.error, image.hint)

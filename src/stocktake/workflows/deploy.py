@@ -16,8 +16,9 @@ from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, pl
 from stocktake.cloud.deployment_outcome import Outcome, send_all, settled
 from stocktake.cloud.endpoint_scaling import Scaling
 from stocktake.cloud.endpoints import EndpointFailed, Endpoints
+from stocktake.cloud.inference_image import AWS_IMAGE, aws_image_problems, code_files, with_aws_image
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
-from stocktake.cloud.preflight import check_identity, no_region, session
+from stocktake.cloud.preflight import DEFAULT_REGION, check_identity, find_region, no_region, session
 from stocktake.config import as_plain
 from stocktake.serving.model_folder import MODEL_NAME, read_graph, read_model
 from stocktake.shell import command
@@ -56,13 +57,18 @@ def deploy(cfg: DictConfig) -> int:
 def _deploy(cfg: DictConfig) -> int:
     name = _named(cfg)
     files, version = _exported(cfg)
+    values, found = as_plain(cfg), []
+    if cfg.image_uri == AWS_IMAGE:
+        region = find_region(cfg.profile, cfg.region) or DEFAULT_REGION
+        found = [*aws_image_problems(values, region)]
+        values, files = with_aws_image(values, region), files | code_files()
     archive, now = ModelArchive.of(files), datetime.now(UTC)
-    endpoint, folder_url = _endpoint(cfg, name)
+    endpoint, folder_url = _endpoint(values, name)
     archive_folder = join_url(folder_url, archive.sha256[:12])
     archive_url = join_url(archive_folder, ARCHIVE_NAME)
     print(f"{cfg.model}: version {version}, {len(archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}")
     stages = endpoint.stages(archive_url, archive.sha256, is_new=not cfg.shadow_percent, now=now)
-    found = problems(as_plain(cfg), endpoint, [call for stage in stages for call in stage])
+    found += problems(values, endpoint, [call for stage in stages for call in stage])
     if len(stages) > 1 and not cfg.wait:
         found.append("wait=false, but scaling.max_instances is taken once the endpoint is in service. Type wait=true")
     if cfg.dry_run:
@@ -74,7 +80,7 @@ def _deploy(cfg: DictConfig) -> int:
     if before is not None:
         _refuse_another_kind(endpoint, endpoints.kind(before))
         stages = endpoint.stages(archive_url, archive.sha256, False, now, endpoints.answering(before))
-        _refuse(problems(as_plain(cfg), endpoint, [call for stage in stages for call in stage]))
+        _refuse(problems(values, endpoint, [call for stage in stages for call in stage]))
     elif cfg.shadow_percent:
         raise CannotDeploy(f"shadow_percent: there is no endpoint {name} whose requests can be copied. Type 0")
     usd_an_hour = None if cfg.target == "serverless" else hourly_usd(aws, cfg.instance_type, "Hosting")
@@ -193,15 +199,14 @@ def _exported(cfg: DictConfig) -> tuple[dict[str, bytes], str]:
     return files, described["version"]
 
 
-def _endpoint(cfg: DictConfig, name: str) -> tuple[Endpoint, str]:
+def _endpoint(values: dict[str, Any], name: str) -> tuple[Endpoint, str]:
     """Returns what is to be made, with placeholders for what is not set, and its folder in the bucket."""
-    values = as_plain(cfg)
-    values |= {key: placeholder for key, placeholder in PLACEHOLDERS.items() if values[key] is None}
+    values = values | {key: placeholder for key, placeholder in PLACEHOLDERS.items() if values[key] is None}
     folder_url = join_url(f"s3://{values['bucket']}", values["prefix"].strip("/"), name)
     endpoint = Endpoint(
         name=name,
-        capture_url=join_url(folder_url, "captured") if cfg.capture_percent else None,
-        async_output_url=join_url(folder_url, "answers") if cfg.target == "async" else None,
+        capture_url=join_url(folder_url, "captured") if values["capture_percent"] else None,
+        async_output_url=join_url(folder_url, "answers") if values["target"] == "async" else None,
         scaling=Scaling(**values["scaling"]),
         update=Update(**values["update"]),
         **{key: values[key] for key in ENDPOINT_KEYS},

@@ -26,6 +26,7 @@ from stocktake.inference.sagemaker_endpoint import CONTENT_TYPE, SageMakerEndpoi
 from stocktake.rehearsal.api_server import RehearsalServer
 from stocktake.rehearsal.command import REPOSITORY, with_defaults
 from stocktake.rehearsal.hosting import Hosting
+from stocktake.rehearsal.serving_image import clean_image
 from stocktake.rehearsal.termination import run_child, unwinding
 from stocktake.serving.model_folder import GRAPH_NAME
 from stocktake.serving.predictor import Predictor
@@ -160,20 +161,25 @@ ENDPOINT = Endpoint(
 )
 
 
-def rehearse_deployment(train_overrides: Sequence[str], folder: str, is_full: bool) -> int:
+def rehearse_deployment(train_overrides: Sequence[str], folder: str, is_full: bool, is_clean: bool) -> int:
     """Trains, exports, deploys, asks, updates, rolls back, counts a batch and deletes; returns the exit code.
 
     Args:
         folder: Holds a folder for each rehearsal.
         is_full: The whole training; else one of twelve steps.
+        is_clean: The instances have what the Dockerfile's stage `serving` has, and nothing else of this Python.
+
+    Raises:
+        NoCleanPython: That could not be installed.
     """
     began = time.monotonic()
     root = Path(folder, time.strftime("%m%d-%H%M%S")).absolute()
     with unwinding():
+        image = clean_image(root / "image") if is_clean else None
         model, photos = _exported(train_overrides, root, is_full)
         s3 = root / "s3"
         with (
-            Hosting(root / "hosting", s3_folder=s3, time_scale=TIME_SCALE, startup_timeout_s=STARTUP_S) as hosting,
+            Hosting(root / "hosting", s3, time_scale=TIME_SCALE, startup_timeout_s=STARTUP_S, image=image) as hosting,
             RehearsalServer(hosting=hosting) as server,
         ):
             outcome = _play(Deployment(server, s3), model, photos)
