@@ -1,4 +1,4 @@
-"""Makes an endpoint of SageMaker's of an exported model, updates it without downtime, and deletes it; or counts a batch.
+"""Makes an endpoint of SageMaker's of an exported model, updates it without downtime, deletes it; or counts a batch.
 
 python scripts/deploy.py model=runs/demo/latest name=bins dry_run=true
 python scripts/deploy.py model=runs/demo/latest name=bins

@@ -17,7 +17,10 @@ BROKEN = {
     "cut off": (json.dumps(ANSWER)[:-9], "but not as scripts/serve.py does"),
     "empty": ("", "but not as scripts/serve.py does"),
     "an error": ('{"error": "no image"}', "but not as scripts/serve.py does"),
-    "a sum of 2": (json.dumps(ANSWER | {"probabilities": {"1": 1, "2": 1, "3": 0}}), "but not as scripts/serve.py does"),
+    "a sum of 2": (
+        json.dumps(ANSWER | {"probabilities": {"1": 1, "2": 1, "3": 0}}),
+        "but not as scripts/serve.py does",
+    ),
     "another model": (json.dumps(ANSWER | {"model_version": "v2"}), "by model 'v2'"),
     "other counts": (json.dumps(ANSWER | {"probabilities": {"1": 0.5, "2": 0.5}}), "counts [1, 2], and not by 'v1'"),
 }

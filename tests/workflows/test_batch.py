@@ -1,4 +1,4 @@
-"""scripts/deploy.py target=batch as it is typed: real photos in a real S3 server, a rehearsed account, a real server."""
+"""scripts/deploy.py target=batch as it is typed: real photos in a real S3 server, a rehearsed account, its servers."""
 
 import io
 import json
@@ -56,13 +56,15 @@ def there(tmp_path_factory, abid_root):
             Hosting(folder / "hosting", time_scale=0.01) as hosting,
             RehearsalServer(hosting=hosting, key=SessionKey(s3.access_key, s3.secret_key)) as server,
         ):
-            for service in ("SAGEMAKER", "LOGS"):
+            for service in ("SAGEMAKER", "CLOUDWATCH_LOGS"):
                 environment.setenv(f"AWS_ENDPOINT_URL_{service}", server.url)
             source = AbidSource(Folder(str(abid_root)))
             listed = [one for one in source.listing() if one.count in COUNTS][:8]
             Ingest(source, Folder(ROOT), listed, SplitRule(block=1), counts=COUNTS, max_bad_fraction=0.5).run()
             photos = Folder(PHOTOS)
-            for name, row in zip(("a.jpg", "b/c.jpg"), Manifest.read(Folder(ROOT)).rows("all").to_pylist(), strict=False):
+            for name, row in zip(
+                ("a.jpg", "b/c.jpg"), Manifest.read(Folder(ROOT)).rows("all").to_pylist(), strict=False
+            ):
                 photos.write(name, Folder(ROOT).read(row["key"]))
             photos.write("cut.jpg", photos.read("a.jpg")[:500])
             photos.write("notes.txt", b"of no interest")
@@ -116,7 +118,7 @@ def test_typed_again_it_takes_the_job_of_before(there, counted, typed, capsys, t
 
 def test_an_answer_that_is_missing_or_broken_is_told(there, counted, typed, capsys, tmp_path):
     answers = Folder(f"s3://bins/stocktake/endpoints/root/{counted['job']}/answers")
-    lost, broken = [row for row in Manifest.read(Folder(ROOT)).rows("all").to_pylist()][:2]
+    lost, broken = Manifest.read(Folder(ROOT)).rows("all").to_pylist()[:2]
     kept = {key: answers.read(key) for key in (f"{lost['key']}.out", f"{broken['key']}.out")}
     answers.remove(f"{lost['key']}.out")
     answers.write(f"{broken['key']}.out", b"{}")
@@ -128,7 +130,7 @@ def test_an_answer_that_is_missing_or_broken_is_told(there, counted, typed, caps
         assert predictions(tmp_path).num_rows == counted["num_images"] - 2
         assert typed("root", f"input={ROOT}", "split=all") == 1, "another job is needed, and nobody is asked"
         told = capsys.readouterr()
-        assert f"2 of {counted['num_images']} answers are missing from it" in told.out
+        assert f"2 of {counted['num_images']} answers are missing from it (Completed): one more job" in told.out
         assert "Nobody is here to be asked" in told.err
     finally:
         for key, content in kept.items():

@@ -134,9 +134,7 @@ def read_exported(location: str | None, storage: StorageOptions) -> tuple[dict[s
     folder = next((folder for folder in folders if folder.exists(MODEL_NAME)), None)
     if folder is None:
         export = command("scripts/export.py", {"checkpoint": "<run>/checkpoints/best.ckpt"})
-        raise ModelFolderError(
-            f"model={location} holds no {MODEL_NAME}, nor does its {RUN_FOLDER}/. Type: {export}"
-        )
+        raise ModelFolderError(f"model={location} holds no {MODEL_NAME}, nor does its {RUN_FOLDER}/. Type: {export}")
     files = {key: folder.read(key) for key, _ in folder.sizes()}
     with tempfile.TemporaryDirectory() as copy:
         for key, content in files.items():

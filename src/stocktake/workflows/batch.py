@@ -1,4 +1,4 @@
-"""scripts/deploy.py target=batch: images in S3 counted once by a job that then ends, joined into predictions.parquet."""
+"""scripts/deploy.py target=batch: images in S3 counted once, by a job that ends, and put into predictions.parquet."""
 
 import json
 from collections.abc import Mapping
@@ -66,7 +66,9 @@ def _count(cfg: DictConfig) -> int:
         raise CannotDeploy("input is not set: it is what the job counts. Type input=s3://<bucket>/<folder of images>")
     files, model = read_exported(cfg.model, StorageOptions(profile=cfg.profile, region=cfg.region))
     transform = _transform(cfg, name, ModelArchive.of(files))
-    print(f"{cfg.model}: version {model['version']}, {len(transform.archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}")
+    print(
+        f"{cfg.model}: version {model['version']}, {len(transform.archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}"
+    )
     unread = BatchInput.unread(cfg.input, cfg.split)
     calls = transform.calls(f"{transform.stem(unread)}-1", unread)
     found = problems(as_plain(cfg), calls)
@@ -109,7 +111,8 @@ def _taken(
     described = jobs.wait(job.name, print, cfg.poll_s)
     answers = transform.answers(described, source, model)
     if not _is_enough(cfg, answers):
-        print(f"{len(answers.missing):,} of {len(source.keys):,} answers are missing from it: another job is needed.")
+        reason = described.get("FailureReason", described["TransformJobStatus"])
+        print(f"{len(answers.missing):,} of {len(source.keys):,} answers are missing from it ({reason}): one more job.")
         return None
     return _finish(cfg, jobs, described, answers)
 

@@ -156,9 +156,7 @@ ENDPOINT = Endpoint(
     scheduler_role_arn=ROLE,
     update=Update("canary", step_percent=25, wait_s=120, max_time_s=1800),
 )
-BATCH = BatchJob(
-    NAME, ROLE, IMAGE, ENDPOINT.instance_type, ENDPOINT.num_instances, num_at_once=4, payload_mb=6
-)
+BATCH = BatchJob(NAME, ROLE, IMAGE, ENDPOINT.instance_type, ENDPOINT.num_instances, num_at_once=4, payload_mb=6)
 
 
 def rehearse_deployment(train_overrides: Sequence[str], folder: str, is_full: bool) -> int:
