@@ -28,6 +28,7 @@ def test_a_split_of_a_root_is_named_by_a_manifest(synthetic_root):
     rows = Manifest.read(Folder(str(synthetic_root))).rows("test").to_pylist()
     found = read(synthetic_root)
     assert found.is_manifest
+    assert found.rows is not None
     assert found.rows.to_pylist() == rows
     first, *names = json.loads(found.manifest())
     assert first == {"prefix": "s3://bins/shelf/"}

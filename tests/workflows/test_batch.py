@@ -9,7 +9,7 @@ import pytest
 from account import Account
 from hosted import IMAGE, ROLE
 from local_s3 import local_s3
-from served import export
+from served import export, gray_image
 
 from stocktake.cloud import batch_jobs
 from stocktake.data.ingest.ingest import Ingest
@@ -43,7 +43,7 @@ class Batch:
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory, abid_root):
-    """Eight real bins as a dataset root, and two of their photos beside what is no photo."""
+    """Eight real bins as a dataset root, and two of their photos beside a large image and what is none."""
     folder = tmp_path_factory.mktemp("batch")
     (folder / "buckets" / "bins").mkdir(parents=True)
     (folder / "model").mkdir()
@@ -67,6 +67,7 @@ def there(tmp_path_factory, abid_root):
             ):
                 photos.write(name, Folder(ROOT).read(row["key"]))
             photos.write("cut.jpg", photos.read("a.jpg")[:500])
+            photos.write("large.png", gray_image(125, size=(1600, 1600), compress_level=0))  # above 6 MB
             photos.write("notes.txt", b"of no interest")
             yield Batch(server, export(folder / "model"))
 
@@ -138,18 +139,18 @@ def test_an_answer_that_is_missing_or_broken_is_told(there, counted, typed, caps
 
 
 def test_too_many_photos_that_cannot_be_read_fail_the_command(there, typed, capsys, tmp_path):
-    words = ("photos", f"input={PHOTOS}")
+    words = ("photos", f"input={PHOTOS}", "batch.payload_mb=12")
     assert typed(*words, "yes=true") == 1
     told = capsys.readouterr()
     assert "1 x ml.c6i.large: 0.10 USD an hour, until the job ends." in told.out
     assert "Usually: an image was refused" in told.out
     assert "  | " in told.out and "photos/cut.jpg: Bad HTTP status received from algorithm: 422" in told.out
-    assert "is Failed, and 1 of 3 images have no answer" in told.err
+    assert "is Failed, and 1 of 4 images have no answer" in told.err
     assert json.loads((tmp_path / "missing.jsonl").read_text())["image_id"] == "cut"
     assert not (tmp_path / "predictions.parquet").exists()
     assert typed(*words, "batch.max_bad_fraction=0.5") == 0, "what is there is taken"
     table = predictions(tmp_path)
-    assert table["image_id"].to_pylist() == ["a", "b-c"]
+    assert table["image_id"].to_pylist() == ["a", "b-c", "large"]
     assert table.column_names == ["image_id", "predicted", "probabilities"], "no manifest says more"
     (first,) = there.jobs("photos-")
     assert typed(*words, "yes=true") == 1

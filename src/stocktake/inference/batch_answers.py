@@ -3,7 +3,9 @@
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import pyarrow
@@ -93,10 +95,9 @@ def _checked(content: bytes, counts: Sequence[int], version: str) -> list[float]
     Raises:
         EndpointError: The answer is none of this model's.
     """
-    try:
+    response: Any = content
+    with suppress(ValueError, RecursionError):  # what is no JSON is told as it stands
         response = json.loads(content)
-    except (ValueError, RecursionError):
-        response = content
     by_count = probabilities_in(response, "the job")
     if sorted(by_count) != sorted(counts) or response.get("model_version") != version:
         raise EndpointError(

@@ -127,7 +127,8 @@ class Deployment:
         jobs, job = BatchJobs(self.server.client), f"{transform.stem(source)}-1"
         transform.begin(jobs, job, source)
         answers = transform.answers(jobs.wait(job, print, POLL_S), source, model)
-        print(*answers.missing[:3])
+        for one in answers.missing[:3]:
+            print(one)
         there = [answer for answer in answers.probabilities if not isinstance(answer, str)]
         return [dict(zip(model["counts"], answer, strict=True)) for answer in there]
 
