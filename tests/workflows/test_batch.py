@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pyarrow.parquet
 import pytest
 from account import Account
-from hosted import IMAGE, ROLE
+from hosted import IMAGE, ROLE, export_failing
 from local_s3 import local_s3
 from served import export, gray_image
 
@@ -27,14 +27,10 @@ ROOT, PHOTOS = "s3://bins/root", "s3://bins/photos"
 
 
 class Batch:
-    """An account with photos in its S3, and what types the command."""
+    """An account with photos in its S3, and a model."""
 
     def __init__(self, server: RehearsalServer, model):
         self.sagemaker, self.model = server.client("sagemaker"), model
-
-    def words(self, name: str, output, *words: str) -> list[str]:
-        account = ["bucket=bins", f"role_arn={ROLE}", f"image_uri={IMAGE}", "poll_s=0.1"]
-        return [f"model={self.model}", f"name={name}", "target=batch", f"output={output}", *account, *words]
 
     def jobs(self, name: str) -> list[str]:
         found = self.sagemaker.list_transform_jobs(NameContains=name)["TransformJobSummaries"]
@@ -76,8 +72,10 @@ def there(tmp_path_factory, abid_root):
 def typed(there, run_script, tmp_path):
     """Returns what types the command, and gives its exit code."""
 
-    def typed(name: str, *words: str) -> int:
-        return run_script("deploy.py", *there.words(name, tmp_path, *words))
+    def typed(name: str, *words: str, model=there.model) -> int:
+        account = ("bucket=bins", f"role_arn={ROLE}", f"image_uri={IMAGE}", "poll_s=0.1")
+        batch = ("target=batch", f"model={model}", f"name={name}", f"output={tmp_path}")
+        return run_script("deploy.py", *batch, *account, *words)
 
     return typed
 
@@ -171,15 +169,17 @@ def test_a_wait_that_is_broken_off_goes_on_and_is_not_paid_twice(there, typed, c
     assert "To stop it: python scripts/deploy.py target=batch action=stop name=night" in told
     assert typed(*words) == 0
     assert len(there.jobs("night-")) == 1
-    assert predictions(tmp_path).num_rows == 8
+    assert predictions(tmp_path).num_rows == Manifest.read(Folder(ROOT)).rows("all").num_rows
     assert there.sagemaker.list_models()["Models"] == []
 
 
-def test_a_job_can_be_left_alone_looked_at_and_stopped(there, typed, capsys):
+def test_a_job_can_be_left_alone_looked_at_and_stopped(there, typed, capsys, tmp_path):
+    (tmp_path / "model").mkdir()
+    never_ready = export_failing(tmp_path / "model", answers_ping=False)
     words = ("left", f"input={ROOT}", "split=all", "yes=true", "wait=false")
-    assert typed(*words) == 0
+    assert typed(*words, model=never_ready) == 0
     job = json.loads(capsys.readouterr().out.splitlines()[-1])["job"]
-    assert typed(*words) == 0, "it runs"
+    assert typed(*words, model=never_ready) == 0, "it runs"
     assert there.jobs("left-") == [job]
     assert typed("left", "action=stop") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"stopped": [job]}
