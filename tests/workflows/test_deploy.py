@@ -113,6 +113,8 @@ def test_a_dry_run_of_a_batch_job_shows_its_requests_and_reads_nothing(run_scrip
     }
     assert job["ModelName"] == made["ModelName"] == job["TransformJobName"]
     assert run_script("deploy.py", *words, "split=valid") == 0
+    assert "was not looked at; it is taken for a dataset root" in capsys.readouterr().out
+    run_script("deploy.py", *words, "split=valid")
     source = shown(capsys)[1][1]["TransformInput"]["DataSource"]["S3DataSource"]
     assert source["S3DataType"] == "ManifestFile"
     assert source["S3Uri"].endswith("/input.manifest")

@@ -73,6 +73,8 @@ def _count(cfg: DictConfig) -> int:
     calls = transform.calls(f"{transform.stem(unread)}-1", unread)
     found = problems(as_plain(cfg), calls)
     if cfg.dry_run:
+        taken = "a dataset root, because split is typed" if unread.is_manifest else "a folder of images"
+        print(f"{unread.url} was not looked at; it is taken for {taken}. The digest in the names will be another.")
         show(calls, found)
         return 0
     refuse(found)
