@@ -30,7 +30,7 @@ class Batch:
     """An account with photos in its S3, and a model."""
 
     def __init__(self, server: RehearsalServer, model):
-        self.sagemaker, self.model = server.client("sagemaker"), model
+        self.server, self.sagemaker, self.model = server, server.client("sagemaker"), model
 
     def jobs(self, name: str) -> list[str]:
         found = self.sagemaker.list_transform_jobs(NameContains=name)["TransformJobSummaries"]
@@ -187,4 +187,17 @@ def test_a_job_can_be_left_alone_looked_at_and_stopped(there, typed, capsys, tmp
     told = capsys.readouterr().out
     assert f"{job}: Stopped" in told
     assert json.loads(told.splitlines()[-1]) == {"running": []}
+    assert there.sagemaker.list_models()["Models"] == []
+
+
+def test_what_is_sent_again_because_its_answer_got_lost_is_taken(there):
+    jobs, folder = batch_jobs.BatchJobs(there.server.client), "s3://bins/nothing"
+    job = batch_jobs.BatchJob("twice", ROLE, IMAGE, "ml.c6i.large", num_instances=1, num_at_once=4, payload_mb=6)
+    name = f"{job.stem('0' * 64, '1' * 64)}-1"
+    calls = job.calls(name, f"{folder}/model.tar.gz", f"{folder}/", False, f"{folder}/answers")
+    for call in [*calls, *calls]:
+        jobs.send(call)
+    described = jobs.wait(name, print, poll_s=0.1)
+    assert "No S3 objects found" in described["FailureReason"]
+    assert there.jobs("twice-") == [name]
     assert there.sagemaker.list_models()["Models"] == []
