@@ -191,10 +191,11 @@ def test_a_job_can_be_left_alone_looked_at_and_stopped(there, typed, capsys, tmp
 
 
 def test_what_is_sent_again_because_its_answer_got_lost_is_taken(there):
-    jobs, folder = batch_jobs.BatchJobs(there.server.client), "s3://bins/nothing"
+    jobs, folder = batch_jobs.BatchJobs(there.server.client), "s3://bins/twice"
+    Folder(folder).write("model.tar.gz", b"never unpacked, because there is nothing to count")
     job = batch_jobs.BatchJob("twice", ROLE, IMAGE, "ml.c6i.large", num_instances=1, num_at_once=4, payload_mb=6)
     name = f"{job.stem('0' * 64, '1' * 64)}-1"
-    calls = job.calls(name, f"{folder}/model.tar.gz", f"{folder}/", False, f"{folder}/answers")
+    calls = job.calls(name, f"{folder}/model.tar.gz", "s3://bins/nothing/", False, f"{folder}/answers")
     for call in [*calls, *calls]:
         jobs.send(call)
     described = jobs.wait(name, print, poll_s=0.1)
