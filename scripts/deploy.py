@@ -1,7 +1,8 @@
-"""Makes an endpoint of SageMaker's of an exported model, updates it without downtime, and deletes it.
+"""Makes an endpoint of SageMaker's of an exported model, updates it without downtime, deletes it; or counts a batch.
 
 python scripts/deploy.py model=runs/demo/latest name=bins dry_run=true
 python scripts/deploy.py model=runs/demo/latest name=bins
+python scripts/deploy.py model=runs/demo/latest name=night target=batch input=s3://my-bucket/bins
 python scripts/deploy.py action=delete name=bins
 """
 
@@ -13,12 +14,13 @@ except ModuleNotFoundError as error:
     raise SystemExit(f"{error.name} is missing in this Python. Type: make setup && . .venv/bin/activate") from None
 
 
-@command(
-    "deploy",
-    "",
-    conf="../conf/deploy",
-    kept="What AWS has begun goes on. To see it: python scripts/deploy.py action=list",
-)
+def _kept(cfg: Config) -> str:
+    from stocktake.workflows.deploy import kept
+
+    return kept(cfg)
+
+
+@command("deploy", "", conf="../conf/deploy", kept=_kept)
 def main(cfg: Config) -> None:
     from stocktake.workflows.deploy import deploy
 

@@ -1,7 +1,8 @@
-"""What a person sees in the terminal: messages of this project, without the libraries' advertisements."""
+"""What a person sees in the terminal: messages of this project, without the libraries' advertisements; a question."""
 
 import logging
 import os
+import sys
 import warnings
 
 # What Lightning tells at every start and end, by its first words, and why nobody here needs it.
@@ -42,3 +43,22 @@ def silence_library_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     # A resumed run writes into the folder of its own earlier checkpoints, which is what is wanted.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+
+
+def is_agreed(question: str, yes: bool) -> bool:
+    """Asks a person before something is done; says so where the answer is no.
+
+    Args:
+        yes: Typed already, as `yes=true`.
+
+    Raises:
+        ValueError: Nobody is there to be asked.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ValueError(f"{question} Nobody is here to be asked. Type yes=true to go on without a question.")
+    has_agreed = input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    if not has_agreed:
+        print("Nothing was done.")
+    return has_agreed

@@ -74,7 +74,17 @@ def test_a_run_its_model_folder_and_a_bucket_give_the_same_archive(run_script, m
         (["action=delete", "name=bins"], "No AWS region is set"),
         (["model={model}", "name=bins", "wait=false", "target=realtime", "scaling.max_instances=3"], "Type wait=true"),
         (["action=lst"], "Type action=list"),
-        (["model={model}", "name=bins", "target=batch"], "target takes one of serverless, realtime, async"),
+        (["model={model}", "name=night", "target=batch"], "input is not set: it is what the job counts. Type input=s3"),
+        (["model={model}", "name=bins", "input=s3://bins/a"], "input=s3://bins/a is for a batch job"),
+        (["model={model}", "name=bins", "target=async", "output=runs/a"], "Type target=batch"),
+        (["action=stop", "name=bins"], "action=stop is for a batch job. Type target=batch"),
+        (["action=delete", "name=bins", "target=batch"], "Type action=status or action=stop"),
+        (["model={model}", "name=night", "target=batch", "input=data/bins"], "Type aws s3 sync data/bins s3://"),
+        (
+            ["model={model}", "name=night", "target=batch", "input=s3://bins/a", "batch.num_at_once=20"],
+            "batch.num_at_once (MaxConcurrentTransforms): 20 times MaxPayloadInMB=6 is more than 100 MB; 16 or fewer",
+        ),
+        (["target=batch", "batch.payload_mb=101"], "batch.payload_mb takes a whole number from 1 to 32"),
         (["model={model}", "name=bins", "memory_mb=512"], "memory_mb takes a whole number from 1024 to 6144"),
         (["model={model}", "name=bins", "ttl_h=0"], "ttl_h takes a number above 0"),
     ],
@@ -109,3 +119,21 @@ def test_awss_own_image_is_the_regions_and_gets_code_beside_the_model(run_script
     told = capsys.readouterr().out.splitlines()
     refused = [line.split()[0] for line in told if "goes not with image_uri=aws" in line]
     assert refused == ["network_isolation", "subnets"]
+
+
+def test_a_dry_run_of_a_batch_job_shows_its_requests_and_reads_nothing(run_script, model, unset, capsys):
+    words = (f"model={model}", "name=night", "target=batch", "input=s3://nobody/bins", "dry_run=true")
+    assert run_script("deploy.py", *words) == 0
+    (_, made), (operation, job) = shown(capsys)
+    assert operation == "sagemaker CreateTransformJob"
+    assert job["TransformInput"]["DataSource"]["S3DataSource"] == {
+        "S3DataType": "S3Prefix",
+        "S3Uri": "s3://nobody/bins/",
+    }
+    assert job["ModelName"] == made["ModelName"] == job["TransformJobName"]
+    assert run_script("deploy.py", *words, "split=valid") == 0
+    assert "was not looked at; it is taken for a dataset root" in capsys.readouterr().out
+    run_script("deploy.py", *words, "split=valid")
+    source = shown(capsys)[1][1]["TransformInput"]["DataSource"]["S3DataSource"]
+    assert source["S3DataType"] == "ManifestFile"
+    assert source["S3Uri"].endswith("/input.manifest")

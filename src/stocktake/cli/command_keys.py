@@ -205,8 +205,15 @@ ENDPOINT = {
 DEPLOY = {
     "model": FOLDER,
     "name": text("bins", None),
-    "action": choice("deploy", "status", "delete", "list"),
+    "action": choice("deploy", "status", "delete", "list", "stop"),
     **ENDPOINT,
+    "target": choice("serverless", "realtime", "async", "batch"),
+    "input": text("s3://my-bucket/bins", None),
+    "split": choice("test", "valid", "train", "all", None),
+    "output": text("runs/batch", None),
+    "batch.num_at_once": whole(1, 100, example=4),
+    "batch.payload_mb": whole(1, 32, example=6),
+    "batch.max_bad_fraction": number(0, 1, example=0.02),
 }
 PROMOTE = {
     "challenger": text("runs/b/evaluation-test"),

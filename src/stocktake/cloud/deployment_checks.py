@@ -1,13 +1,14 @@
-"""What must be there before an endpoint is made, what its requests hold that AWS would refuse, and what it costs."""
+"""What must be there before an endpoint or a batch job is made, what AWS would refuse of it, and what it costs."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from stocktake.cloud.client import JobError
-from stocktake.cloud.deployment import Call, Endpoint
-from stocktake.cloud.preflight import check_bucket, check_role
+from stocktake.cloud.deployment import MAX_NAME_CHARACTERS, Call, Endpoint
+from stocktake.cloud.preflight import check_bucket, check_identity, check_role, no_region, session
 from stocktake.cloud.secrets import looks_secret
 
 # What has to be set: what it is, the variable that sets it, and what to type.
@@ -60,7 +61,36 @@ CONFIG_KEYS = {
     "DeploymentConfig.BlueGreenUpdatePolicy.MaximumExecutionTimeoutInSeconds": "update.max_time_s",
     "DeploymentConfig.BlueGreenUpdatePolicy": "update",
     "Target.RoleArn": "scheduler_role_arn",
+    "TransformJobName": "name",
+    "TransformInput": "input",
+    "TransformOutput.S3OutputPath": "bucket",
+    "TransformOutput.KmsKeyId": "kms_key",
+    "TransformResources.InstanceType": "instance_type",
+    "TransformResources.InstanceCount": "num_instances",
+    "TransformResources.VolumeKmsKeyId": "kms_key",
+    "MaxConcurrentTransforms": "batch.num_at_once",
+    "MaxPayloadInMB": "batch.payload_mb",
 }
+
+
+class CannotDeploy(ValueError):
+    """Something is missing or wrong before anything is made; the message lists all of it."""
+
+
+def require_name(name: str | None) -> str:
+    """Returns the name of an endpoint or a batch job.
+
+    Raises:
+        CannotDeploy: There is none, or it leaves no room for what AWS's names hold beside it.
+    """
+    if name is None:
+        raise CannotDeploy(
+            "name is not set: it is the endpoint's, or the batch job's. Type name=bins; action=list names the "
+            "endpoints that there are."
+        )
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise CannotDeploy(f"name={name} has {len(name)} characters; at most {MAX_NAME_CHARACTERS} allowed.")
+    return name
 
 
 def problems(values: Mapping[str, Any], endpoint: Endpoint, calls: Sequence[Call]) -> list[str]:
@@ -110,6 +140,51 @@ def _scaling_problems(endpoint: Endpoint) -> Iterator[str]:
         )
 
 
+def refuse(found: Sequence[str]) -> None:
+    """
+    Raises:
+        CannotDeploy: Something was found.
+    """
+    if found:
+        raise CannotDeploy("\n  ".join([f"Before it can be made, {len(found)}:", *found]))
+
+
+def show(calls: Sequence[Call], found: Sequence[str]) -> None:
+    """Prints what a dry run shows: every request, and what is missing or wrong."""
+    for call in calls:
+        print(f"{call.service} {call.operation}", json.dumps(call.request, indent=2), sep="\n")
+    if found:
+        print(f"Before it can be made, {len(found)}:", *found, sep="\n  ")
+    print("Checked against AWS's service models. Nothing was sent.")
+
+
+def open_account(profile: str | None, region: str | None) -> Any:
+    """Returns a boto3 session of an account that AWS knows.
+
+    Raises:
+        CannotDeploy: No region or no credentials are set.
+        JobError: There is no such profile, or AWS does not take the credentials.
+    """
+    aws = session(profile, region, "profile")
+    if aws.region_name is None:
+        raise CannotDeploy(no_region("region"))
+    if aws.get_credentials() is None:
+        raise CannotDeploy(
+            "No AWS credentials: run `aws configure` or `aws sso login`, set AWS_PROFILE, or type profile=<name>. "
+            "dry_run=true needs none."
+        )
+    check_identity(aws)
+    return aws
+
+
+def clients(aws: Any) -> Callable[[str], Any]:
+    """Returns what gives boto3's client of a service; further tries are `Patience`'s, which says so."""
+    from botocore.config import Config
+
+    hurried = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+    return lambda service: aws.client(service, config=hurried)
+
+
 def account_problems(aws: Any, role_arn: str | None, bucket: str) -> Iterator[str]:
     """Yields what the account lacks for an endpoint, or with a `role_arn` of None for a model in S3 alone.
 
@@ -129,14 +204,25 @@ def price(endpoint: Endpoint, usd_an_hour: float | None) -> str:
     if endpoint.target == "serverless":
         memory = f"{endpoint.memory_mb:,} MB"
         return f"Serverless: nothing while nobody asks; then the seconds of {memory}, and the images' bytes."
-    beside = " more, for the shadow" if endpoint.shadow_percent else ""
-    instances = f"{endpoint.num_instances} x {endpoint.instance_type}{beside}"
-    if usd_an_hour is None:
-        return f"{instances}, whose price AWS does not give: https://aws.amazon.com/sagemaker/pricing"
-    if endpoint.scaling.is_to_zero:
+    if endpoint.scaling.is_to_zero and usd_an_hour is not None:
         most = endpoint.scaling.max_instances
         return f"{endpoint.instance_type}: {usd_an_hour:.2f} USD an hour for each that runs, of none to {most}."
-    return f"{instances}: {endpoint.num_instances * usd_an_hour:.2f} USD an hour, whether or not somebody asks."
+    when = "whether or not somebody asks"
+    beside = " more, for the shadow" if endpoint.shadow_percent else ""
+    return instance_price(endpoint.num_instances, f"{endpoint.instance_type}{beside}", usd_an_hour, when)
+
+
+def instance_price(num_instances: int, instance_type: str, usd_an_hour: float | None, when: str) -> str:
+    """Returns what instances cost, in words.
+
+    Args:
+        usd_an_hour: Of one instance; None where AWS does not give it.
+        when: It is paid.
+    """
+    instances = f"{num_instances} x {instance_type}"
+    if usd_an_hour is None:
+        return f"{instances}, whose price AWS does not give: https://aws.amazon.com/sagemaker/pricing"
+    return f"{instances}: {num_instances * usd_an_hour:.2f} USD an hour, {when}."
 
 
 def planned_end(endpoint: Endpoint, now: datetime, list_command: str) -> str:

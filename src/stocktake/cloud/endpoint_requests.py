@@ -199,6 +199,7 @@ def transform_job(
     num_at_once: int = 4,
     payload_mb: int = 6,
     is_manifest: bool = False,
+    kms_key: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Request:
     """Returns the body of CreateTransformJob: each image is one request, and each answer a file of its own.
@@ -208,8 +209,10 @@ def transform_job(
         output_url: S3 folder; the answer to `<key>` is `<key>.out`.
         num_at_once: Images that are with an instance at a time.
         payload_mb: No image is larger.
+        kms_key: Id or ARN of the key for the instances' disks and for the answers.
     """
     data_type = "ManifestFile" if is_manifest else "S3Prefix"
+    output = {"S3OutputPath": output_url, "Accept": "application/json", "AssembleWith": "None"}
     return {
         "TransformJobName": name,
         "ModelName": model_name,
@@ -222,8 +225,12 @@ def transform_job(
             "CompressionType": "None",
             "SplitType": "None",
         },
-        "TransformOutput": {"S3OutputPath": output_url, "Accept": "application/json", "AssembleWith": "None"},
-        "TransformResources": {"InstanceType": instance_type, "InstanceCount": num_instances},
+        "TransformOutput": output | ({"KmsKeyId": kms_key} if kms_key else {}),
+        "TransformResources": {
+            "InstanceType": instance_type,
+            "InstanceCount": num_instances,
+            **({"VolumeKmsKeyId": kms_key} if kms_key else {}),
+        },
         "Tags": tag_list(tags),
     }
 

@@ -163,7 +163,8 @@ def transform_problems(request: Mapping) -> Problems:
     if num_at_once * payload_mb > MAX_TRANSFORM_MB:
         yield (
             "MaxConcurrentTransforms",
-            f"{num_at_once} times MaxPayloadInMB={payload_mb} is more than {MAX_TRANSFORM_MB} MB",
+            f"{num_at_once} times MaxPayloadInMB={payload_mb} is more than {MAX_TRANSFORM_MB} MB; "
+            f"{MAX_TRANSFORM_MB // max(payload_mb, 1)} or fewer allowed",
         )
     if request.get("BatchStrategy") == "MultiRecord" and request["TransformInput"].get("SplitType", "None") == "None":
         yield "BatchStrategy", "MultiRecord joins records, and TransformInput.SplitType says of none where they end"

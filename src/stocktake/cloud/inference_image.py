@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stocktake.cloud.preflight import DEFAULT_REGION, find_region
 from stocktake.cloud.training_images import ACCOUNTS, DOMAIN, OLDER_ACCOUNTS
 
 AWS_IMAGE = "aws"  # what is typed for it
@@ -48,6 +49,22 @@ def with_aws_image(values: Mapping[str, Any], region: str) -> dict[str, Any]:
     own = ENVIRONMENT | (SERVERLESS_ENVIRONMENT if values["target"] == "serverless" else {})
     image_uri = inference_image(region) or AWS_IMAGE
     return {**values, "image_uri": image_uri, "environment": own | dict(values["environment"])}
+
+
+def with_image(
+    values: dict[str, Any], files: Mapping[str, bytes]
+) -> tuple[dict[str, Any], dict[str, bytes], list[str]]:
+    """Returns the values and the archive's files for the image that image_uri names, and why it cannot serve.
+
+    Args:
+        values: Of conf/deploy/endpoint.yaml.
+        files: Of an exported model.
+    """
+    if values["image_uri"] != AWS_IMAGE:
+        return values, dict(files), []
+    region = find_region(values["profile"], values["region"]) or DEFAULT_REGION
+    found = [*aws_image_problems(values, region)]
+    return with_aws_image(values, region), {**files, **code_files()}, found
 
 
 def aws_image_problems(values: Mapping[str, Any], region: str) -> Iterator[str]:

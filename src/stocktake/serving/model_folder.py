@@ -7,6 +7,7 @@ names its counts, its calibration and its version.
 import errno
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,15 @@ from stocktake.images.statistics import TrainingImages
 from stocktake.metrics.calibration import Calibration
 from stocktake.run_folder import check_seal
 from stocktake.serving.baseline import BASELINE, BASELINE_NAME, Baseline, check_baseline
+from stocktake.shell import command
+from stocktake.storage import Folder, StorageOptions, join_url
 
 if TYPE_CHECKING:
     import onnxruntime
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
+RUN_FOLDER = "model"  # of a run that was exported
 INPUT, OUTPUT = "pixels", "probabilities"
 # The key under which a tensor names its file (TensorProto.external_data in onnx.proto), behind its length. A tensor's
 # numbers hold these bytes by chance once in a hundred thousand million models.
@@ -113,6 +117,34 @@ def read_graph(folder: Path, model: dict[str, Any]) -> bytes:
             "scripts/export.py writes one file that holds them all."
         )
     return graph
+
+
+def read_exported(location: str | None, storage: StorageOptions) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Returns the files of an exported model by their paths in the folder, and what its model.json holds.
+
+    Args:
+        location: The folder, or a run that holds one as model/; on disk or in S3.
+
+    Raises:
+        ModelFolderError: None is named, there is none, or it is not whole.
+    """
+    if location is None:
+        raise ModelFolderError(
+            "model is not set. Type model=runs/demo/latest, or a folder that scripts/export.py wrote."
+        )
+    folders = [Folder(url, storage) for url in (join_url(location, RUN_FOLDER), location)]
+    folder = next((folder for folder in folders if folder.exists(MODEL_NAME)), None)
+    if folder is None:
+        export = command("scripts/export.py", {"checkpoint": "<run>/checkpoints/best.ckpt"})
+        raise ModelFolderError(f"model={location} holds no {MODEL_NAME}, nor does its {RUN_FOLDER}/. Type: {export}")
+    files = {key: folder.read(key) for key, _ in folder.sizes()}
+    with tempfile.TemporaryDirectory() as copy:
+        for key, content in files.items():
+            Path(copy, key).parent.mkdir(parents=True, exist_ok=True)
+            Path(copy, key).write_bytes(content)
+        model = read_model(Path(copy))
+        read_graph(Path(copy), model)
+    return files, model
 
 
 def read_baseline(folder: Path, model: dict[str, Any]) -> Baseline | None:

@@ -1,41 +1,47 @@
 """scripts/deploy.py: an exported model as an endpoint of SageMaker's; shown, updated, listed, deleted."""
 
 import json
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from stocktake.cloud.costs import hourly_usd
-from stocktake.cloud.deployment import MAX_NAME_CHARACTERS, Call, Endpoint, Update
-from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, planned_end, price, problems
+from stocktake.cloud.deployment import Endpoint, Update
+from stocktake.cloud.deployment_checks import (
+    PLACEHOLDERS,
+    CannotDeploy,
+    account_problems,
+    clients,
+    open_account,
+    planned_end,
+    price,
+    problems,
+    refuse,
+    require_name,
+    show,
+)
 from stocktake.cloud.deployment_outcome import Outcome, send_all, settled
 from stocktake.cloud.endpoint_scaling import Scaling
 from stocktake.cloud.endpoints import EndpointFailed, Endpoints
-from stocktake.cloud.inference_image import AWS_IMAGE, aws_image_problems, code_files, with_aws_image
+from stocktake.cloud.inference_image import with_image
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
-from stocktake.cloud.preflight import DEFAULT_REGION, check_identity, find_region, no_region, session
 from stocktake.config import as_plain
-from stocktake.serving.model_folder import MODEL_NAME, read_graph, read_model
-from stocktake.shell import command
+from stocktake.console import is_agreed
+from stocktake.serving.model_folder import read_exported
+from stocktake.shell import command, override
 from stocktake.storage import Folder, StorageOptions, join_url
+from stocktake.workflows.batch import batch
 
 SCRIPT = "scripts/deploy.py"
-MODEL_FOLDER = "model"  # of a run
 # Keys of conf/deploy/deploy.yaml that an Endpoint has as they stand.
 ENDPOINT_KEYS = (
     *("target", "role_arn", "image_uri", "instance_type", "num_instances", "memory_mb", "max_concurrency"),
     *("capture_percent", "ttl_h", "scheduler_role_arn", "kms_key", "network_isolation", "environment", "tags"),
     *("subnets", "security_groups", "shadow_percent"),
 )
-
-
-class CannotDeploy(ValueError):
-    """Something is missing or wrong before anything is made; the message lists all of it."""
+BATCH_KEYS = ("input", "split", "output")  # which say nothing of an endpoint
 
 
 def deploy(cfg: DictConfig) -> int:
@@ -43,25 +49,38 @@ def deploy(cfg: DictConfig) -> int:
 
     Raises:
         CannotDeploy: Something is missing or wrong.
-        EndpointFailed: AWS refuses, or the endpoint failed.
+        CallRefused: AWS refuses.
+        EndpointFailed: The endpoint is not there, or failed.
+        BatchFailed: Of a batch job, too many answers are missing.
     """
+    if cfg.target == "batch":
+        return batch(cfg)
+    if typed := [override(key, cfg[key]) for key in BATCH_KEYS if cfg[key] is not None]:
+        raise CannotDeploy(f"{typed[0]} is for a batch job, and target={cfg.target} is an endpoint. Type target=batch")
     actions: dict[str, Callable[[DictConfig], int]] = {
         "deploy": _deploy,
         "status": _status,
         "delete": _delete,
         "list": _list,
     }
+    if cfg.action not in actions:
+        raise CannotDeploy(f"action={cfg.action} is for a batch job. Type target=batch, or action=delete")
     return actions[cfg.action](cfg)
 
 
+def kept(cfg: DictConfig) -> str:
+    """Returns what Ctrl-C leaves, and how to go on."""
+    if cfg.target == "batch":
+        stop = command(SCRIPT, {"target": "batch", "action": "stop", "name": cfg.name})
+        return f"A job that has begun goes on, and the same command waits for it again. To stop it: {stop}"
+    return f"What AWS has begun goes on. To see it: {command(SCRIPT, {'action': 'list'})}"
+
+
 def _deploy(cfg: DictConfig) -> int:
-    name = _named(cfg)
-    files, version = _exported(cfg)
-    values, found = as_plain(cfg), []
-    if cfg.image_uri == AWS_IMAGE:
-        region = find_region(cfg.profile, cfg.region) or DEFAULT_REGION
-        found = [*aws_image_problems(values, region)]
-        values, files = with_aws_image(values, region), files | code_files()
+    name = require_name(cfg.name)
+    files, model = read_exported(cfg.model, StorageOptions(profile=cfg.profile, region=cfg.region))
+    version = model["version"]
+    values, files, found = with_image(as_plain(cfg), files)
     archive, now = ModelArchive.of(files), datetime.now(UTC)
     endpoint, folder_url = _endpoint(values, name)
     archive_folder = join_url(folder_url, archive.sha256[:12])
@@ -72,20 +91,21 @@ def _deploy(cfg: DictConfig) -> int:
     if len(stages) > 1 and not cfg.wait:
         found.append("wait=false, but scaling.max_instances is taken once the endpoint is in service. Type wait=true")
     if cfg.dry_run:
-        return _show([call for stage in stages for call in stage], found)
-    _refuse(found)
-    aws, endpoints = _account(cfg)
-    _refuse(list(account_problems(aws, cfg.role_arn, cfg.bucket)))
+        show([call for stage in stages for call in stage], found)
+        return 0
+    refuse(found)
+    aws, endpoints = open_endpoints(cfg)
+    refuse(list(account_problems(aws, cfg.role_arn, cfg.bucket)))
     before = endpoints.describe(name)
     if before is not None:
         _refuse_another_kind(endpoint, endpoints.kind(before))
         stages = endpoint.stages(archive_url, archive.sha256, False, now, endpoints.answering(before))
-        _refuse(problems(values, endpoint, [call for stage in stages for call in stage]))
+        refuse(problems(values, endpoint, [call for stage in stages for call in stage]))
     elif cfg.shadow_percent:
         raise CannotDeploy(f"shadow_percent: there is no endpoint {name} whose requests can be copied. Type 0")
     usd_an_hour = None if cfg.target == "serverless" else hourly_usd(aws, cfg.instance_type, "Hosting")
     print(price(endpoint, usd_an_hour), planned_end(endpoint, now, command(SCRIPT, {"action": "list"})), sep="\n")
-    if not _agreed(cfg, f"{'Update' if before else 'Make'} the endpoint {name}?"):
+    if not is_agreed(f"{'Update' if before else 'Make'} the endpoint {name}?", cfg.yes):
         return 0
     storage = StorageOptions(profile=cfg.profile, region=aws.region_name, anonymous=False)
     Folder(archive_folder, storage).write(ARCHIVE_NAME, archive.content)
@@ -127,8 +147,8 @@ def _tell(cfg: DictConfig, endpoints: Endpoints, outcome: Outcome) -> None:
 
 
 def _status(cfg: DictConfig) -> int:
-    name = _named(cfg)
-    _, endpoints = _account(cfg)
+    name = require_name(cfg.name)
+    _, endpoints = open_endpoints(cfg)
     described = endpoints.describe(name)
     if described is None:
         raise EndpointFailed(f"name={name}: there is no such endpoint. Type: {command(SCRIPT, {'action': 'list'})}")
@@ -140,9 +160,9 @@ def _status(cfg: DictConfig) -> int:
 
 
 def _delete(cfg: DictConfig) -> int:
-    name = _named(cfg)
-    _, endpoints = _account(cfg)
-    if not _agreed(cfg, f"Delete the endpoint {name}, its models, configs, alarms and schedule?"):
+    name = require_name(cfg.name)
+    _, endpoints = open_endpoints(cfg)
+    if not is_agreed(f"Delete the endpoint {name}, its models, configs, alarms and schedule?", cfg.yes):
         return 0
     deleted = endpoints.delete(name, print, cfg.poll_s)
     print(json.dumps({"endpoint": name, "deleted": deleted}))
@@ -150,7 +170,7 @@ def _delete(cfg: DictConfig) -> int:
 
 
 def _list(cfg: DictConfig) -> int:
-    _, endpoints = _account(cfg)
+    _, endpoints = open_endpoints(cfg)
     now, overdue = datetime.now(UTC), []
     for found in endpoints.all():
         ends = "no planned end" if found.ends_at is None else f"ends {found.ends_at:%Y-%m-%d %H:%M} UTC"
@@ -164,39 +184,6 @@ def _list(cfg: DictConfig) -> int:
 
 def _deletion(name: str) -> str:
     return command(SCRIPT, {"action": "delete", "name": name})
-
-
-def _named(cfg: DictConfig) -> str:
-    if cfg.name is None:
-        raise CannotDeploy("name is not set: it is the endpoint's. Type name=bins; action=list names those there are.")
-    if len(cfg.name) > MAX_NAME_CHARACTERS:
-        raise CannotDeploy(f"name={cfg.name} has {len(cfg.name)} characters; at most {MAX_NAME_CHARACTERS} allowed.")
-    return cfg.name
-
-
-def _exported(cfg: DictConfig) -> tuple[dict[str, bytes], str]:
-    """Returns the files of an exported model, and its version.
-
-    Raises:
-        CannotDeploy: None is named, or there is none.
-        ModelFolderError: It is not whole.
-    """
-    if cfg.model is None:
-        raise CannotDeploy("model is not set. Type model=runs/demo/latest, or a folder that scripts/export.py wrote.")
-    storage = StorageOptions(profile=cfg.profile, region=cfg.region)
-    folders = [Folder(url, storage) for url in (join_url(cfg.model, MODEL_FOLDER), cfg.model)]
-    folder = next((folder for folder in folders if folder.exists(MODEL_NAME)), None)
-    if folder is None:
-        export = command("scripts/export.py", {"checkpoint": "<run>/checkpoints/best.ckpt"})
-        raise CannotDeploy(f"model={cfg.model} holds no {MODEL_NAME}, nor does its {MODEL_FOLDER}/. Type: {export}")
-    files = {key: folder.read(key) for key, _ in folder.sizes()}
-    with tempfile.TemporaryDirectory() as copy:
-        for key, content in files.items():
-            Path(copy, key).parent.mkdir(parents=True, exist_ok=True)
-            Path(copy, key).write_bytes(content)
-        described = read_model(Path(copy))
-        read_graph(Path(copy), described)
-    return files, described["version"]
 
 
 def _endpoint(values: dict[str, Any], name: str) -> tuple[Endpoint, str]:
@@ -214,42 +201,6 @@ def _endpoint(values: dict[str, Any], name: str) -> tuple[Endpoint, str]:
     return endpoint, folder_url
 
 
-def _refuse(found: Sequence[str]) -> None:
-    if found:
-        raise CannotDeploy("\n  ".join([f"Before it can be made, {len(found)}:", *found]))
-
-
-def _show(calls: Sequence[Call], found: Sequence[str]) -> int:
-    for call in calls:
-        print(f"{call.service} {call.operation}", json.dumps(call.request, indent=2), sep="\n")
-    if found:
-        print(f"Before it can be made, {len(found)}:", *found, sep="\n  ")
-    print("Checked against AWS's service models. Nothing was sent.")
-    return 0
-
-
-def _account(cfg: DictConfig) -> tuple[Any, Endpoints]:
-    from botocore.config import Config
-
-    aws = session(cfg.profile, cfg.region, "profile")
-    if aws.region_name is None:
-        raise CannotDeploy(no_region("region"))
-    if aws.get_credentials() is None:
-        raise CannotDeploy(
-            "No AWS credentials: run `aws configure` or `aws sso login`, set AWS_PROFILE, or type profile=<name>. "
-            "dry_run=true needs none."
-        )
-    check_identity(aws)
-    hurried = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
-    return aws, Endpoints(lambda service: aws.client(service, config=hurried))
-
-
-def _agreed(cfg: DictConfig, question: str) -> bool:
-    if cfg.yes:
-        return True
-    if not sys.stdin.isatty():
-        raise CannotDeploy(f"{question} Nobody is here to be asked. Type yes=true to go on without a question.")
-    is_agreed = input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    if not is_agreed:
-        print("Nothing was done.")
-    return is_agreed
+def open_endpoints(cfg: DictConfig) -> tuple[Any, Endpoints]:
+    aws = open_account(cfg.profile, cfg.region)
+    return aws, Endpoints(clients(aws))

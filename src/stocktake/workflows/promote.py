@@ -12,11 +12,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from stocktake.cloud.deployment import MAX_NAME_CHARACTERS
-from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, request_problems
+from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, refuse, request_problems, show
+from stocktake.cloud.inference_image import with_image
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
 from stocktake.cloud.model_registry import APPROVED, CONFIG_KEYS, PENDING, ModelRegistry, RegisteredModel
 from stocktake.cloud.validation import problem_lines
 from stocktake.config import as_plain, build
+from stocktake.console import is_agreed
 from stocktake.evaluation.comparison import Comparison, measure_comparison
 from stocktake.evaluation.paired_bootstrap import PairedBootstrap
 from stocktake.evaluation.promotion import (
@@ -33,11 +35,11 @@ from stocktake.evaluation.promotion import (
 from stocktake.evaluation.results import Evaluation, read_evaluations
 from stocktake.report.comparison import describe_comparison, describe_decision, render_comparison
 from stocktake.run_folder import METRICS_NAME
-from stocktake.serving.model_folder import MODEL_NAME
+from stocktake.serving.model_folder import MODEL_FOLDER, MODEL_NAME, read_exported
 from stocktake.serving.request_parsing import RAW
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
-from stocktake.workflows.deploy import MODEL_FOLDER, _account, _agreed, _exported, _refuse, _show, deploy
+from stocktake.workflows.deploy import deploy, open_endpoints
 
 PAGE_KEY, DECISION_KEY = "comparison.html", "promotion.json"
 NAMES = ["champion", "challenger"]
@@ -123,7 +125,7 @@ def _registered_champion(cfg: DictConfig) -> str | None:
     Raises:
         CannotPromote: The version does not name its evaluation.
     """
-    _, endpoints = _account(cfg)
+    _, endpoints = open_endpoints(cfg)
     version = ModelRegistry(endpoints.send).newest_approved(cfg.registry)
     if version is None:
         print(f"registry={cfg.registry} has no approved version, so there is no champion yet.")
@@ -158,23 +160,27 @@ def _hand_over(cfg: DictConfig, challenger: Evaluation, decision: Decision) -> d
     """Deploys a promoted challenger and makes it a version in the registry; returns what promotion.json says of it."""
     location = _location(cfg, challenger)
     deployment = OmegaConf.create({**as_plain(cfg), "model": location, "name": cfg.endpoint, "action": "deploy"})
-    files, version = _exported(deployment)
-    exported = json.loads(files[MODEL_NAME])
+    files, exported = read_exported(location, StorageOptions(profile=cfg.profile, region=cfg.region))
     require_exported(challenger, location, exported)
+    values, files, found = with_image(as_plain(cfg), files)
     archive = ModelArchive.of(files)
-    model = _registered_model(cfg, archive, registered_properties(challenger, decision, exported))
-    needed = ("bucket", "image_uri")
-    found = request_problems(as_plain(cfg), model.calls(), CONFIG_KEYS, needed) if cfg.registry else []
+    model = _registered_model(cfg, values, archive, registered_properties(challenger, decision, exported))
+    found += request_problems(values, model.calls(), CONFIG_KEYS, ("bucket", "image_uri")) if cfg.registry else []
     if not cfg.dry_run:
-        _refuse(found)  # before anything is deployed
+        refuse(found)  # before anything is deployed
     answers = cfg.endpoint is not None and _is_deployed(deployment)
     model = replace(model, approval=cfg.approval or (APPROVED if answers else PENDING))
     if cfg.dry_run:
         if cfg.registry is not None:
-            _show(model.calls(), found)
+            show(model.calls(), found)
         return {}
     package = None if cfg.registry is None else _register(cfg, model, archive, challenger)
-    return {"model_version": version, "endpoint": cfg.endpoint, "answers": answers, "model_package": package}
+    return {
+        "model_version": exported["version"],
+        "endpoint": cfg.endpoint,
+        "answers": answers,
+        "model_package": package,
+    }
 
 
 def _location(cfg: DictConfig, challenger: Evaluation) -> str:
@@ -199,7 +205,7 @@ def _is_deployed(cfg: DictConfig) -> bool:
     Raises:
         CannotPromote: It was rolled back.
     """
-    endpoints = None if cfg.dry_run else _account(cfg)[1]
+    endpoints = None if cfg.dry_run else open_endpoints(cfg)[1]
     before = (endpoints and endpoints.describe(cfg.name)) or {}
     if deploy(cfg):
         raise CannotPromote(f"endpoint={cfg.name} was rolled back: the model of before answers. Nothing is registered.")
@@ -211,9 +217,10 @@ def _is_deployed(cfg: DictConfig) -> bool:
     return is_new and after.get("EndpointStatus") == "InService" and not cfg.shadow_percent
 
 
-def _registered_model(cfg: DictConfig, archive: ModelArchive, properties: Mapping[str, str | None]) -> RegisteredModel:
+def _registered_model(
+    cfg: DictConfig, values: Mapping[str, Any], archive: ModelArchive, properties: Mapping[str, str | None]
+) -> RegisteredModel:
     """Returns the version that is to be made, with placeholders for what is not set."""
-    values = as_plain(cfg)
     bucket, image_uri = (values[key] or PLACEHOLDERS[key] for key in ("bucket", "image_uri"))
     folder_url = join_url(f"s3://{bucket}", cfg.registry_prefix.strip("/"), str(cfg.registry), archive.sha256[:12])
     return RegisteredModel(
@@ -233,9 +240,9 @@ def _registered_model(cfg: DictConfig, archive: ModelArchive, properties: Mappin
 
 def _register(cfg: DictConfig, model: RegisteredModel, archive: ModelArchive, challenger: Evaluation) -> str | None:
     """Makes a version of the group in the registry; returns its ARN, None where a person said no."""
-    aws, endpoints = _account(cfg)
-    _refuse(list(account_problems(aws, None, cfg.bucket)))
-    if not _agreed(cfg, f"Make it a version of {cfg.registry} in the model registry, {model.approval}?"):
+    aws, endpoints = open_endpoints(cfg)
+    refuse(list(account_problems(aws, None, cfg.bucket)))
+    if not is_agreed(f"Make it a version of {cfg.registry} in the model registry, {model.approval}?", cfg.yes):
         return None
     metrics = Folder(challenger.url, build(cfg.storage)).read(METRICS_NAME)
     storage = StorageOptions(profile=cfg.profile, region=aws.region_name, anonymous=False)

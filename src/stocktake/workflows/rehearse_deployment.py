@@ -16,19 +16,22 @@ from typing import Any
 
 from botocore.config import Config
 
+from stocktake.cloud.batch_jobs import BatchJob, BatchJobs
 from stocktake.cloud.deployment import Endpoint, Update
 from stocktake.cloud.deployment_outcome import send_all, settled
-from stocktake.cloud.endpoint_requests import transform_job
 from stocktake.cloud.endpoints import Endpoints
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
+from stocktake.data.batch_input import BatchInput
 from stocktake.data.manifest import Manifest
+from stocktake.inference.batch_transform import Transform
 from stocktake.inference.sagemaker_endpoint import CONTENT_TYPE, SageMakerEndpoint
 from stocktake.rehearsal.api_server import RehearsalServer
 from stocktake.rehearsal.command import REPOSITORY, with_defaults
 from stocktake.rehearsal.hosting import Hosting
+from stocktake.rehearsal.s3_sync import opener
 from stocktake.rehearsal.serving_image import clean_image
 from stocktake.rehearsal.termination import run_child, unwinding
-from stocktake.serving.model_folder import GRAPH_NAME
+from stocktake.serving.model_folder import GRAPH_NAME, MODEL_NAME, parse_model
 from stocktake.serving.predictor import Predictor
 from stocktake.storage import Folder, StorageOptions
 from stocktake.training.resume import read_config
@@ -64,18 +67,17 @@ class Deployment:
     """
 
     def __init__(self, server: RehearsalServer, s3: Path):
-        self.server, self.s3, self.endpoints = server, s3, Endpoints(server.client)
+        self.server, self.open_folder, self.endpoints = server, opener(s3), Endpoints(server.client)
         self.sagemaker = server.client("sagemaker")
         self.runtime = server.client("sagemaker-runtime", config=ONE_TRY)
 
     def deploy(self, files: Mapping[str, bytes]) -> bool:
         """Deploys a model as scripts/deploy.py does; returns whether it was rolled back."""
         archive = ModelArchive.of(files)
-        folder = self.s3 / BUCKET / NAME / archive.sha256[:12]
-        Folder(str(folder)).write(ARCHIVE_NAME, archive.content)
-        url = f"s3://{BUCKET}/{NAME}/{archive.sha256[:12]}/{ARCHIVE_NAME}"
+        folder_url = f"s3://{BUCKET}/{NAME}/{archive.sha256[:12]}"
+        self.open_folder(folder_url).write(ARCHIVE_NAME, archive.content)
         before = self.endpoints.describe(NAME)
-        calls = ENDPOINT.calls(url, archive.sha256, before is None, datetime.now(UTC))
+        calls = ENDPOINT.calls(f"{folder_url}/{ARCHIVE_NAME}", archive.sha256, before is None, datetime.now(UTC))
         send_all(self.endpoints, calls)
         outcome = settled(self.endpoints, NAME, calls, print, POLL_S)
         if outcome.is_rolled_back:
@@ -115,24 +117,21 @@ class Deployment:
             is_over.set()
             asking.join()
 
-    def batch(self, photos: Sequence[bytes]) -> list[dict[int, float]]:
-        """Has a batch job count photos with the first model; returns P(count) of each."""
-        first, *_ = self.sagemaker.list_models(SortBy="CreationTime", SortOrder="Ascending")["Models"]
-        asked = Folder(str(self.s3 / BUCKET / "asked"))
-        asked.create()
+    def batch(self, files: Mapping[str, bytes], photos: Sequence[bytes]) -> list[dict[int, float]]:
+        """Has photos counted as scripts/deploy.py target=batch does; returns P(count) of each."""
+        model = parse_model(files[MODEL_NAME], MODEL_NAME)
+        asked = self.open_folder(f"s3://{BUCKET}/asked")
         for number, content in enumerate(photos):
-            asked.write(f"{number:03}", content)
-        request = transform_job(f"{NAME}-batch", first["ModelName"], f"s3://{BUCKET}/asked/", f"s3://{BUCKET}/counted")
-        self.sagemaker.create_transform_job(**request)
-        while True:
-            described = self.sagemaker.describe_transform_job(TransformJobName=request["TransformJobName"])
-            if described["TransformJobStatus"] != "InProgress":
-                break
-            time.sleep(POLL_S)
-        print(f"Batch job: {described['TransformJobStatus']} {described.get('FailureReason', '')}".rstrip())
-        answers = [self.s3 / BUCKET / "counted" / f"{number:03}.out" for number in range(len(photos))]
-        found = [json.loads(path.read_text())["probabilities"] for path in answers if path.exists()]
-        return [{int(count): p for count, p in by_count.items()} for by_count in found]
+            asked.write(f"{number:03}.jpg", content)
+        source = BatchInput.read(f"s3://{BUCKET}/asked", None, model["counts"], self.open_folder)
+        transform = Transform(BATCH, ModelArchive.of(files), f"s3://{BUCKET}/{NAME}", self.open_folder)
+        jobs, job = BatchJobs(self.server.client), f"{transform.stem(source)}-1"
+        transform.begin(jobs, job, source)
+        answers = transform.answers(jobs.wait(job, print, POLL_S), source, model)
+        for one in answers.missing[:3]:
+            print(one)
+        there = [answer for answer in answers.probabilities if not isinstance(answer, str)]
+        return [dict(zip(model["counts"], answer, strict=True)) for answer in there]
 
     def left_over(self) -> list[str]:
         """Returns what a listing of the account still shows."""
@@ -159,6 +158,7 @@ ENDPOINT = Endpoint(
     scheduler_role_arn=ROLE,
     update=Update("canary", step_percent=25, wait_s=120, max_time_s=1800),
 )
+BATCH = BatchJob(NAME, ROLE, IMAGE, ENDPOINT.instance_type, ENDPOINT.num_instances, num_at_once=4, payload_mb=6)
 
 
 def rehearse_deployment(train_overrides: Sequence[str], folder: str, is_full: bool, is_clean: bool) -> int:
@@ -228,7 +228,7 @@ def _play(deployment: Deployment, model: Path, photos: Sequence[bytes]) -> dict[
     print(f"{load.num_requests} requests meanwhile, {len(load.failed)} failed.", *load.failed[:3], sep="\n")
     differences.append(_difference(map(deployment.invoke, photos), local))
 
-    differences.append(_difference(deployment.batch(photos), local))
+    differences.append(_difference(deployment.batch(files, photos), local))
     deployment.endpoints.delete(NAME, print, POLL_S)
     left_over = deployment.left_over()
     well = is_updated and rolled_back and not load.failed and not left_over and max(differences) <= MAX_DIFFERENCE
