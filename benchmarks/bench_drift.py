@@ -102,7 +102,9 @@ def ask(model: str, root: Folder, splits: list[str]) -> Bins:
     by_change = {}
     for change, found in zip(CHANGES, zip(*by_bin, strict=True), strict=True):
         probabilities_NK = numpy.array([probabilities_K for probabilities_K, _ in found], float)
-        images = dict(zip(IMAGE_FIGURES, numpy.array([image for _, image in found], float).T, strict=True))
+        images: dict[str, ndarray] = dict(
+            zip(IMAGE_FIGURES, numpy.array([image for _, image in found], float).T, strict=True)
+        )
         by_change[change] = (probabilities_NK, figures_of(predictor.counts, probabilities_NK, images))
     groups_N = numpy.unique(rows["group"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
     return Bins(numpy.searchsorted(predictor.counts, rows["count"].to_numpy()), groups_N, by_change)

@@ -19,7 +19,7 @@ from stocktake.cloud.model_registry import APPROVED, CONFIG_KEYS, PENDING, Model
 from stocktake.cloud.validation import problem_lines
 from stocktake.config import as_plain, build
 from stocktake.console import is_agreed
-from stocktake.evaluation.comparison import Comparison, measure_comparison
+from stocktake.evaluation.comparison import measure_comparison
 from stocktake.evaluation.paired_bootstrap import PairedBootstrap
 from stocktake.evaluation.promotion import (
     EVALUATION,
@@ -35,7 +35,7 @@ from stocktake.evaluation.promotion import (
 from stocktake.evaluation.results import Evaluation, read_evaluations
 from stocktake.report.comparison import describe_comparison, describe_decision, render_comparison
 from stocktake.run_folder import METRICS_NAME
-from stocktake.serving.model_folder import MODEL_FOLDER, MODEL_NAME, read_exported
+from stocktake.serving.model_folder import MODEL_NAME, RUN_FOLDER, read_exported
 from stocktake.serving.request_parsing import RAW
 from stocktake.shell import command
 from stocktake.storage import Folder, StorageOptions, join_url, split_url
@@ -72,7 +72,9 @@ def promote(cfg: DictConfig) -> Decision:
     for evaluation in evaluations:
         require_unseen(evaluation)
     challenger = evaluations[-1]
-    comparison = None if champion is None else _compared(evaluations)
+    comparison = None
+    if champion is not None:
+        comparison = measure_comparison(evaluations, [PairedBootstrap.of(each) for each in evaluations], NAMES)
     decision = Decision(challenger.url, None, criteria) if comparison is None else decide(comparison, criteria)
     recorded = {
         **decision.to_json(),
@@ -83,11 +85,9 @@ def promote(cfg: DictConfig) -> Decision:
     files = {DECISION_KEY: _to_bytes(recorded)}
     if comparison is not None:
         files[PAGE_KEY] = render_comparison(comparison, " ".join(["python", *sys.argv]), decision).encode()
-        print(*describe_comparison(comparison), sep="\n")
+        print(*describe_comparison(comparison), f"Open {join_url(output.url, PAGE_KEY)}", sep="\n")
     output.write_together(files)
     _tell(decision)
-    if comparison is not None:
-        print(f"Open {join_url(output.url, PAGE_KEY)}")
     if decision.is_promoted and (cfg.endpoint or cfg.registry):
         recorded |= _hand_over(cfg, challenger, decision)
         output.write(DECISION_KEY, _to_bytes(recorded))
@@ -105,8 +105,7 @@ def _check_destinations(cfg: DictConfig) -> None:
     if cfg.endpoint is not None:
         found += problem_lines("DescribeEndpoint", {"EndpointName": cfg.endpoint}, {"EndpointName": "endpoint"})
         if len(cfg.endpoint) > MAX_NAME_CHARACTERS:
-            length = len(cfg.endpoint)
-            found.append(f"endpoint={cfg.endpoint} has {length} characters; at most {MAX_NAME_CHARACTERS} allowed")
+            found.append(f"endpoint={cfg.endpoint} is too long: at most {MAX_NAME_CHARACTERS} characters allowed")
     if cfg.registry is not None:
         found += problem_lines("CreateModelPackageGroup", {"ModelPackageGroupName": cfg.registry}, CONFIG_KEYS)
     if cfg.champion == FROM_REGISTRY and cfg.registry is None:
@@ -138,10 +137,6 @@ def _registered_champion(cfg: DictConfig) -> str | None:
         )
     print(f"The champion is {version['ModelPackageArn']}, evaluated in {evaluation}")
     return evaluation
-
-
-def _compared(evaluations: list[Evaluation]) -> Comparison:
-    return measure_comparison(evaluations, [PairedBootstrap.of(evaluation) for evaluation in evaluations], NAMES)
 
 
 def _to_bytes(recorded: Mapping[str, Any]) -> bytes:
@@ -189,7 +184,7 @@ def _location(cfg: DictConfig, challenger: Evaluation) -> str:
     Raises:
         CannotPromote: There is none.
     """
-    location = cfg.exported or join_url(split_url(challenger.url)[0], MODEL_FOLDER)
+    location = cfg.exported or join_url(split_url(challenger.url)[0], RUN_FOLDER)
     if not Folder(location, StorageOptions(profile=cfg.profile, region=cfg.region)).exists(MODEL_NAME):
         export = command("scripts/export.py", {"checkpoint": challenger.result.subject.checkpoint})
         raise CannotPromote(
