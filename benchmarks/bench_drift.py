@@ -78,7 +78,7 @@ class Bins:
         return self.answers[change][0][positions]
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------------------------
 
 
 def ask(model: str, root: Folder, splits: list[str]) -> Bins:
@@ -102,21 +102,23 @@ def ask(model: str, root: Folder, splits: list[str]) -> Bins:
     by_change = {}
     for change, found in zip(CHANGES, zip(*by_bin, strict=True), strict=True):
         probabilities_NK = numpy.array([probabilities_K for probabilities_K, _ in found], float)
-        images = dict(zip(IMAGE_FIGURES, numpy.array([image for _, image in found], float).T, strict=True))
+        images: dict[str, ndarray] = dict(
+            zip(IMAGE_FIGURES, numpy.array([image for _, image in found], float).T, strict=True)
+        )
         by_change[change] = (probabilities_NK, figures_of(predictor.counts, probabilities_NK, images))
     groups_N = numpy.unique(rows["group"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
     return Bins(numpy.searchsorted(predictor.counts, rows["count"].to_numpy()), groups_N, by_change)
 
 
-# --- windows ---------------------------------------------------------------------------------------------------------
+# --- windows -------------------------------------------------------------------------------------------------------
 
 
 def deal(bins: Bins, draw: numpy.random.Generator, num_baseline: int) -> tuple[ndarray, ndarray]:
     """Returns the bins of a baseline, in whole blocks, and those of all other blocks, in the order of the deal."""
     order_G = draw.permutation(bins.groups_N.max() + 1)
     dealt = numpy.concatenate([numpy.flatnonzero(bins.groups_N == group) for group in order_G])
-    ends = bins.groups_N[dealt[num_baseline - 1]]
-    cut = numpy.flatnonzero(bins.groups_N[dealt] == ends)[-1] + 1
+    last = bins.groups_N[dealt[:num_baseline][-1]]
+    cut = numpy.flatnonzero(bins.groups_N[dealt] == last)[-1] + 1
     return dealt[:cut], dealt[cut:]
 
 
