@@ -5,11 +5,11 @@
     python scripts/export.py checkpoint=runs/mobilenet_transfer/TIME
     python benchmarks/bench_drift.py --model runs/mobilenet_transfer/TIME/model --root data/drift
 
-The bins are those that the model was not trained on. In each turn their blocks are dealt out anew, to a baseline as
-`export.py` keeps one and to a window of answers that come after it, so that no bin is in both. The window is compared
-as it is, and changed in each way that a warehouse may change. Of the windows as they are it is also said in how many
-the true share of right counts lies within the interval of the expected accuracy. Turns share their bins, so they are
-less different from each other than the intervals, of as many separate windows, have it.
+The bins are those that the model was not trained on. In each turn their blocks are dealt out anew: to a baseline, as
+`export.py` keeps one, and to as many windows of answers as the others are enough for, so that no bin is in two of them.
+Each window is compared as it is, and changed in each way that a warehouse may change. Of the windows as they are it is
+also said in how many the true share of right counts lies within the interval of the expected accuracy. Turns share
+their bins, so windows are less different from each other than the intervals, of as many separate ones, have it.
 """
 
 import argparse
@@ -78,7 +78,7 @@ class Bins:
         return self.answers[change][0][positions]
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------------------------
 
 
 def ask(model: str, root: Folder, splits: list[str]) -> Bins:
@@ -110,15 +110,15 @@ def ask(model: str, root: Folder, splits: list[str]) -> Bins:
     return Bins(numpy.searchsorted(predictor.counts, rows["count"].to_numpy()), groups_N, by_change)
 
 
-# --- turns -----------------------------------------------------------------------------------------------------------
+# --- windows -------------------------------------------------------------------------------------------------------
 
 
 def deal(bins: Bins, draw: numpy.random.Generator, num_baseline: int) -> tuple[ndarray, ndarray]:
     """Returns the bins of a baseline, in whole blocks, and those of all other blocks, in the order of the deal."""
     order_G = draw.permutation(bins.groups_N.max() + 1)
     dealt = numpy.concatenate([numpy.flatnonzero(bins.groups_N == group) for group in order_G])
-    ends = bins.groups_N[dealt[num_baseline - 1]]
-    cut = numpy.flatnonzero(bins.groups_N[dealt] == ends)[-1] + 1
+    last = bins.groups_N[dealt[:num_baseline][-1]]
+    cut = numpy.flatnonzero(bins.groups_N[dealt] == last)[-1] + 1
     return dealt[:cut], dealt[cut:]
 
 
@@ -139,30 +139,34 @@ def of_other_counts(bins: Bins, draw: numpy.random.Generator, others: ndarray, n
     return numpy.concatenate(chosen)
 
 
-def run_turns(
-    bins: Bins, num_turns: int, num_baseline: int, num_answers: int
+def run_windows(
+    bins: Bins, num_windows: int, num_baseline: int, num_answers: int
 ) -> tuple[dict[str, list[list[str]]], int]:
-    """Returns by change the figures that each turn's window has drifted in, and how often the accuracy was foreseen."""
+    """Returns by change the figures that each window has drifted in, and how often the accuracy was foreseen."""
     drifted, num_within = {name: [] for name in (*CHANGES, OTHER_COUNTS)}, 0
-    for turn in range(num_turns):
+    for turn in range(num_windows):  # each baseline has several windows, so there are fewer turns
         draw = numpy.random.default_rng(turn)
         before, others = deal(bins, draw, num_baseline)
         if len(others) < num_answers:
             raise SystemExit(f"{len(others)} bins are left for a window of {num_answers}: take a smaller baseline")
         baseline, groups = bins.figures(AS_THEY_ARE, before), bins.groups_N[before]
-        limits, window = chance_limits(baseline, groups, num_answers), others[:num_answers]
-        for name in drifted:
-            is_other = name == OTHER_COUNTS
-            positions = of_other_counts(bins, draw, others, num_answers) if is_other else window
-            figures = bins.figures(AS_THEY_ARE if is_other else name, positions)
-            shifts = measure_distances(baseline, figures, limits)
-            drifted[name].append([figure for figure, shift in shifts.items() if shift.is_drift])
-        answered, asked_before = (bins.probabilities(AS_THEY_ARE, each) for each in (window, before))
+        limits, asked_before = chance_limits(baseline, groups, num_answers), bins.probabilities(AS_THEY_ARE, before)
         hits = asked_before.argmax(1) == bins.labels_N[before]
-        expected = expected_accuracy(answered.max(1), asked_before.max(1), hits, groups)
-        true = (answered.argmax(1) == bins.labels_N[window]).mean()
-        num_within += bool((expected.low or 0) <= true <= (expected.high or 0))
-    return drifted, num_within
+        for end in range(num_answers, len(others) + 1, num_answers):
+            window = others[end - num_answers : end]
+            for name in drifted:
+                is_other = name == OTHER_COUNTS
+                positions = of_other_counts(bins, draw, others, num_answers) if is_other else window
+                figures = bins.figures(AS_THEY_ARE if is_other else name, positions)
+                shifts = measure_distances(baseline, figures, limits)
+                drifted[name].append([figure for figure, shift in shifts.items() if shift.is_drift])
+            answered = bins.probabilities(AS_THEY_ARE, window)
+            expected = expected_accuracy(answered.max(1), asked_before.max(1), hits, groups)
+            true = (answered.argmax(1) == bins.labels_N[window]).mean()
+            num_within += bool((expected.low or 0) <= true <= (expected.high or 0))
+            if len(drifted[AS_THEY_ARE]) == num_windows:
+                return drifted, num_within
+    raise AssertionError("each turn has a window")
 
 
 def main() -> None:
@@ -170,13 +174,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="an exported folder")
     parser.add_argument("--root", type=Path, required=True, help="the dataset root that it was trained on")
     parser.add_argument("--splits", default="valid,test", help="that it was not trained on, by commas")
-    parser.add_argument("--turns", type=int, default=100, help="baselines, each with a window of every kind")
+    parser.add_argument("--windows", type=int, default=100, help="of every kind")
     parser.add_argument("--num-baseline", type=int, default=1000, help="images of a baseline, as export.py has them")
     parser.add_argument("--num-answers", type=int, default=500, help="of a window")
     arguments = parser.parse_args()
     facts = harness.circumstances(PACKAGES)
     bins = ask(str(arguments.model), Folder(str(arguments.root)), arguments.splits.split(","))
-    drifted, num_within = run_turns(bins, arguments.turns, arguments.num_baseline, arguments.num_answers)
+    print(f"{len(bins.labels_N):,} bins are answered", flush=True)
+    drifted, num_within = run_windows(bins, arguments.windows, arguments.num_baseline, arguments.num_answers)
     report(arguments, bins, drifted, num_within, facts)
 
 
@@ -188,8 +193,8 @@ def report(
     facts: dict[str, str],
 ) -> None:
     def share(number: int) -> dict[str, float]:
-        value = number / arguments.turns
-        low, high = share_interval(value, arguments.turns)
+        value = number / arguments.windows
+        low, high = share_interval(value, arguments.windows)
         return {"value": value, "low": low, "high": high}
 
     found = {name: share(sum(map(bool, figures))) for name, figures in drifted.items()}
@@ -200,7 +205,7 @@ def report(
         for name in drifted
     ]
     rows.append(["accuracy within its interval", _shown(within), ""])
-    title = f"{arguments.turns} windows of {arguments.num_answers} answers, {len(bins.labels_N):,} bins"
+    title = f"{arguments.windows} windows of {arguments.num_answers} answers, {len(bins.labels_N):,} bins"
     harness.print_table(title, ["the photos", "share of windows called drift", "by figure"], rows, facts)
     probabilities_NK = bins.answers[AS_THEY_ARE][0]
     summary = {

@@ -140,3 +140,14 @@ def test_the_expected_accuracy_lies_within_its_interval_of_the_true_one():
         assert estimate.value == pytest.approx(now.max(1).mean())  # what CBPE is by its definition
         num_within += estimate.low <= (now.argmax(1) == truth).mean() <= estimate.high
     assert num_within >= 181
+
+
+def test_a_model_that_thinks_too_well_of_itself_has_a_wider_interval():
+    """Its baseline shows by how much; without that, the interval held the true share in 63 of these 100 windows."""
+    draw, num_within = numpy.random.default_rng(7), 0
+    for _ in range(100):
+        (_, groups, before, labels), (_, _, now, truth) = simulated(draw, NUM_IMAGES), simulated(draw, NUM_ANSWERS)
+        confidence = [(own**1.3 / (own**1.3).sum(1, keepdims=True)).max(1) for own in (now, before)]
+        estimate = expected_accuracy(*confidence, before.argmax(1) == labels, groups)
+        num_within += estimate.low <= (now.argmax(1) == truth).mean() <= estimate.high
+    assert num_within >= 90

@@ -9,9 +9,10 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndp
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote
 
+# SageMaker's own name of it, which is read from any client.
 ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 EXPECTED_COUNT, IMAGE_ID = "expected_count", "image_id"
-MAX_CHARACTERS = 1024
+MAX_CHARACTERS = 1024  # of the header, as botocore's model of InvokeEndpoint has it
 MAX_ID_CHARACTERS = 255  # as a file's name may have
 
 
