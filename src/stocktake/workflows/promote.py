@@ -74,7 +74,7 @@ def promote(cfg: DictConfig) -> Decision:
     challenger = evaluations[-1]
     comparison = None
     if champion is not None:
-        comparison = measure_comparison(evaluations, [PairedBootstrap.of(each) for each in evaluations], NAMES)
+        comparison = measure_comparison(evaluations, list(map(PairedBootstrap.of, evaluations)), NAMES)
     decision = Decision(challenger.url, None, criteria) if comparison is None else decide(comparison, criteria)
     recorded = {
         **decision.to_json(),
