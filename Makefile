@@ -20,8 +20,8 @@ setup: .venv/.synced
 .venv/.synced: requirements.dev.lock pyproject.toml
 .venv/.commands: requirements.lock pyproject.toml
 .venv/.synced .venv/.commands:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-		{ echo "Stocktake needs Python 3.11, 3.12 or 3.13. If you have one beside this: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 14))' || \
+		{ echo "Stocktake needs Python 3.11 (from 3.11.4 on), 3.12 or 3.13. If you have one beside this: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || \
 		{ echo "This Python has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -22,7 +22,8 @@ from stocktake.cloud.deployment import Call, Endpoint, Update, made_for
 from stocktake.cloud.deployment_checks import CONFIG_KEYS
 from stocktake.cloud.endpoint_requests import instance_variant, serverless_variant, transform_job
 from stocktake.cloud.endpoint_scaling import Scaling
-from stocktake.cloud.endpoints import EndpointFailed, Endpoints
+from stocktake.cloud.endpoints import Endpoints
+from stocktake.cloud.service_calls import CallRefused
 from stocktake.cloud.validation import check_request
 
 WIRE = Path(__file__).parent / "wire"
@@ -176,7 +177,7 @@ def test_a_call_that_is_refused_says_what_to_do(code, message, hint):
     answer._content = json.dumps({"__type": code, "message": message}).encode()
     client.meta.events.register("before-send.sagemaker.CreateEndpoint", lambda **_: answer)
     create = next(call for call in calls(SERVERLESS) if call.operation == "CreateEndpoint")
-    with pytest.raises(EndpointFailed, match=re.escape(hint)) as raised:
+    with pytest.raises(CallRefused, match=re.escape(hint)) as raised:
         Endpoints(lambda service: client).send(create)
     assert "\n" not in str(raised.value) and raised.value.code == code
 

@@ -127,7 +127,9 @@ def listening(app, http: type[asyncio.Protocol] | str = "h11"):
     port = server.servers[0].sockets[0].getsockname()[1]
     # A connection of its own for each request: after a 500 the server closes the one that it came by.
     limits = httpx.Limits(max_keepalive_connections=0)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as client:
-        yield client
-    server.should_exit = True
-    thread.join()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()

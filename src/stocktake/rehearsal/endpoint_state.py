@@ -91,6 +91,9 @@ class Endpoint:
             self.deployed.start()
         except NotHealthy as error:
             self._enter("Failed", str(error))
+        except BaseException as error:  # a fault of the rehearsal's own, which shall not leave it Creating for ever
+            self._enter("Failed", f"The rehearsal failed: {error!r}")
+            raise
         else:
             self._enter("InService")
 

@@ -109,6 +109,9 @@ class TransformJob:
             failure = ALGORITHM_ERROR
         except (InputMissing, StorageError, OSError) as error:
             failure = f"ClientError: {error}"
+        except BaseException as error:  # a fault of the rehearsal's own, which shall not leave it InProgress for ever
+            self._end("Failed", f"The rehearsal failed: {error!r}")
+            raise
         finally:
             self._fleet.close()
         if self._stop_asked.is_set():

@@ -41,7 +41,7 @@ ENDPOINT_KEYS = (
     *("capture_percent", "ttl_h", "scheduler_role_arn", "kms_key", "network_isolation", "environment", "tags"),
     *("subnets", "security_groups", "shadow_percent"),
 )
-BATCH_KEYS = ("input", "split", "output")  # which say nothing of an endpoint
+BATCH_KEYS = ("input", "split", "output")  # which say nothing of an endpoint, and promote.py lacks
 
 
 def deploy(cfg: DictConfig) -> int:
@@ -55,7 +55,7 @@ def deploy(cfg: DictConfig) -> int:
     """
     if cfg.target == "batch":
         return batch(cfg)
-    if typed := [override(key, cfg[key]) for key in BATCH_KEYS if cfg[key] is not None]:
+    if typed := [override(key, cfg[key]) for key in BATCH_KEYS if cfg.get(key) is not None]:
         raise CannotDeploy(f"{typed[0]} is for a batch job, and target={cfg.target} is an endpoint. Type target=batch")
     actions: dict[str, Callable[[DictConfig], int]] = {
         "deploy": _deploy,

@@ -1,7 +1,4 @@
-"""scripts/promote.py: whether a challenger takes the champion's place, on the same test bins; and where it then goes.
-
-It is decided and recorded first. Of a challenger that is not promoted nothing is sent anywhere.
-"""
+"""scripts/promote.py: whether a challenger takes the place of the champion; of one that does not, nothing is sent."""
 
 import json
 import sys
@@ -105,7 +102,7 @@ def _check_destinations(cfg: DictConfig) -> None:
     if cfg.endpoint is not None:
         found += problem_lines("DescribeEndpoint", {"EndpointName": cfg.endpoint}, {"EndpointName": "endpoint"})
         if len(cfg.endpoint) > MAX_NAME_CHARACTERS:
-            found.append(f"endpoint={cfg.endpoint} is too long: at most {MAX_NAME_CHARACTERS} characters allowed")
+            found.append(f"endpoint={cfg.endpoint} is too long: at most {MAX_NAME_CHARACTERS} allowed")
     if cfg.registry is not None:
         found += problem_lines("CreateModelPackageGroup", {"ModelPackageGroupName": cfg.registry}, CONFIG_KEYS)
     if cfg.champion == FROM_REGISTRY and cfg.registry is None:
