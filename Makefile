@@ -26,6 +26,7 @@ setup: .venv/.synced
 		{ echo "This Python has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "Installing what $< lists into .venv: 6 GB, most of it torch with its CUDA libraries ..."
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes $<
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

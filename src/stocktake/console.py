@@ -45,6 +45,12 @@ def silence_library_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
 
 
+def printable(text: str) -> str:
+    """Returns a text as a terminal may show it: what would steer one, from a log or a server, is escaped."""
+    shown = (one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
+    return "".join(shown)
+
+
 def is_agreed(question: str, yes: bool) -> bool:
     """Asks a person before something is done; says so where the answer is no.
 

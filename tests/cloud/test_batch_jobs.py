@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from stocktake.cloud.batch_jobs import BatchJob
-from stocktake.cloud.deployment import Call, made_for
+from stocktake.cloud.deployment import Call
 from stocktake.cloud.deployment_checks import CONFIG_KEYS
+from stocktake.cloud.endpoint_upkeep import made_for
 
 WIRE = Path(__file__).parent / "wire"
 PLAIN = BatchJob(

@@ -18,10 +18,11 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ParamValidationError
 
 from stocktake.cli.command_keys import COMMANDS
-from stocktake.cloud.deployment import Call, Endpoint, Update, made_for
+from stocktake.cloud.deployment import Call, Endpoint, Update
 from stocktake.cloud.deployment_checks import CONFIG_KEYS
 from stocktake.cloud.endpoint_requests import instance_variant, serverless_variant, transform_job
 from stocktake.cloud.endpoint_scaling import Scaling
+from stocktake.cloud.endpoint_upkeep import made_for
 from stocktake.cloud.endpoints import Endpoints
 from stocktake.cloud.service_calls import CallRefused
 from stocktake.cloud.validation import check_request

@@ -12,7 +12,8 @@ from served import gray_image
 
 from stocktake.monitoring.feedback import match, read_feedback
 from stocktake.monitoring.monitored_model import MonitoredModel
-from stocktake.monitoring.window import read_window
+from stocktake.monitoring.window import Window, read_window
+from stocktake.serving.logged_answer import LoggedAnswer
 from stocktake.serving.model_folder import ModelFolderError
 from stocktake.serving.predictor import Predictor
 from stocktake.storage import Folder, StorageOptions
@@ -46,6 +47,13 @@ def captured(model, image: bytes, as_json: bool = False, **event) -> dict:
         "eventMetadata": {"eventId": "d1f4", "inferenceTime": "2026-03-02T06:00:00Z", **event},
         "eventVersion": "0",
     }
+
+
+def test_probabilities_go_by_their_count_and_not_by_their_order():
+    times = {"time": "2026-11-29T00:00:00+00:00", "request_id": "a", "model_version": "m", "status": 200, "count": 1}
+    answer = LoggedAnswer.from_json({**times, "probabilities": {"3": 0.1, "1": 0.7, "2": 0.2}})
+    window = Window([1, 2, 3], [answer], 1, 1, [], 0, {})
+    assert window.probabilities_NK.tolist() == [[0.7, 0.2, 0.1]]
 
 
 def test_all_of_a_log_is_read_and_what_is_left_out_is_counted(opened, answers, tmp_path):

@@ -125,11 +125,23 @@ def test_without_a_copy_the_first_request_brings_one(there, endpoints):
     asked(there).count(gray_image())
 
 
+def test_a_deployment_that_was_broken_off_before_its_component_goes_on(there, endpoints):
+    there.sagemaker.delete_inference_component(InferenceComponentName="bins")
+    while endpoints.describe_component("bins") is not None:
+        time.sleep(0.05)
+    now = datetime.now(UTC)
+    stages = ENDPOINT.stages("s3://models/good/model.tar.gz", MODELS["good"], False, now, has_component=False)
+    for stage in stages:
+        send_all(endpoints, stage)
+        assert settled(endpoints, "bins", stage, lambda line: None, poll_s=0.1) == Outcome("InService")
+    asked(there).count(gray_image())
+
+
 def test_an_endpoint_is_not_deleted_before_its_component(there, endpoints):
     code, message = refusal(there.sagemaker.delete_endpoint, EndpointName="bins")
     assert (code, "inference components" in message) == ("ValidationException", True)
     schedules = there.server.client("scheduler").list_schedules()["Schedules"]
-    assert [schedule["Name"] for schedule in schedules] == ["bins-component-end", "bins-end"]
+    assert [schedule["Name"] for schedule in schedules] == ["bins-end", "bins-end-component"]
 
 
 def at_rest(endpoints: Endpoints) -> None:

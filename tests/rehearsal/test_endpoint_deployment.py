@@ -1,5 +1,6 @@
 """What deploy.py sends, against the rehearsed account: all that it makes is there, and all of it goes."""
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,8 +9,9 @@ from hosted import IMAGE, ROLE, account
 from served import gray_image
 
 from stocktake.cloud.deployment import Endpoint
+from stocktake.cloud.deployment_outcome import send_all, settled
 from stocktake.cloud.endpoint_scaling import Scaling
-from stocktake.cloud.endpoints import Endpoints
+from stocktake.cloud.endpoints import EndpointFailed, Endpoints
 
 ENDPOINT = Endpoint(
     name="bins",
@@ -54,4 +56,43 @@ def test_all_that_a_deployment_makes_is_there_and_goes(there, endpoint):
         there.runtime.invoke_endpoint(EndpointName="bins", Body=gray_image())
         assert any("brightness-1" in line for line in endpoints.last_log_lines("bins"))
     endpoints.delete("bins", said.append, poll_s=0.1)
+    assert there.left_over() == {}
+
+
+def deploy(endpoints: Endpoints, endpoint: Endpoint, is_new: bool) -> None:
+    """Brings an endpoint to the good model, as scripts/deploy.py does."""
+    stages = endpoint.stages("s3://models/good/model.tar.gz", "0" * 64, is_new, datetime.now(UTC))
+    if not is_new:
+        calls = [call for stage in stages for call in stage]
+        described = endpoints.describe("bins")
+        assert described
+        endpoints.withdraw(described, calls, endpoint.ends_at(datetime.now(UTC)))
+    for stage in stages:
+        send_all(endpoints, stage)
+        assert not settled(endpoints, "bins", stage, lambda line: None, poll_s=0.1).is_rolled_back
+
+
+def test_an_update_takes_back_the_end_and_the_scaling_that_it_does_not_ask_for(there):
+    endpoints = Endpoints(there.server.client)
+    deploy(endpoints, ENDPOINT, is_new=True)
+    assert {"Schedules", "ScalableTargets"} <= set(there.left_over())
+    time.sleep(1)  # a config's name has the second
+    deploy(endpoints, replace(ENDPOINT, ttl_h=None, scaling=Scaling()), is_new=False)
+    assert not {"Schedules", "ScalableTargets"} & set(there.left_over())
+    assert [found.ends_at for found in endpoints.all()] == [None]
+    endpoints.delete("bins", lambda line: None, poll_s=0.1)
+
+
+def test_an_answer_that_got_lost_is_no_refusal_and_what_is_not_ours_is_left_alone(there):
+    endpoints = Endpoints(there.server.client)
+    calls = OTHERS["serverless"].calls("s3://models/good/model.tar.gz", "0" * 64, is_new=True, now=datetime.now(UTC))
+    for call in (*calls, *calls):  # each arrives twice
+        endpoints.send(call)
+    there.wait("bins")
+    arn = there.sagemaker.describe_endpoint(EndpointName="bins")["EndpointArn"]
+    there.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "project", "Value": "another"}])
+    with pytest.raises(EndpointFailed, match=r"name=bins was not made by deploy\.py"):
+        endpoints.delete("bins", lambda line: None, poll_s=0.1)
+    there.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "project", "Value": "stocktake"}])
+    endpoints.delete("bins", lambda line: None, poll_s=0.1)
     assert there.left_over() == {}

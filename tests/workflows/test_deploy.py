@@ -5,7 +5,8 @@ import json
 import pytest
 from served import export
 
-from stocktake.storage import Folder
+from stocktake.serving.model_folder import read_exported
+from stocktake.storage import Folder, StorageOptions
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,15 @@ def test_a_damaged_model_is_refused_before_anything_is_asked(run_script, unset, 
     (tmp_path / "model.onnx").write_bytes(content[:-1] + b"\0")
     assert run_script("deploy.py", f"model={tmp_path}", "name=bins", "dry_run=true") == 1
     assert "is not the file that model.json describes" in capsys.readouterr().err
+
+
+def test_what_lies_beside_a_model_is_neither_sent_nor_run(tmp_path):
+    export(tmp_path)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "sitecustomize.py").write_text("raise SystemExit")
+    (tmp_path / "credentials").write_text("secret")
+    files, _ = read_exported(str(tmp_path), StorageOptions())
+    assert set(files) == {"model.json", "model.onnx"}
 
 
 def test_awss_own_image_is_the_regions_and_gets_code_beside_the_model(run_script, model, unset, capsys):

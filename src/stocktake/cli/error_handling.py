@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
+from stocktake.console import printable
+
 EXIT_CTRL_C = 130  # 128 and the number of SIGINT, as shells have it
 EXIT_UNREAD = 141  # the same of SIGPIPE
 # What torch makes of an error in a worker: its trace as text, in the message of an error of the same type.
@@ -51,9 +53,10 @@ def handle_errors(is_sweep: bool = False, kept: Callable[[], str] = lambda: "") 
         if is_sweep:
             from hydra.errors import CompactHydraException
 
-            print(f"\nThis run of the sweep failed, the others go on: {message}", file=sys.stderr, flush=True)
+            told = f"\nThis run of the sweep failed, the others go on: {printable(message)}"
+            print(told, file=sys.stderr, flush=True)
             raise CompactHydraException(message) from error
-        print(f"\n{message}", file=sys.stderr)
+        print(f"\n{printable(message)}", file=sys.stderr)
         sys.exit(1)
 
 

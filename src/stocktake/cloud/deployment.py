@@ -2,21 +2,21 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stocktake.cloud import endpoint_requests, endpoint_scaling, endpoint_upkeep, inference_components
-from stocktake.cloud.endpoint_requests import Request
+from stocktake.cloud.endpoint_requests import DIGEST_CHARACTERS, Request
 from stocktake.cloud.endpoint_scaling import Scaling
+from stocktake.cloud.endpoint_upkeep import Update
 from stocktake.cloud.validation import problem_lines
 
-DIGEST_CHARACTERS = 12  # of the archive's digest, in the names of models and configs
 MAX_NAME_CHARACTERS = 63 - 2 * (1 + DIGEST_CHARACTERS)  # AWS's 63, less the digests of model and config
 ENDS_AT = "ends-at"  # tag: when the endpoint shall be gone, ISO 8601
 PROJECT = {"project": "stocktake"}
+OWN_TAGS = ("project", "endpoint", ENDS_AT)
 # Stands in an alarm's actions for the scaling policy that is put before it, whose ARN holds a name of AWS's own.
 POLICY_BEFORE = "arn:aws:autoscaling:us-east-1:000000000000:scalingPolicy:the-policy-before"
 
@@ -31,19 +31,6 @@ class Call:
 
     def problems(self, config_keys: Mapping[str, str]) -> list[str]:
         return problem_lines(self.operation, self.request, config_keys, self.service)
-
-
-@dataclass(frozen=True)
-class Update:
-    """How requests move from what an endpoint runs to the new model, and what brings them back."""
-
-    shift: str = "all_at_once"
-    step_percent: int = 10
-    wait_s: int = 300
-    termination_wait_s: int = 120
-    max_time_s: int = 3600
-    max_errors: int = 5
-    max_latency_s: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +78,13 @@ class Endpoint:
         return self.target == "realtime" and self.scaling.is_to_zero
 
     def stages(
-        self, model_url: str, digest: str, is_new: bool, now: datetime, answering: Mapping[str, Any] | None = None
+        self,
+        model_url: str,
+        digest: str,
+        is_new: bool,
+        now: datetime,
+        answering: Mapping[str, Any] | None = None,
+        has_component: bool = True,
     ) -> list[list[Call]]:
         """Returns the requests that bring the endpoint to a model, in order; after each stage AWS has to come to rest.
 
@@ -101,15 +94,22 @@ class Endpoint:
             is_new: Whether there is no endpoint of this name yet.
             now: With a time zone.
             answering: The variant that answers at present; only a shadow stands beside it.
+            has_component: Of an endpoint that is there; not where an earlier deployment was broken off.
         """
-        stages = [self.calls(model_url, digest, is_new, now, answering)]
-        if self.hosts_component and is_new:
+        stages = [self.calls(model_url, digest, is_new, now, answering, has_component)]
+        if self.hosts_component and (is_new or not has_component):
             component = inference_components.create(self.name, self._model_name(digest), self.memory_mb, self.tags)
             stages.append([Call("sagemaker", "CreateInferenceComponent", component)])
         return [stage for stage in (*stages, self.scaling_calls()) if stage]
 
     def calls(
-        self, model_url: str, digest: str, is_new: bool, now: datetime, answering: Mapping[str, Any] | None = None
+        self,
+        model_url: str,
+        digest: str,
+        is_new: bool,
+        now: datetime,
+        answering: Mapping[str, Any] | None = None,
+        has_component: bool = True,
     ) -> list[Call]:
         """Returns the requests of the first stage."""
         ends_at = self.ends_at(now)
@@ -120,7 +120,8 @@ class Endpoint:
         model = Call("sagemaker", "CreateModel", self._model(model_name, model_url, tags))
         alarms = [Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in self._alarms()]
         if self.hosts_component and not is_new:
-            return [model, *alarms, self._update_component(model_name), *self._planned_end(ends_at)]
+            update = [self._update_component(model_name)] if has_component else []
+            return [model, *alarms, *update, *self._planned_end(ends_at)]
         return [
             model,
             Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags, answering)),
@@ -236,14 +237,8 @@ class Endpoint:
         return calls
 
     def _planned_end(self, ends_at: datetime | None) -> list[Call]:
-        if ends_at is None or self.scheduler_role_arn is None:
-            return []
+        if ends_at is None or self.scheduler_role_arn is None or self.shadow_percent:
+            return []  # a shadow says nothing of how long the endpoint beside it shall be there
         role_arn, hosts_component = self.scheduler_role_arn, self.hosts_component
         requests = endpoint_upkeep.planned_end(self.name, role_arn, ends_at, hosts_component)
         return [Call("scheduler", "CreateSchedule", request) for request in requests]
-
-
-def made_for(endpoint: str, name: str) -> bool:
-    """Whether a model or a config of this name was made by a deployment of an endpoint."""
-    digits = f"[0-9a-f]{{{DIGEST_CHARACTERS}}}"
-    return re.fullmatch(rf"{re.escape(endpoint)}-{digits}(-\d{{{DIGEST_CHARACTERS}}})?", name) is not None

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from stocktake.cloud.client import JobError
-from stocktake.cloud.deployment import MAX_NAME_CHARACTERS, Call, Endpoint
+from stocktake.cloud.deployment import MAX_NAME_CHARACTERS, OWN_TAGS, Call, Endpoint
 from stocktake.cloud.preflight import check_bucket, check_identity, check_role, no_region, session
-from stocktake.cloud.secrets import looks_secret
+from stocktake.cloud.secrets import looks_secret, masked
 
 # What has to be set: what it is, the variable that sets it, and what to type.
 NEEDED = {
@@ -113,6 +113,9 @@ def request_problems(
         needed: Of NEEDED, what has to be set.
     """
     found = [problem for call in calls for problem in call.problems(config_keys)]
+    found += [
+        f"tags.{key} is what deploy.py finds its own by. Type another key" for key in OWN_TAGS if key in values["tags"]
+    ]
     secrets = [key for key, value in values["environment"].items() if looks_secret(str(key), str(value))]
     found += [f"environment.{key} looks like a secret, and everybody can read it there" for key in secrets]
     for key in needed:
@@ -152,10 +155,19 @@ def refuse(found: Sequence[str]) -> None:
 def show(calls: Sequence[Call], found: Sequence[str]) -> None:
     """Prints what a dry run shows: every request, and what is missing or wrong."""
     for call in calls:
-        print(f"{call.service} {call.operation}", json.dumps(call.request, indent=2), sep="\n")
+        print(f"{call.service} {call.operation}", json.dumps(_masked(call.request), indent=2), sep="\n")
     if found:
         print(f"Before it can be made, {len(found)}:", *found, sep="\n  ")
     print("Checked against AWS's service models. Nothing was sent.")
+
+
+def _masked(request: Any) -> Any:
+    """Returns a request with the secrets of environments covered."""
+    if isinstance(request, list):
+        return [_masked(each) for each in request]
+    if not isinstance(request, Mapping):
+        return request
+    return {key: masked(each) if key == "Environment" else _masked(each) for key, each in request.items()}
 
 
 def open_account(profile: str | None, region: str | None) -> Any:

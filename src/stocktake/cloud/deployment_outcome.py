@@ -8,6 +8,8 @@ from typing import Any
 from stocktake.cloud.deployment import POLICY_BEFORE, Call
 from stocktake.cloud.endpoints import MOVING, EndpointFailed, Endpoints
 
+CONFIG = "EndpointConfigName"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -38,28 +40,32 @@ def send_all(endpoints: Endpoints, calls: Sequence[Call]) -> None:
 
 
 def settled(
-    endpoints: Endpoints, name: str, calls: Sequence[Call], say: Callable[[str], None], poll_s: float
+    endpoints: Endpoints,
+    name: str,
+    calls: Sequence[Call],
+    say: Callable[[str], None],
+    poll_s: float,
+    before: str | None = None,
 ) -> Outcome:
     """Waits until an endpoint and its inference component, if these calls touch one, no longer move.
+
+    Args:
+        before: The config, or the model of the component, that ran before these calls: what a rollback comes back to.
+            Where it is not known, whatever these calls did not make is taken for it.
 
     Raises:
         EndpointFailed: One of them failed, or is gone.
     """
     described = endpoints.wait(name, say, poll_s)
-    status, is_rolled_back = described["EndpointStatus"], is_rolled_back_to(described["EndpointConfigName"], calls)
+    status, runs = described["EndpointStatus"], described["EndpointConfigName"]
+    wanted = next((call.request[CONFIG] for call in calls if call.operation == "CreateEndpointConfig"), None)
     component = next((call for call in calls if call.operation.endswith("InferenceComponent")), None)
     if component is not None:
         described = _component_at_rest(endpoints, name, say, poll_s)
-        is_rolled_back = described["Specification"]["ModelName"] != component.request["Specification"]["ModelName"]
-    if not is_rolled_back:
+        runs, wanted = (each["Specification"]["ModelName"] for each in (described, component.request))
+    if wanted in (None, runs) or before not in (None, runs):  # or somebody else's update came after these calls
         return Outcome(status)
     return Outcome(status, True, described.get("FailureReason", "AWS rolled the update back"))
-
-
-def is_rolled_back_to(config_name: str, calls: Sequence[Call]) -> bool:
-    """Whether an endpoint that moves no more runs another config than these calls made, which AWS did not keep."""
-    made = [call.request["EndpointConfigName"] for call in calls if call.operation == "CreateEndpointConfig"]
-    return bool(made) and made != [config_name]
 
 
 def _component_at_rest(endpoints: Endpoints, name: str, say: Callable[[str], None], poll_s: float) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 VARIANT, SHADOW = "all", "shadow"  # the one that answers all requests, and one that is given copies of them
+DIGEST_CHARACTERS = 12  # of the archive's digest, in the names of models and configs
 STARTUP_S = 300  # for a container to answer /ping, and for its model to be downloaded
 
 Request = dict[str, Any]

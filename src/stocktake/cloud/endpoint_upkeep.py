@@ -5,14 +5,35 @@ What Application Auto Scaling does, endpoint_scaling.py has.
 """
 
 import json
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from stocktake.cloud.endpoint_requests import VARIANT, Request
+from stocktake.cloud.endpoint_requests import DIGEST_CHARACTERS, VARIANT, Request
 from stocktake.cloud.endpoint_scaling import NAMESPACE, unanswered_alarm_name
 
 ALARM_PERIOD_S = 60  # CloudWatch's finest for these metrics
 SDK_CALL = "arn:aws:scheduler:::aws-sdk:sagemaker"  # EventBridge's name of the API, before that of a call
 COMPONENT_END = timedelta(minutes=10)  # before its endpoint's, which AWS does not delete while it holds one
+
+
+@dataclass(frozen=True)
+class Update:
+    """How requests move from what an endpoint runs to the new model, and what brings them back."""
+
+    shift: str = "all_at_once"
+    step_percent: int = 10
+    wait_s: int = 300
+    termination_wait_s: int = 120
+    max_time_s: int = 3600
+    max_errors: int = 5
+    max_latency_s: float = 5.0
+
+
+def made_for(endpoint: str, name: str) -> bool:
+    """Whether a model or a config of this name was made by a deployment of an endpoint."""
+    digits = f"[0-9a-f]{{{DIGEST_CHARACTERS}}}"
+    return re.fullmatch(rf"{re.escape(endpoint)}-{digits}(-\d{{{DIGEST_CHARACTERS}}})?", name) is not None
 
 
 def alarm_names(endpoint: str) -> list[str]:
@@ -22,7 +43,7 @@ def alarm_names(endpoint: str) -> list[str]:
 
 def planned_ends(endpoint: str) -> list[str]:
     """Returns the names of the schedules that delete an endpoint, and the inference component that it may hold."""
-    return [f"{endpoint}-end", f"{endpoint}-component-end"]
+    return [f"{endpoint}-end", f"{endpoint}-end-component"]
 
 
 def alarms(

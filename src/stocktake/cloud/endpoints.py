@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stocktake.cloud import endpoint_scaling
-from stocktake.cloud.deployment import ENDS_AT, PROJECT, Call, made_for
-from stocktake.cloud.endpoint_upkeep import alarm_names, planned_ends
+from stocktake.cloud.deployment import ENDS_AT, PROJECT, Call
+from stocktake.cloud.endpoint_upkeep import alarm_names, made_for, planned_ends
 from stocktake.cloud.service_calls import ACCOUNT_CAUSES, NOT_FOUND, CallRefused, ServiceCalls, explained
 
 LOG_GROUPS = ("/aws/sagemaker/Endpoints", "/aws/sagemaker/InferenceComponents")
@@ -38,9 +38,70 @@ class ListedEndpoint:
     def is_overdue(self, now: datetime) -> bool:
         return self.ends_at is not None and self.ends_at < now
 
+    @staticmethod
+    def end_of(tag: str | None) -> datetime | None:
+        """Returns the planned end that a tag holds; None where it holds none, as one that a person wrote may."""
+        try:
+            ends_at = datetime.fromisoformat(tag or "")
+        except ValueError:
+            return None
+        return ends_at if ends_at.tzinfo else ends_at.replace(tzinfo=UTC)
+
 
 class Endpoints(ServiceCalls):
     """The endpoints of one account and region."""
+
+    def send(self, call: Call) -> dict[str, Any]:
+        """As `ServiceCalls.send`; an endpoint that is where a call would bring it was brought there by a lost try."""
+        try:
+            return super().send(call)
+        except CallRefused:
+            if call.operation not in ("CreateEndpoint", "UpdateEndpoint"):
+                raise
+            described = self.describe(call.request["EndpointName"]) or {}
+            going = [described, described.get("PendingDeploymentSummary", {})]
+            if call.request["EndpointConfigName"] not in [config.get("EndpointConfigName") for config in going]:
+                raise
+            return {}
+
+    def tags(self, described: dict[str, Any]) -> dict[str, str]:
+        found = self._ask("sagemaker", "ListTags", ResourceArn=described["EndpointArn"])["Tags"]
+        return {tag["Key"]: tag["Value"] for tag in found}
+
+    def require_own(self, described: dict[str, Any]) -> None:
+        """
+        Raises:
+            EndpointFailed: The endpoint was made by something else, and is not this project's to change or delete.
+        """
+        if not PROJECT.items() <= self.tags(described).items():
+            (key, value), name = *PROJECT.items(), described["EndpointName"]
+            raise EndpointFailed(f"name={name} was not made by deploy.py: no tag {key}={value}. Type another name.")
+
+    def withdraw(self, described: dict[str, Any], calls: Sequence[Call], ends_at: datetime | None) -> None:
+        """Takes back of earlier deployments what this one does not ask for: a planned end, and scaling."""
+        name, operations = described["EndpointName"], {call.operation for call in calls}
+        if "CreateSchedule" not in operations:
+            for end in planned_ends(name):
+                self._is_deleted(Call("scheduler", "DeleteSchedule", {"Name": end}))
+        if "RegisterScalableTarget" not in operations:
+            for scalable in (endpoint_scaling.variant(name, is_async=False), endpoint_scaling.component(name)):
+                self._is_deleted(Call("application-autoscaling", "DeregisterScalableTarget", scalable.key))
+        arn = described["EndpointArn"]
+        if ends_at is None:
+            self._ask("sagemaker", "DeleteTags", ResourceArn=arn, TagKeys=[ENDS_AT])
+        else:
+            tag = {"Key": ENDS_AT, "Value": ends_at.astimezone(UTC).isoformat(timespec="seconds")}
+            self._ask("sagemaker", "AddTags", ResourceArn=arn, Tags=[tag])
+
+    def _is_deleted(self, call: Call) -> bool:
+        """Makes a call that deletes something; says whether it was there."""
+        try:
+            self._ask(call.service, call.operation, **call.request)
+        except CallRefused as error:
+            if NOT_FOUND.search(f"{error} {error.code}"):
+                return False
+            raise
+        return True
 
     def describe(self, name: str) -> dict[str, Any] | None:
         """Returns the answer of DescribeEndpoint, `None` where there is no such endpoint."""
@@ -64,11 +125,13 @@ class Endpoints(ServiceCalls):
         return config["ProductionVariants"][0]
 
     def kind(self, described: dict[str, Any]) -> str:
-        """Returns how an endpoint that was described holds its model: `serverless`, `component` or `instances`."""
+        """Returns how a described endpoint holds its model: `serverless`, `async`, `component` or `instances`."""
         variant = self.answering(described)
         if "ServerlessConfig" in variant:
             return "serverless"
-        return "instances" if "ModelName" in variant else "component"
+        if "ModelName" not in variant:
+            return "component"
+        return "async" if "AsyncInferenceConfig" in described else "instances"
 
     def wait(self, name: str, say: Callable[[str], None], poll_s: float) -> dict[str, Any]:
         """Waits until an endpoint no longer moves; says each state that it comes to.
@@ -106,10 +169,9 @@ class Endpoints(ServiceCalls):
         """Yields this project's endpoints, by their tag."""
         for page in self._pages("ListEndpoints"):
             for found in page["Endpoints"]:
-                tags = self._ask("sagemaker", "ListTags", ResourceArn=found["EndpointArn"])["Tags"]
-                by_key = {tag["Key"]: tag["Value"] for tag in tags}
+                by_key = self.tags(found)
                 if PROJECT.items() <= by_key.items():
-                    ends_at = datetime.fromisoformat(by_key[ENDS_AT]) if ENDS_AT in by_key else None
+                    ends_at = ListedEndpoint.end_of(by_key.get(ENDS_AT))
                     yield ListedEndpoint(
                         found["EndpointName"], found["EndpointStatus"], found["CreationTime"].astimezone(UTC), ends_at
                     )
@@ -120,13 +182,11 @@ class Endpoints(ServiceCalls):
         What is gone already is passed over, so that a deletion that was broken off can be typed again.
         """
         deleted = []
+        if described := self.describe(name):
+            self.require_own(described)
         for call in self._deletions(name):
-            try:
-                self._ask(call.service, call.operation, **call.request)
-            except CallRefused as error:
-                if NOT_FOUND.search(f"{error} {error.code}"):
-                    continue
-                raise
+            if not self._is_deleted(call):
+                continue
             deleted.append(f"{call.operation}({', '.join(map(str, call.request.values()))})")
             say(f"Deleted: {deleted[-1]}")
             while call.operation == "DeleteInferenceComponent" and self.describe_component(name) is not None:

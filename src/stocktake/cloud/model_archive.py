@@ -18,7 +18,7 @@ class ModelArchive:
 
     Attributes:
         content: A gzipped tar of the files, which SageMaker unpacks into /opt/ml/model.
-        sha256: Of `content`, in hexadecimal digits.
+        sha256: Of the tar before it is compressed, which every zlib does in its own way; in hexadecimal digits.
     """
 
     content: bytes
@@ -28,13 +28,10 @@ class ModelArchive:
     def of(cls, files: Mapping[str, bytes]) -> "ModelArchive":
         """Packs files by their paths in the folder; order, times, owners and the packer's name leave no trace."""
         packed = io.BytesIO()
-        with (
-            gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0) as zipped,
-            tarfile.open(fileobj=zipped, mode="w", format=tarfile.USTAR_FORMAT) as archive,
-        ):
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             for path, content in sorted(files.items()):
                 entry = tarfile.TarInfo(path)
                 entry.size, entry.mode = len(content), 0o644
                 archive.addfile(entry, io.BytesIO(content))
         content = packed.getvalue()
-        return cls(content, hashlib.sha256(content).hexdigest())
+        return cls(gzip.compress(content, mtime=0), hashlib.sha256(content).hexdigest())

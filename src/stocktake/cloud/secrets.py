@@ -1,7 +1,8 @@
 """What looks like a secret: nothing of the kind goes into a request, which many people may read, or onto a screen."""
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 
 NAME = re.compile(
     r"(^|_)((api|access|secret|private|ssh|auth)?_?keys?(_id)?|tokens?|secrets?|password|passwd|passphrase|pwd|pat|"
@@ -32,6 +33,15 @@ def looks_secret(name: str, value: str = "") -> bool:
 def masked(values: Mapping[str, str]) -> dict[str, str]:
     """Returns `values` with the secrets covered."""
     return {name: MASK if looks_secret(name, str(value)) else value for name, value in values.items()}
+
+
+def typed_command(arguments: Sequence[str]) -> str:
+    """Returns what was typed, as a page may show it: quoted for a shell, and with the secrets covered.
+
+    Args:
+        arguments: `sys.argv`.
+    """
+    return shlex.join(["python", *map(masked_override, arguments)])
 
 
 def masked_override(override: str) -> str:

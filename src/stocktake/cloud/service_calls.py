@@ -11,7 +11,7 @@ from stocktake.cloud.retries import Patience, Unavailable, is_passing
 NUM_LOG_LINES = 20
 NOT_FOUND = re.compile(r"not ?found|could not find|does not exist|NoSuch", re.IGNORECASE)
 THERE_ALREADY = re.compile(r"already exist", re.IGNORECASE)
-NAMED_BY_DIGEST = ("CreateModel", "CreateTransformJob")  # of equal names one is there already
+NAMED_BY_DIGEST = ("CreateModel", "CreateEndpointConfig", "CreateTransformJob")  # of equal names one is there already
 # What AWS's reason for a failure usually comes from, by a pattern of it.
 ACCOUNT_CAUSES = {
     r"CannotPull|pull image|image .*(not|does not) exist|ECR": "image_uri is not in ECR of this region, or the role "

@@ -105,11 +105,29 @@ def require_unseen(evaluation: Evaluation) -> None:
             f"{evaluation.url} is of the {subject.split} bins, on which something was chosen. Evaluate it again with "
             f"split={SPLIT}."
         )
+    if subject.leakage is None:
+        raise NotComparable(
+            f"{evaluation.url} does not say whether the model was trained on these bins. Train and evaluate it again."
+        )
     if subject.is_leaked:
         raise NotComparable(
             f"{evaluation.url}: the model was trained on {subject.leakage:,} of these {subject.num_images:,} bins. "
             "Evaluate it with the dataset root that it was trained on."
         )
+
+
+def require_registered(evaluation: Evaluation, properties: Mapping[str, str]) -> None:
+    """
+    Raises:
+        NotComparable: An evaluation is not of the model that a version of the registry was made of.
+    """
+    found = lineage(evaluation)
+    for name in {"checkpoint_sha256", "manifest_sha256"} & properties.keys():
+        if str(found[name]) != properties[name]:
+            another = f"{name} {found[name]} and not {properties[name]}"
+            raise NotComparable(
+                f"Where the registered version was evaluated, {evaluation.url}, lies another evaluation now: {another}."
+            )
 
 
 def decide(comparison: Comparison, criteria: Criteria) -> Decision:

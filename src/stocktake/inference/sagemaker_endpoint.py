@@ -63,7 +63,8 @@ class SageMakerEndpoint:
             session = boto3.Session(profile_name=storage.profile, region_name=storage.region)
             clients = [session.client(service, config=config) for service in ("sagemaker-runtime", "sagemaker")]
         except BotoCoreError as error:
-            raise EndpointError(f"endpoint=sagemaker:{name}: {error}. Type storage.region=<region>") from None
+            hint = "Type storage.region=<region>, or: export AWS_DEFAULT_REGION=<region>"
+            raise EndpointError(f"endpoint=sagemaker:{name}: {str(error).rstrip('.')}. {hint}") from None
         return cls(name, clients[0], clients[1], storage, timeout_s, input_url)
 
     def check(self) -> None:

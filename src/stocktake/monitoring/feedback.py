@@ -90,7 +90,8 @@ def match(feedback: Feedback, window: Window) -> MatchedAnswers:
         ValueError: There are none.
     """
     ids = [getattr(answer, feedback.id_column) for answer in window.answers]
-    matched = [position for position, name in enumerate(ids) if name in feedback.true_counts]
+    # The last answer of each: an image that was sent again and again is one image.
+    matched = sorted({name: position for position, name in enumerate(ids) if name in feedback.true_counts}.values())
     if not matched:
         raise ValueError(
             f"None of the {len(feedback.true_counts):,} rows of the feedback has the {feedback.id_column} of an answer "

@@ -19,6 +19,7 @@ from stocktake.storage import Folder, join_url, split_url
 
 SUFFIXES = (".jsonl", ".json")
 NUM_SHOWN = 3  # of the lines that are damaged
+MAX_DROPPED = 10**12  # requests that one line of a log may speak of
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Window:
 
     @property
     def probabilities_NK(self) -> ndarray:
-        rows = [list((answer.probabilities or {}).values()) for answer in self.answers]
+        rows = [[(answer.probabilities or {})[count] for count in self.counts] for answer in self.answers]
         return numpy.array(rows, float).reshape(-1, len(self.counts))
 
     @property
@@ -84,7 +85,7 @@ def read_window(
             num_lines += 1
             try:
                 request = _read_line(line)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
                 damaged.append(f"{path}:{number} {str(error)[:200]}")
                 continue
             if isinstance(request, int):
@@ -130,6 +131,9 @@ def _read_line(line: bytes) -> LoggedAnswer | int:
     plain = json.loads(line)
     if isinstance(plain, dict) and CAPTURE_DATA in plain:
         return read_capture(plain)
-    if isinstance(plain, dict) and isinstance(plain.get(DROPPED), int):
-        return plain[DROPPED]
+    if isinstance(plain, dict) and DROPPED in plain:
+        number = plain[DROPPED]
+        if not isinstance(number, int) or not 0 <= number <= MAX_DROPPED:
+            raise ValueError(f"has {DROPPED}={str(number)[:40]!r}")
+        return number
     return LoggedAnswer.from_json(plain)

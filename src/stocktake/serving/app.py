@@ -199,11 +199,11 @@ def create_app(
         """Figures in Prometheus' text format."""
         return Response(server_metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    _add_page(app, predictor, max_bytes)
+    _add_page(app, predictor, max_bytes, prediction_log)
     return app
 
 
-def _add_page(app: FastAPI, predictor: Predictor, max_bytes: int) -> None:
+def _add_page(app: FastAPI, predictor: Predictor, max_bytes: int, prediction_log: PredictionLog | None) -> None:
     """Adds page.html at / and what it needs beside it."""
     values = {
         "max_bytes": max_bytes,
@@ -212,12 +212,22 @@ def _add_page(app: FastAPI, predictor: Predictor, max_bytes: int) -> None:
         "smallest": min(predictor.counts),
         "largest": max(predictor.counts),
         "version": predictor.version,
+        "kept": _kept(prediction_log),
     }
     for path, media_type in PAGE_FILES.items():
         name, content = path.rpartition("/")[2], files("stocktake").joinpath(path).read_text("utf-8")
         if name == "page.html":
             name, content = "", Template(content).substitute({key: html.escape(str(values[key])) for key in values})
         app.add_route(f"/{name}", _always(Response(content, headers=PAGE_HEADERS, media_type=media_type)))
+
+
+def _kept(prediction_log: PredictionLog | None) -> str:
+    """Returns what becomes of a photo, for whoever sends one."""
+    if prediction_log is None:
+        return "Photos are counted in memory and not kept."
+    if prediction_log.keeps_images:
+        return "Photos and what was counted are kept in this server's log."
+    return "Photos are not kept; what was counted, and how bright and sharp they were, is logged."
 
 
 def _always(response: Response) -> Callable[[Request], Awaitable[Response]]:

@@ -18,6 +18,8 @@ from stocktake.images.statistics import REFERENCE_PX, THREAD_PX, measure_image
 
 IMAGE_FIGURES = ("brightness", "sharpness", "strap_density", "width_px", "height_px")
 DECIMALS = 5  # of probabilities and figures
+SUM_TOLERANCE = 1e-2  # of all P(count), which are rounded
+MAX_WHOLE = 2**53  # larger numbers are no measurements, and no floats
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class LoggedAnswer:
                 raise ValueError(f"has {name}={str(value)[:40]!r}")
         if (probabilities := known.get("probabilities")) is not None:
             known["probabilities"] = {int(count): float(share) for count, share in probabilities.items()}
-            if not all(0 <= share <= 1 for share in known["probabilities"].values()):
+            shares = known["probabilities"].values()
+            if not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > SUM_TOLERANCE:
                 raise ValueError("has probabilities that are none")
         answer = cls(**known)
         if answer.moment.tzinfo is None:
@@ -102,6 +105,8 @@ _KINDS: dict[str, Any] = {
 
 
 def _is_finite(value: Any) -> bool:
+    if isinstance(value, int):
+        return abs(value) <= MAX_WHOLE
     return not isinstance(value, float) or math.isfinite(value)
 
 

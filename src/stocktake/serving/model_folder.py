@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1  # of model.json and of the graph's inputs and outputs
 GRAPH_NAME, CARD_NAME, MODEL_NAME = "model.onnx", "README.md", "model.json"
+OWN_FILES = (MODEL_NAME, GRAPH_NAME, CARD_NAME, BASELINE_NAME)
 RUN_FOLDER = "model"  # of a run that was exported
 INPUT, OUTPUT = "pixels", "probabilities"
 # The key under which a tensor names its file (TensorProto.external_data in onnx.proto), behind its length. A tensor's
@@ -135,9 +136,10 @@ def read_exported(location: str | None, storage: StorageOptions) -> tuple[dict[s
     folders = [Folder(url, storage) for url in (join_url(location, RUN_FOLDER), location)]
     folder = next((folder for folder in folders if folder.exists(MODEL_NAME)), None)
     if folder is None:
-        export = command("scripts/export.py", {"checkpoint": "<run>/checkpoints/best.ckpt"})
+        export = command("scripts/export.py", {"checkpoint": join_url(location, "checkpoints/best.ckpt")})
         raise ModelFolderError(f"model={location} holds no {MODEL_NAME}, nor does its {RUN_FOLDER}/. Type: {export}")
-    files = {key: folder.read(key) for key, _ in folder.sizes()}
+    # Only what belongs to it: whatever else lies beside it, a key or code, is not to be sent and not to be run.
+    files = {key: folder.read(key) for key, _ in folder.sizes() if key in OWN_FILES}
     with tempfile.TemporaryDirectory() as copy:
         for key, content in files.items():
             Path(copy, key).parent.mkdir(parents=True, exist_ok=True)

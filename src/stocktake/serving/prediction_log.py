@@ -96,6 +96,8 @@ class PredictionLog:
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=CLOSE_S)
         self._thread.join(CLOSE_S)
+        lost = len(self._lines) - self._num_flushed  # on a full disk
+        self.num_logged, self.num_dropped = self.num_logged - lost, self.num_dropped + lost
 
     def _run(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ def _count(cfg: DictConfig) -> int:
     refuse(list(account_problems(aws, cfg.role_arn, cfg.bucket)))
     jobs = BatchJobs(clients(aws))
     source = BatchInput.read(cfg.input, cfg.split, model["counts"], transform.open_folder)
+    if transform.folder_url.startswith(source.url):  # what is uploaded for the job would be among what it counts
+        source = replace(source, is_manifest=True)
     stem = transform.stem(source)
     earlier = [job for job in jobs.named(name) if job.stem == stem]
     if earlier and (outcome := _taken(cfg, jobs, transform, source, model, earlier[0])) is not None:

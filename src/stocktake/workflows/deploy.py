@@ -1,7 +1,7 @@
 """scripts/deploy.py: an exported model as an endpoint of SageMaker's; shown, updated, listed, deleted."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,7 +73,7 @@ def kept(cfg: DictConfig) -> str:
     if cfg.target == "batch":
         stop = command(SCRIPT, {"target": "batch", "action": "stop", "name": cfg.name})
         return f"A job that has begun goes on, and the same command waits for it again. To stop it: {stop}"
-    return f"What AWS has begun goes on. To see it: {command(SCRIPT, {'action': 'list'})}"
+    return f"What AWS has begun goes on. To see it: {_typed(cfg, action='list')}"
 
 
 def _deploy(cfg: DictConfig) -> int:
@@ -98,42 +98,61 @@ def _deploy(cfg: DictConfig) -> int:
     refuse(list(account_problems(aws, cfg.role_arn, cfg.bucket)))
     before = endpoints.describe(name)
     if before is not None:
-        _refuse_another_kind(endpoint, endpoints.kind(before))
-        stages = endpoint.stages(archive_url, archive.sha256, False, now, endpoints.answering(before))
+        endpoints.require_own(before)
+        _refuse_another_kind(cfg, endpoint, endpoints.kind(before))
+        _refuse_end_of_capture(cfg, before)
+        component = endpoints.describe_component(name) if endpoint.hosts_component else None
+        stages = endpoint.stages(
+            archive_url, archive.sha256, False, now, endpoints.answering(before), component is not None
+        )
         refuse(problems(values, endpoint, [call for stage in stages for call in stage]))
     elif cfg.shadow_percent:
         raise CannotDeploy(f"shadow_percent: there is no endpoint {name} whose requests can be copied. Type 0")
     usd_an_hour = None if cfg.target == "serverless" else hourly_usd(aws, cfg.instance_type, "Hosting")
-    print(price(endpoint, usd_an_hour), planned_end(endpoint, now, command(SCRIPT, {"action": "list"})), sep="\n")
+    print(price(endpoint, usd_an_hour), planned_end(endpoint, now, _typed(cfg, action="list")), sep="\n")
     if not is_agreed(f"{'Update' if before else 'Make'} the endpoint {name}?", cfg.yes):
         return 0
     storage = StorageOptions(profile=cfg.profile, region=aws.region_name, anonymous=False)
     Folder(archive_folder, storage).write(ARCHIVE_NAME, archive.content)
-    outcome = Outcome("Updating" if before else "Creating")
+    outcome, ran = Outcome("Updating" if before else "Creating"), None
+    if before is not None:
+        ran = component["Specification"]["ModelName"] if component else before["EndpointConfigName"]
+        if not cfg.shadow_percent:
+            endpoints.withdraw(before, [call for stage in stages for call in stage], endpoint.ends_at(now))
     for stage in stages:
         send_all(endpoints, stage)
         if cfg.wait:
-            outcome = settled(endpoints, name, stage, print, cfg.poll_s)
+            outcome = settled(endpoints, name, stage, print, cfg.poll_s, ran)
         if outcome.is_rolled_back:
             break
     _tell(cfg, endpoints, outcome)
-    print(f"To delete it: {_deletion(name)}")
+    print(f"To delete it: {_typed(cfg, action='delete', name=name)}")
     reached = {"status": outcome.status, "rolled_back": outcome.is_rolled_back}
     print(json.dumps({"endpoint": name, "model_version": version, "usd_an_hour": usd_an_hour, **reached}))
     return int(outcome.is_rolled_back)
 
 
-def _refuse_another_kind(endpoint: Endpoint, kind: str) -> None:
+def _refuse_end_of_capture(cfg: DictConfig, before: Mapping[str, Any]) -> None:
+    """Refuses a shadow whose new config would end what is captured of the endpoint."""
+    captured = before.get("DataCaptureConfig", {}).get("CurrentSamplingPercentage")
+    if cfg.shadow_percent and captured and not cfg.capture_percent:
+        raise CannotDeploy(f"capture_percent=0 would end the capture of {cfg.name}. Type capture_percent={captured}")
+
+
+def _refuse_another_kind(cfg: DictConfig, endpoint: Endpoint, kind: str) -> None:
     """Refuses what AWS does not make of an endpoint that is there."""
-    wanted = (
-        "serverless" if endpoint.target == "serverless" else "component" if endpoint.hosts_component else "instances"
-    )
+    wanted = "component" if endpoint.hosts_component else endpoint.target.replace("realtime", "instances")
     if kind == wanted or (kind, wanted) == ("serverless", "instances"):
         return
-    words = {"serverless": "is serverless", "component": "may stand at no instance", "instances": "runs on instances"}
+    words = {
+        "serverless": "is serverless",
+        "async": "answers in S3",
+        "component": "may stand at no instance",
+        "instances": "answers at once, on instances",
+    }
     raise CannotDeploy(
         f"name={endpoint.name} {words[kind]}, and AWS makes no such endpoint one that {words[wanted]}. Type another "
-        f"name, or delete it first: {_deletion(endpoint.name)}"
+        f"name, or delete it first: {_typed(cfg, action='delete', name=endpoint.name)}"
     )
 
 
@@ -141,6 +160,8 @@ def _tell(cfg: DictConfig, endpoints: Endpoints, outcome: Outcome) -> None:
     if outcome.is_rolled_back:
         print(endpoints.explained(cfg.name, outcome.reason))
         print("The model of before answers.")
+    elif cfg.shadow_percent:
+        print("The model of before answers, and the new one is given copies.")
     elif cfg.wait:
         images = {"images": ["bin.jpg"], "endpoint": f"sagemaker:{cfg.name}"}
         print(f"To ask it: {command('scripts/predict.py', images)}")
@@ -151,7 +172,7 @@ def _status(cfg: DictConfig) -> int:
     _, endpoints = open_endpoints(cfg)
     described = endpoints.describe(name)
     if described is None:
-        raise EndpointFailed(f"name={name}: there is no such endpoint. Type: {command(SCRIPT, {'action': 'list'})}")
+        raise EndpointFailed(f"name={name}: there is no such endpoint. Type: {_typed(cfg, action='list')}")
     print(f"{name}: {described['EndpointStatus']}, runs {described['EndpointConfigName']}")
     if reason := described.get("FailureReason"):
         print(endpoints.explained(name, reason))
@@ -177,13 +198,15 @@ def _list(cfg: DictConfig) -> int:
         print(f"{found.name}: {found.status}, made {found.created:%Y-%m-%d %H:%M} UTC, {ends}")
         if found.is_overdue(now):
             overdue.append(found.name)
-            print(f"  It is over its time. Type: {_deletion(found.name)}")
+            print(f"  It is over its time. Type: {_typed(cfg, action='delete', name=found.name)}")
     print(json.dumps({"overdue": overdue}))
     return 0
 
 
-def _deletion(name: str) -> str:
-    return command(SCRIPT, {"action": "delete", "name": name})
+def _typed(cfg: DictConfig, **values: str) -> str:
+    """Returns a command for the same account and region."""
+    where = {key: cfg[key] for key in ("region", "profile") if cfg[key] is not None}
+    return command(SCRIPT, values | where)
 
 
 def _endpoint(values: dict[str, Any], name: str) -> tuple[Endpoint, str]:

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from omegaconf import DictConfig
 
 from stocktake.cloud.monitoring_job import ScheduleError, monitoring_schedule
+from stocktake.cloud.secrets import typed_command
 from stocktake.config import build
+from stocktake.console import printable
 from stocktake.monitoring.feedback import match, measure_feedback, read_feedback, recalibrate, recalibration_file
 from stocktake.monitoring.measure import measure_monitoring
 from stocktake.monitoring.monitored_model import MonitoredModel
@@ -45,7 +47,7 @@ def monitor(cfg: DictConfig) -> MonitoringResult:
         feedback=feedback,
     )
     output = Folder(cfg.output_dir, storage)
-    page = render_monitoring(result, " ".join(["python", *sys.argv])).encode()
+    page = render_monitoring(result, typed_command(sys.argv)).encode()
     output.write_together({PAGE_KEY: page, FIGURES_KEY: (json.dumps(result.to_json(), indent=2) + "\n").encode()})
     _tell(result)
     summary = {
@@ -77,13 +79,15 @@ def schedule(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """
     values = {key: value for key, value in cfg.schedule.items() if key != "request"}
     missing = [f"schedule.{key} is not set" for key, value in values.items() if value is None]
-    folders = {key: cfg[key] for key in ("log", "baseline", "feedback", "output_dir") if cfg[key] is not None}
+    folders = {
+        key: cfg[key] for key in ("log", "baseline", "feedback", "recalibration", "output_dir") if cfg[key] is not None
+    }
     missing += [
         f"{key}={url} is not in s3://, where a job reaches it" for key, url in folders.items() if not is_s3(url)
     ]
     if missing:
         raise ScheduleError("\n  ".join([f"Before it can be scheduled, {len(missing)}:", *missing]))
-    arguments = [override for override in overrides if not override.startswith("schedule.")]
+    arguments = [override for override in overrides if not override.lstrip("+~").startswith("schedule.")]
     request = monitoring_schedule(arguments=arguments, **values)
     folder, name = split_url(cfg.schedule.request)
     Folder(folder, build(cfg.storage)).write(name, (json.dumps(request, indent=2) + "\n").encode())
@@ -106,12 +110,12 @@ def _feedback(cfg: DictConfig, storage: StorageOptions, window: Window, model: M
 def _tell(result: MonitoringResult) -> None:
     """Says what could not be used, on stderr, and what was found."""
     if result.num_damaged:
-        shown = "; ".join(result.damaged)
+        shown = printable("; ".join(result.damaged))
         print(f"Damaged lines that are left out: {result.num_damaged:,}, such as {shown}", file=sys.stderr)
     if result.num_dropped:
         print(f"Answers that the server was too busy to log: {result.num_dropped:,}", file=sys.stderr)
     for version, number in result.other_models.items():
-        print(f"Answers of {version or 'no model'} that are left out: {number:,}", file=sys.stderr)
+        print(f"Answers of {printable(version) or 'no model'} that are left out: {number:,}", file=sys.stderr)
     print(*result.alarms or ["Quiet: nothing has moved further than chance moves it."], sep="\n")
     for name in result.drifted:
         figure, shift = result.figures[name], result.figures[name].shift

@@ -13,6 +13,7 @@ from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, re
 from stocktake.cloud.inference_image import with_image
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
 from stocktake.cloud.model_registry import APPROVED, CONFIG_KEYS, PENDING, ModelRegistry, RegisteredModel
+from stocktake.cloud.secrets import typed_command
 from stocktake.cloud.validation import problem_lines
 from stocktake.config import as_plain, build
 from stocktake.console import is_agreed
@@ -27,6 +28,7 @@ from stocktake.evaluation.promotion import (
     lineage,
     registered_properties,
     require_exported,
+    require_registered,
     require_unseen,
 )
 from stocktake.evaluation.results import Evaluation, read_evaluations
@@ -61,27 +63,25 @@ def promote(cfg: DictConfig) -> Decision:
     _check_destinations(cfg)
     storage = build(cfg.storage)
     criteria = Criteria(cfg.margin, cfg.level, cfg.max_ece_increase)
-    champion = _registered_champion(cfg) if cfg.champion == FROM_REGISTRY else cfg.champion
+    champion, registered = _registered_champion(cfg) if cfg.champion == FROM_REGISTRY else (cfg.champion, {})
     if champion is None:
         evaluations = [Evaluation.read(cfg.challenger, storage)]
     else:
         evaluations = read_evaluations([champion, cfg.challenger], storage)
     for evaluation in evaluations:
         require_unseen(evaluation)
+    require_registered(evaluations[0], registered)
     challenger = evaluations[-1]
     comparison = None
     if champion is not None:
         comparison = measure_comparison(evaluations, list(map(PairedBootstrap.of, evaluations)), NAMES)
     decision = Decision(challenger.url, None, criteria) if comparison is None else decide(comparison, criteria)
-    recorded = {
-        **decision.to_json(),
-        "model": lineage(challenger),
-        "comparison": None if comparison is None else comparison.to_json(),
-    }
+    compared = None if comparison is None else comparison.to_json()
+    recorded = {**decision.to_json(), "model": lineage(challenger), "comparison": compared}
     output = Folder(cfg.output_dir, storage)
     files = {DECISION_KEY: _to_bytes(recorded)}
     if comparison is not None:
-        files[PAGE_KEY] = render_comparison(comparison, " ".join(["python", *sys.argv]), decision).encode()
+        files[PAGE_KEY] = render_comparison(comparison, typed_command(sys.argv), decision).encode()
         print(*describe_comparison(comparison), f"Open {join_url(output.url, PAGE_KEY)}", sep="\n")
     output.write_together(files)
     _tell(decision)
@@ -115,8 +115,8 @@ def _check_destinations(cfg: DictConfig) -> None:
         raise CannotPromote(". ".join(found) + ".")
 
 
-def _registered_champion(cfg: DictConfig) -> str | None:
-    """Returns the evaluation of the newest approved version, None where the group has none.
+def _registered_champion(cfg: DictConfig) -> tuple[str | None, Mapping[str, str]]:
+    """Returns the evaluation and the properties of the newest approved version, None where the group has none.
 
     Raises:
         CannotPromote: The version does not name its evaluation.
@@ -125,15 +125,15 @@ def _registered_champion(cfg: DictConfig) -> str | None:
     version = ModelRegistry(endpoints.send).newest_approved(cfg.registry)
     if version is None:
         print(f"registry={cfg.registry} has no approved version, so there is no champion yet.")
-        return None
-    evaluation = version.get("CustomerMetadataProperties", {}).get(EVALUATION)
-    if evaluation is None:
+        return None, {}
+    properties = version.get("CustomerMetadataProperties", {})
+    if (evaluation := properties.get(EVALUATION)) is None:
         raise CannotPromote(
             f"champion=registry, but {version['ModelPackageArn']} does not say where its evaluation is. Type "
             "champion=<folder of its evaluation>."
         )
     print(f"The champion is {version['ModelPackageArn']}, evaluated in {evaluation}")
-    return evaluation
+    return evaluation, properties
 
 
 def _to_bytes(recorded: Mapping[str, Any]) -> bytes:
