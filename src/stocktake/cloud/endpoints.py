@@ -182,7 +182,8 @@ class Endpoints(ServiceCalls):
         What is gone already is passed over, so that a deletion that was broken off can be typed again.
         """
         deleted = []
-        if described := self.describe(name):
+        described = self.describe(name)
+        if described and described["EndpointStatus"] != "Deleting":
             self.require_own(described)
         for call in self._deletions(name):
             if not self._is_deleted(call):

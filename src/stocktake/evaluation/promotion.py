@@ -125,9 +125,7 @@ def require_registered(evaluation: Evaluation, properties: Mapping[str, str]) ->
     for name in {"checkpoint_sha256", "manifest_sha256"} & properties.keys():
         if str(found[name]) != properties[name]:
             another = f"{name} {found[name]} and not {properties[name]}"
-            raise NotComparable(
-                f"Where the registered version was evaluated, {evaluation.url}, lies another evaluation now: {another}."
-            )
+            raise NotComparable(f"In {evaluation.url} lies no evaluation of the registered version now: {another}.")
 
 
 def decide(comparison: Comparison, criteria: Criteria) -> Decision:
