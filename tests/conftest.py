@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import logging
 import os
 import pathlib
 import pickle
@@ -41,6 +42,8 @@ CHROMIUM_ARGS = [
 ]
 
 
+# A library's handler may keep the stream of a test that has ended: what it cannot write there is no error of this one.
+logging.raiseExceptions = False
 # What collecting makes, a million objects, stays to the end: searching it for garbage takes a tenth of the time.
 gc.disable()
 

@@ -145,7 +145,7 @@ def test_a_model_that_was_trained_on_the_bins_is_the_headline(compared, tmp_path
 
 
 def test_evaluations_from_before_cannot_tell_a_leak(compared, tmp_path):
-    places = [write(tmp_path / "a", said(0.5, 1), leakage=0), write(tmp_path / "b", said(0.7, 2))]
+    places = [write(tmp_path / "a", said(0.5, 1), leakage=0), write(tmp_path / "b", said(0.7, 2), leakage=None)]
     _, page, shown = compared(places)
     told = "Whether b was trained on some of these bins, the evaluations do not say."
     assert shown.startswith(told) and told in page and "Leak" not in page

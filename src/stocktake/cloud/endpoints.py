@@ -1,5 +1,6 @@
 """Endpoints of one account and region: made, looked at, waited for, listed, deleted with all that belongs to them."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from stocktake.cloud.endpoint_upkeep import alarm_names, made_for, planned_ends
 from stocktake.cloud.service_calls import ACCOUNT_CAUSES, NOT_FOUND, CallRefused, ServiceCalls, explained
 
 LOG_GROUPS = ("/aws/sagemaker/Endpoints", "/aws/sagemaker/InferenceComponents")
+TAKEN = re.compile(r"already exist|in-progress", re.IGNORECASE)  # as AWS refuses what it has done already
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 CAUSES = {
     r"ping health check|did not pass": "the container did not answer /ping in time, and its log says why; a large "
@@ -55,8 +57,8 @@ class Endpoints(ServiceCalls):
         """As `ServiceCalls.send`; an endpoint that is where a call would bring it was brought there by a lost try."""
         try:
             return super().send(call)
-        except CallRefused:
-            if call.operation not in ("CreateEndpoint", "UpdateEndpoint"):
+        except CallRefused as error:
+            if call.operation not in ("CreateEndpoint", "UpdateEndpoint") or not TAKEN.search(str(error)):
                 raise
             described = self.describe(call.request["EndpointName"]) or {}
             going = [described, described.get("PendingDeploymentSummary", {})]

@@ -1,12 +1,13 @@
 """scripts/promote.py: whether a challenger takes the place of the champion; of one that does not, nothing is sent."""
 
+import copy
 import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, open_dict
 
 from stocktake.cloud.deployment import MAX_NAME_CHARACTERS
 from stocktake.cloud.deployment_checks import PLACEHOLDERS, account_problems, refuse, request_problems, show
@@ -41,8 +42,7 @@ from stocktake.storage import Folder, StorageOptions, join_url, split_url
 from stocktake.workflows.deploy import deploy, open_endpoints
 
 PAGE_KEY, DECISION_KEY = "comparison.html", "promotion.json"
-NAMES = ["champion", "challenger"]
-FROM_REGISTRY = "registry"  # as champion: the newest approved version
+NAMES, FROM_REGISTRY = ["champion", "challenger"], "registry"  # as champion: the newest approved version
 
 
 class CannotPromote(ValueError):
@@ -151,7 +151,9 @@ def _tell(decision: Decision) -> None:
 def _hand_over(cfg: DictConfig, challenger: Evaluation, decision: Decision) -> dict[str, Any]:
     """Deploys a promoted challenger and makes it a version in the registry; returns what promotion.json says of it."""
     location = _location(cfg, challenger)
-    deployment = OmegaConf.create({**as_plain(cfg), "model": location, "name": cfg.endpoint, "action": "deploy"})
+    deployment = copy.deepcopy(cfg)
+    with open_dict(deployment):
+        deployment.update({"model": location, "name": cfg.endpoint, "action": "deploy"})
     files, exported = read_exported(location, StorageOptions(profile=cfg.profile, region=cfg.region))
     require_exported(challenger, location, exported)
     values, files, found = with_image(as_plain(cfg), files)
