@@ -83,7 +83,7 @@ def typed(there, run_script, tmp_path):
 @pytest.fixture
 def counted(there, typed, capsys):
     """A root that was counted; typed again it costs nothing."""
-    assert typed("root", f"input={ROOT}", "split=all", "yes=true") == 0
+    assert typed("nightly", f"input={ROOT}", "split=all", "yes=true") == 0
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
@@ -109,25 +109,25 @@ def test_a_root_is_counted_as_the_predictor_counts_it(there, counted, tmp_path):
 
 def test_typed_again_it_takes_the_job_of_before(there, counted, typed, capsys, tmp_path):
     (tmp_path / "predictions.parquet").unlink()
-    assert typed("root", f"input={ROOT}", "split=all") == 0, "nobody needs to be asked"
+    assert typed("nightly", f"input={ROOT}", "split=all") == 0, "nobody needs to be asked"
     assert f"{counted['job']} was begun before" in capsys.readouterr().out
     assert predictions(tmp_path).num_rows == counted["num_images"]
-    assert there.jobs("root-") == [counted["job"]]
+    assert there.jobs("nightly-") == [counted["job"]]
 
 
 def test_an_answer_that_is_missing_or_broken_is_told(there, counted, typed, capsys, tmp_path):
-    answers = Folder(f"s3://bins/stocktake/endpoints/root/{counted['job']}/answers")
+    answers = Folder(f"s3://bins/stocktake/endpoints/nightly/{counted['job']}/answers")
     lost, broken = Manifest.read(Folder(ROOT)).rows("all").to_pylist()[:2]
     kept = {key: answers.read(key) for key in (f"{lost['key']}.out", f"{broken['key']}.out")}
     answers.remove(f"{lost['key']}.out")
     answers.write(f"{broken['key']}.out", b"{}")
     try:
-        assert typed("root", f"input={ROOT}", "split=all", "batch.max_bad_fraction=0.5") == 0
+        assert typed("nightly", f"input={ROOT}", "split=all", "batch.max_bad_fraction=0.5") == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["missing"] == 2
         named = [json.loads(line) for line in (tmp_path / "missing.jsonl").read_text().splitlines()]
         assert [one["image_id"] for one in named] == [lost["image_id"], broken["image_id"]]
         assert predictions(tmp_path).num_rows == counted["num_images"] - 2
-        assert typed("root", f"input={ROOT}", "split=all") == 1, "another job is needed, and nobody is asked"
+        assert typed("nightly", f"input={ROOT}", "split=all") == 1, "another job is needed, and nobody is asked"
         told = capsys.readouterr()
         assert f"2 of {counted['num_images']} answers are missing from it (Completed): one more job" in told.out
         assert "Nobody is here to be asked" in told.err
