@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ParamValidationError
 
 from stocktake.cli.command_keys import COMMANDS
-from stocktake.cloud.deployment import Call, Endpoint, Update
+from stocktake.cloud.deployment import Before, Call, Endpoint, Update
 from stocktake.cloud.deployment_checks import CONFIG_KEYS
 from stocktake.cloud.endpoint_requests import instance_variant, serverless_variant, transform_job
 from stocktake.cloud.endpoint_scaling import Scaling
@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Endpoint, bool]] = {
 
 
 def calls(endpoint: Endpoint, is_new: bool = True, answering: Any = None) -> list[Call]:
-    stages = endpoint.stages(MODEL_URL, DIGEST, is_new, NOW, answering or ANSWERING)
+    stages = endpoint.stages(MODEL_URL, DIGEST, NOW, None if is_new else Before(answering or ANSWERING))
     return [call for stage in stages for call in stage]
 
 

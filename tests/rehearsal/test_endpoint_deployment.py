@@ -4,30 +4,17 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import hosted
 import pytest
-from hosted import IMAGE, ROLE, account
+from hosted import account
 from served import gray_image
 
-from stocktake.cloud.deployment import Endpoint
+from stocktake.cloud.deployment import Before, Endpoint
 from stocktake.cloud.deployment_outcome import send_all, settled
 from stocktake.cloud.endpoint_scaling import Scaling
 from stocktake.cloud.endpoints import EndpointFailed, Endpoints
 
-ENDPOINT = Endpoint(
-    name="bins",
-    target="realtime",
-    role_arn=ROLE,
-    image_uri=IMAGE,
-    instance_type="ml.c6i.large",
-    num_instances=1,
-    memory_mb=2048,
-    max_concurrency=5,
-    capture_url="s3://captured",
-    ttl_h=1,
-    scheduler_role_arn=ROLE,
-    network_isolation=True,
-    scaling=Scaling(1, 2),
-)
+ENDPOINT = replace(hosted.ENDPOINT, capture_url="s3://captured", network_isolation=True, scaling=Scaling(1, 2))
 OTHERS = {
     "serverless": replace(ENDPOINT, target="serverless", capture_url=None, network_isolation=False),
     "async": replace(ENDPOINT, target="async", capture_url=None, async_output_url="s3://answers"),
@@ -43,7 +30,7 @@ def there(tmp_path_factory):
 @pytest.mark.parametrize("endpoint", [ENDPOINT, *OTHERS.values()], ids=["realtime", *OTHERS])
 def test_all_that_a_deployment_makes_is_there_and_goes(there, endpoint):
     endpoints, said = Endpoints(there.server.client), []
-    for call in endpoint.calls("s3://models/good/model.tar.gz", "0" * 64, is_new=True, now=datetime.now(UTC)):
+    for call in endpoint.calls("s3://models/good/model.tar.gz", "0" * 64, datetime.now(UTC)):
         endpoints.send(call)
     assert endpoints.wait("bins", said.append, poll_s=0.1)["EndpointStatus"] == "InService"
     for call in endpoint.scaling_calls():
@@ -61,7 +48,7 @@ def test_all_that_a_deployment_makes_is_there_and_goes(there, endpoint):
 
 def deploy(endpoints: Endpoints, endpoint: Endpoint, is_new: bool) -> None:
     """Brings an endpoint to the good model, as scripts/deploy.py does."""
-    stages = endpoint.stages("s3://models/good/model.tar.gz", "0" * 64, is_new, datetime.now(UTC))
+    stages = endpoint.stages("s3://models/good/model.tar.gz", "0" * 64, datetime.now(UTC), None if is_new else Before())
     if not is_new:
         calls = [call for stage in stages for call in stage]
         described = endpoints.describe("bins")
@@ -85,7 +72,7 @@ def test_an_update_takes_back_the_end_and_the_scaling_that_it_does_not_ask_for(t
 
 def test_an_answer_that_got_lost_is_no_refusal_and_what_is_not_ours_is_left_alone(there):
     endpoints = Endpoints(there.server.client)
-    calls = OTHERS["serverless"].calls("s3://models/good/model.tar.gz", "0" * 64, is_new=True, now=datetime.now(UTC))
+    calls = OTHERS["serverless"].calls("s3://models/good/model.tar.gz", "0" * 64, datetime.now(UTC))
     for call in (*calls, *calls):  # each arrives twice
         endpoints.send(call)
     there.wait("bins")

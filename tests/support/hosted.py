@@ -20,11 +20,24 @@ from onnx import helper, numpy_helper
 from served import export, gray_image
 
 from stocktake.cloud import endpoint_requests as requests
+from stocktake.cloud.deployment import Endpoint
 from stocktake.rehearsal.api_server import RehearsalServer
 from stocktake.rehearsal.hosting import Hosting
 
 ROLE = "arn:aws:iam::123456789012:role/Stocktake"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-serving:1"
+ENDPOINT = Endpoint(
+    name="bins",
+    target="realtime",
+    role_arn=ROLE,
+    image_uri=IMAGE,
+    instance_type="ml.c6i.large",
+    num_instances=1,
+    memory_mb=1024,
+    max_concurrency=5,
+    ttl_h=1,
+    scheduler_role_arn=ROLE,
+)
 ONE_TRY = Config(retries={"total_max_attempts": 1}, max_pool_connections=16)
 
 

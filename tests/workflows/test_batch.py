@@ -11,7 +11,7 @@ from hosted import IMAGE, ROLE, export_failing
 from local_s3 import local_s3
 from served import export, gray_image
 
-from stocktake.cloud import batch_jobs
+from stocktake.cloud import service_calls
 from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.manifest import Manifest
 from stocktake.data.sources.abid import AbidSource
@@ -162,7 +162,7 @@ def test_a_wait_that_is_broken_off_goes_on_and_is_not_paid_twice(there, typed, c
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch_jobs, "time", SimpleNamespace(sleep=ctrl_c))
+        patched.setattr(service_calls, "time", SimpleNamespace(sleep=ctrl_c))
         assert typed(*words) == 130
     told = capsys.readouterr().err
     assert "A job that has begun goes on" in told

@@ -7,17 +7,16 @@ was there before.
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from stocktake.cloud import endpoint_requests
 from stocktake.cloud.deployment import DIGEST_CHARACTERS, Call
-from stocktake.cloud.service_calls import ACCOUNT_CAUSES, NOT_FOUND, CallRefused, ServiceCalls, explained
+from stocktake.cloud.served_model import ServedModel
+from stocktake.cloud.service_calls import ACCOUNT_CAUSES, MOVING, NOT_FOUND, CallRefused, ServiceCalls, explained
 
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
-MOVING = ("InProgress", "Stopping")
 CAUSES = {
     r"ClientError: See job logs": "an image was refused, because it is larger than batch.payload_mb or is no JPEG, "
     "PNG, GIF or WebP; the job's log names it",
@@ -27,7 +26,7 @@ CAUSES = {
 
 
 @dataclass(frozen=True)
-class BatchJob:
+class BatchJob(ServedModel):
     """What counts the images; the keys of conf/deploy/deploy.yaml.
 
     Attributes:
@@ -56,7 +55,7 @@ class BatchJob:
             archive_digest: SHA-256 of model.tar.gz.
             input_digest: Tells the images from others.
         """
-        what = [archive_digest, input_digest, self._model("", "", {})]
+        what = [archive_digest, input_digest, self.model("", "", {})]
         digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:DIGEST_CHARACTERS]
         return f"{self.name}-{digest}-batch"
 
@@ -84,22 +83,9 @@ class BatchJob:
             tags=tags,
         )
         return [
-            Call("sagemaker", "CreateModel", self._model(name, model_url, tags)),
+            Call("sagemaker", "CreateModel", self.model(name, model_url, tags)),
             Call("sagemaker", "CreateTransformJob", job),
         ]
-
-    def _model(self, name: str, model_url: str, tags: Mapping[str, str]) -> endpoint_requests.Request:
-        return endpoint_requests.model(
-            name,
-            self.role_arn,
-            self.image_uri,
-            model_url,
-            environment=self.environment,
-            subnets=self.subnets,
-            security_groups=self.security_groups,
-            network_isolation=self.network_isolation,
-            tags=tags,
-        )
 
 
 @dataclass(frozen=True)
@@ -142,17 +128,12 @@ class BatchJobs(ServiceCalls):
 
         Its model is deleted then: nobody else has it.
         """
-        seen = ""
-        while True:
-            described = self._ask("sagemaker", "DescribeTransformJob", TransformJobName=job)
-            if described["TransformJobStatus"] != seen:
-                seen = described["TransformJobStatus"]
-                say(f"{job}: {seen}")
-            if seen not in MOVING:
-                break
-            time.sleep(poll_s)
+        described = self._at_rest(lambda: self._describe(job), "TransformJobStatus", job, say, poll_s)
         self._delete_model(job)
         return described
+
+    def _describe(self, job: str) -> dict[str, Any]:
+        return self._ask("sagemaker", "DescribeTransformJob", TransformJobName=job)
 
     def stop(self, job: str) -> None:
         """Has a job end; one that has ended meanwhile is left as it is."""

@@ -11,6 +11,7 @@ from stocktake.cloud import endpoint_requests, endpoint_scaling, endpoint_upkeep
 from stocktake.cloud.endpoint_requests import DIGEST_CHARACTERS, Request
 from stocktake.cloud.endpoint_scaling import Scaling
 from stocktake.cloud.endpoint_upkeep import Update
+from stocktake.cloud.served_model import ServedModel
 from stocktake.cloud.validation import problem_lines
 
 MAX_NAME_CHARACTERS = 63 - 2 * (1 + DIGEST_CHARACTERS)  # AWS's 63, less the digests of model and config
@@ -34,7 +35,20 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Before:
+    """What there is of an endpoint before a deployment.
+
+    Attributes:
+        answering: The variant that answers, as CreateEndpointConfig takes it; None where AWS was not asked.
+        has_component: Its model is an inference component that is there; not where a deployment was broken off.
+    """
+
+    answering: Mapping[str, Any] | None = None
+    has_component: bool = True
+
+
+@dataclass(frozen=True)
+class Endpoint(ServedModel):
     """What an endpoint shall be; the keys of conf/deploy/deploy.yaml.
 
     Attributes:
@@ -77,56 +91,38 @@ class Endpoint:
         """Whether its model is an inference component, without which no instances at all are not to be had."""
         return self.target == "realtime" and self.scaling.is_to_zero
 
-    def stages(
-        self,
-        model_url: str,
-        digest: str,
-        is_new: bool,
-        now: datetime,
-        answering: Mapping[str, Any] | None = None,
-        has_component: bool = True,
-    ) -> list[list[Call]]:
+    def stages(self, model_url: str, digest: str, now: datetime, before: Before | None = None) -> list[list[Call]]:
         """Returns the requests that bring the endpoint to a model, in order; after each stage AWS has to come to rest.
 
         Args:
             model_url: Of model.tar.gz in S3.
             digest: Its SHA-256.
-            is_new: Whether there is no endpoint of this name yet.
             now: With a time zone.
-            answering: The variant that answers at present; only a shadow stands beside it.
-            has_component: Of an endpoint that is there; not where an earlier deployment was broken off.
+            before: The endpoint of this name; None where there is none yet.
         """
-        stages = [self.calls(model_url, digest, is_new, now, answering, has_component)]
-        if self.hosts_component and (is_new or not has_component):
+        stages = [self.calls(model_url, digest, now, before)]
+        if self.hosts_component and not (before and before.has_component):
             component = inference_components.create(self.name, self._model_name(digest), self.memory_mb, self.tags)
             stages.append([Call("sagemaker", "CreateInferenceComponent", component)])
         return [stage for stage in (*stages, self.scaling_calls()) if stage]
 
-    def calls(
-        self,
-        model_url: str,
-        digest: str,
-        is_new: bool,
-        now: datetime,
-        answering: Mapping[str, Any] | None = None,
-        has_component: bool = True,
-    ) -> list[Call]:
+    def calls(self, model_url: str, digest: str, now: datetime, before: Before | None = None) -> list[Call]:
         """Returns the requests of the first stage."""
         ends_at = self.ends_at(now)
         tags = {**self.tags, "endpoint": self.name}
         tags |= {ENDS_AT: ends_at.astimezone(UTC).isoformat(timespec="seconds")} if ends_at else {}
         model_name = self._model_name(digest)
         config_name = f"{model_name}-{now.astimezone(UTC):%y%m%d%H%M%S}"
-        model = Call("sagemaker", "CreateModel", self._model(model_name, model_url, tags))
+        model = Call("sagemaker", "CreateModel", self.model(model_name, model_url, tags))
         alarms = [Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in self._alarms()]
-        if self.hosts_component and not is_new:
-            update = [self._update_component(model_name)] if has_component else []
+        if self.hosts_component and before:
+            update = [self._update_component(model_name)] if before.has_component else []
             return [model, *alarms, *update, *self._planned_end(ends_at)]
         return [
             model,
-            Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags, answering)),
+            Call("sagemaker", "CreateEndpointConfig", self._config(config_name, model_name, tags, before)),
             *alarms,
-            self._create(config_name, tags) if is_new else self._update(config_name),
+            self._update(config_name) if before else self._create(config_name, tags),
             *self._planned_end(ends_at),
         ]
 
@@ -139,26 +135,11 @@ class Endpoint:
         what = [archive_digest, self.image_uri, self.role_arn, sorted(self.environment.items()), network]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:DIGEST_CHARACTERS]
 
-    def _model(self, name: str, model_url: str, tags: Mapping[str, str]) -> Request:
-        return endpoint_requests.model(
-            name,
-            self.role_arn,
-            self.image_uri,
-            model_url,
-            environment=self.environment,
-            subnets=self.subnets,
-            security_groups=self.security_groups,
-            network_isolation=self.network_isolation,
-            tags=tags,
-        )
-
-    def _config(
-        self, name: str, model_name: str, tags: Mapping[str, str], answering: Mapping[str, Any] | None
-    ) -> Request:
+    def _config(self, name: str, model_name: str, tags: Mapping[str, str], before: Before | None) -> Request:
         variant, shadow = self._variant(model_name), None
         if self.shadow_percent:
             # What answers is not known before AWS is asked: in a dry run another of the kind stands there.
-            variant = answering or self._variant(f"{self.name}-as-it-is")
+            variant = (before and before.answering) or self._variant(f"{self.name}-as-it-is")
             shadow = endpoint_requests.shadow_variant(
                 model_name, self.instance_type, self.num_instances, variant, self.shadow_percent
             )

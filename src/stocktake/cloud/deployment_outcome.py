@@ -1,12 +1,10 @@
 """What comes of a deployment: its requests are sent, AWS comes to rest, and one of two models answers."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from stocktake.cloud.deployment import POLICY_BEFORE, Call
-from stocktake.cloud.endpoints import MOVING, EndpointFailed, Endpoints
+from stocktake.cloud.endpoints import Endpoints
 
 CONFIG = "EndpointConfigName"
 
@@ -61,25 +59,8 @@ def settled(
     wanted = next((call.request[CONFIG] for call in calls if call.operation == "CreateEndpointConfig"), None)
     component = next((call for call in calls if call.operation.endswith("InferenceComponent")), None)
     if component is not None:
-        described = _component_at_rest(endpoints, name, say, poll_s)
+        described = endpoints.wait_for_component(name, say, poll_s)
         runs, wanted = (each["Specification"]["ModelName"] for each in (described, component.request))
     if wanted in (None, runs) or before not in (None, runs):  # or somebody else's update came after these calls
         return Outcome(status)
     return Outcome(status, True, described.get("FailureReason", "AWS rolled the update back"))
-
-
-def _component_at_rest(endpoints: Endpoints, name: str, say: Callable[[str], None], poll_s: float) -> Mapping[str, Any]:
-    seen = ""
-    while True:
-        described = endpoints.describe_component(name)
-        if described is None:
-            raise EndpointFailed(f"name={name}: its inference component is gone.")
-        if described["InferenceComponentStatus"] != seen:
-            seen = described["InferenceComponentStatus"]
-            say(f"{name}, inference component: {seen}")
-        if seen not in MOVING:
-            break
-        time.sleep(poll_s)
-    if seen != "InService":
-        raise EndpointFailed(endpoints.explained(name, described.get("FailureReason", "AWS names no reason")))
-    return described

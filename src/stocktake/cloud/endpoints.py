@@ -14,7 +14,6 @@ from stocktake.cloud.service_calls import ACCOUNT_CAUSES, NOT_FOUND, CallRefused
 
 LOG_GROUPS = ("/aws/sagemaker/Endpoints", "/aws/sagemaker/InferenceComponents")
 TAKEN = re.compile(r"already exist|in-progress", re.IGNORECASE)  # as AWS refuses what it has done already
-MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 CAUSES = {
     r"ping health check|did not pass": "the container did not answer /ping in time, and its log says why; a large "
     "model needs longer, or more memory_mb",
@@ -141,18 +140,27 @@ class Endpoints(ServiceCalls):
         Raises:
             EndpointFailed: It is gone, or failed; with the last lines of its container and the usual cause.
         """
-        seen = ""
-        while True:
-            described = self.describe(name)
-            if described is None:
-                raise EndpointFailed(f"name={name}: there is no such endpoint any more.")
-            if described["EndpointStatus"] != seen:
-                seen = described["EndpointStatus"]
-                say(f"{name}: {seen}")
-            if seen not in MOVING:
-                break
-            time.sleep(poll_s)
-        if seen != "InService":
+        return self._in_service(name, "endpoint", "EndpointStatus", lambda: self.describe(name), say, poll_s)
+
+    def wait_for_component(self, name: str, say: Callable[[str], None], poll_s: float) -> dict[str, Any]:
+        """As `wait`, for the inference component of an endpoint."""
+        status, describe = "InferenceComponentStatus", lambda: self.describe_component(name)
+        return self._in_service(name, "inference component", status, describe, say, poll_s)
+
+    def _in_service(
+        self,
+        name: str,
+        kind: str,
+        status_field: str,
+        describe: Callable[[], dict[str, Any] | None],
+        say: Callable[[str], None],
+        poll_s: float,
+    ) -> dict[str, Any]:
+        shown = name if kind == "endpoint" else f"{name}, {kind}"
+        described = self._at_rest(describe, status_field, shown, say, poll_s)
+        if described is None:
+            raise EndpointFailed(f"name={name}: there is no such {kind} any more.")
+        if described[status_field] != "InService":
             raise EndpointFailed(self.explained(name, described.get("FailureReason", "AWS names no reason")))
         return described
 

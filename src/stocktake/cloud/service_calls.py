@@ -1,14 +1,18 @@
 """Calls of AWS's services in one account and region: made until they are answered, and refusals with AWS's words."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from stocktake.cloud.client import HINTS as CALL_HINTS
 from stocktake.cloud.deployment import Call
 from stocktake.cloud.retries import Patience, Unavailable, is_passing
 
+Description = TypeVar("Description", dict[str, Any], dict[str, Any] | None)
 NUM_LOG_LINES = 20
+# States that end by themselves, of endpoints, components and jobs.
+MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting", "InProgress", "Stopping")
 NOT_FOUND = re.compile(r"not ?found|could not find|does not exist|NoSuch", re.IGNORECASE)
 THERE_ALREADY = re.compile(r"already exist", re.IGNORECASE)
 NAMED_BY_DIGEST = ("CreateModel", "CreateEndpointConfig", "CreateTransformJob")  # of equal names one is there already
@@ -88,6 +92,25 @@ class ServiceCalls:
             if is_passing(error):
                 raise Unavailable(message, code) from error
             raise CallRefused(f"{message} Hint: {HINTS[code]}." if code in HINTS else message, code) from error
+
+    def _at_rest(
+        self,
+        describe: Callable[[], Description],
+        status_field: str,
+        name: str,
+        say: Callable[[str], None],
+        poll_s: float,
+    ) -> Description:
+        """Waits until what is described moves no more, or is gone; says each state, returns the last description."""
+        seen = ""
+        while (described := describe()) is not None:
+            if described[status_field] != seen:
+                seen = described[status_field]
+                say(f"{name}: {seen}")
+            if seen not in MOVING:
+                break
+            time.sleep(poll_s)
+        return described
 
     def _pages(self, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
         token: dict[str, str] = {}

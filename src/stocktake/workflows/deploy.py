@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from stocktake.cloud.costs import hourly_usd
-from stocktake.cloud.deployment import Endpoint, Update
+from stocktake.cloud.deployment import Before, Endpoint, Update
 from stocktake.cloud.deployment_checks import (
     PLACEHOLDERS,
     CannotDeploy,
@@ -86,7 +86,7 @@ def _deploy(cfg: DictConfig) -> int:
     archive_folder = join_url(folder_url, archive.sha256[:12])
     archive_url = join_url(archive_folder, ARCHIVE_NAME)
     print(f"{cfg.model}: version {version}, {len(archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}")
-    stages = endpoint.stages(archive_url, archive.sha256, is_new=not cfg.shadow_percent, now=now)
+    stages = endpoint.stages(archive_url, archive.sha256, now, Before() if cfg.shadow_percent else None)
     found += problems(values, endpoint, [call for stage in stages for call in stage])
     if len(stages) > 1 and not cfg.wait:
         found.append("wait=false, but scaling.max_instances is taken once the endpoint is in service. Type wait=true")
@@ -102,9 +102,8 @@ def _deploy(cfg: DictConfig) -> int:
         _refuse_another_kind(cfg, endpoint, endpoints.kind(before))
         _refuse_end_of_capture(cfg, before)
         component = endpoints.describe_component(name) if endpoint.hosts_component else None
-        stages = endpoint.stages(
-            archive_url, archive.sha256, False, now, endpoints.answering(before), component is not None
-        )
+        there = Before(endpoints.answering(before), component is not None)
+        stages = endpoint.stages(archive_url, archive.sha256, now, there)
         refuse(problems(values, endpoint, [call for stage in stages for call in stage]))
     elif cfg.shadow_percent:
         raise CannotDeploy(f"shadow_percent: there is no endpoint {name} whose requests can be copied. Type 0")

@@ -17,7 +17,7 @@ from typing import Any
 from botocore.config import Config
 
 from stocktake.cloud.batch_jobs import BatchJob, BatchJobs
-from stocktake.cloud.deployment import Endpoint, Update
+from stocktake.cloud.deployment import Before, Endpoint, Update
 from stocktake.cloud.deployment_outcome import send_all, settled
 from stocktake.cloud.endpoints import Endpoints
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
@@ -76,8 +76,8 @@ class Deployment:
         archive = ModelArchive.of(files)
         folder_url = f"s3://{BUCKET}/{NAME}/{archive.sha256[:12]}"
         self.open_folder(folder_url).write(ARCHIVE_NAME, archive.content)
-        before = self.endpoints.describe(NAME)
-        calls = ENDPOINT.calls(f"{folder_url}/{ARCHIVE_NAME}", archive.sha256, before is None, datetime.now(UTC))
+        before = Before() if self.endpoints.describe(NAME) else None
+        calls = ENDPOINT.calls(f"{folder_url}/{ARCHIVE_NAME}", archive.sha256, datetime.now(UTC), before)
         send_all(self.endpoints, calls)
         outcome = settled(self.endpoints, NAME, calls, print, POLL_S)
         if outcome.is_rolled_back:
