@@ -11,7 +11,7 @@ from hosted import IMAGE, ROLE, export_failing
 from local_s3 import local_s3
 from served import export, gray_image
 
-from stocktake.cloud import service_calls
+from stocktake.cloud import batch_jobs, service_calls
 from stocktake.data.ingest.ingest import Ingest
 from stocktake.data.manifest import Manifest
 from stocktake.data.sources.abid import AbidSource
