@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from stocktake.console import silence_library_warnings
+from stocktake.console import printable, silence_library_warnings
 
 RANK_ZERO = logging.getLogger("pytorch_lightning.utilities.rank_zero")
 
@@ -32,3 +32,8 @@ def told(caplog, monkeypatch):
 def test_lightning_tells_what_a_person_can_use(told, caplog, message, is_told):
     with caplog.at_level(logging.INFO, RANK_ZERO.name):
         assert told(message) == is_told
+
+
+def test_what_would_steer_a_terminal_is_shown_and_not_obeyed():
+    assert printable("5 bins\tof \u00e4\n") == "5 bins\tof \u00e4\n"
+    assert printable("\x1b]0;title\x07") == "\\x1b]0;title\\x07"

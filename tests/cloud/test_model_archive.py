@@ -1,5 +1,7 @@
 """model.tar.gz: the same bytes of the same files, and what SageMaker unpacks of them."""
 
+import gzip
+import hashlib
 import io
 import tarfile
 import time
@@ -21,3 +23,8 @@ def test_it_unpacks_to_the_files_with_nobodys_name(tmp_path):
         assert {(entry.uid, entry.uname, entry.mtime, entry.mode) for entry in archive} == {(0, "", 0, 0o644)}
         archive.extractall(tmp_path, filter="data")
     assert {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*.*")} == FILES
+
+
+def test_its_digest_is_of_the_tar_which_no_zlib_packs_otherwise():
+    archive = ModelArchive.of(FILES)
+    assert archive.sha256 == hashlib.sha256(gzip.decompress(archive.content)).hexdigest()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stocktake.cloud.secrets import looks_secret, masked, masked_override
+from stocktake.cloud.secrets import looks_secret, masked, masked_override, typed_command
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,8 @@ def test_what_is_none_stays_readable(name, value):
     assert not looks_secret(name, value)
     assert masked({name: value}) == {name: value}
     assert masked_override(f"{name}={value}") == f"{name}={value}"
+
+
+def test_what_was_typed_can_be_typed_again_but_for_the_secrets():
+    typed = typed_command(["scripts/promote.py", "challenger=my runs/b", "+environment.HF_TOKEN=hf_abc"])
+    assert typed == "python scripts/promote.py 'challenger=my runs/b' '+environment.HF_TOKEN=***'"

@@ -1,6 +1,7 @@
 """True counts: how right the answers were, and a calibration that makes their word honest again."""
 
 import json
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -93,3 +94,10 @@ def test_a_calibration_of_its_file_is_one(opened):
     plain = json.loads(recalibration_file(opened.calibration, opened))
     assert Calibration.from_dict(plain["calibration"]) == opened.calibration
     assert plain["checkpoint_sha256"] == opened.checkpoint_sha256
+
+
+def test_an_image_that_was_sent_again_and_again_is_one_row(window):
+    answers = [replace(answer, image_id="bin") for answer in window.answers[:5]]
+    matched = match(read_feedback(b"image_id,count\nbin,3\n", "counted.csv"), replace(window, requests=answers))
+    assert len(matched.true_counts_F) == 1
+    assert matched.probabilities_FK[0].tolist() == list((answers[-1].probabilities or {}).values())

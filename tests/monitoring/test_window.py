@@ -56,6 +56,27 @@ def test_probabilities_go_by_their_count_and_not_by_their_order():
     assert window.probabilities_NK.tolist() == [[0.7, 0.2, 0.1]]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"brightness": 10**400},
+        {"bytes": 10**30},
+        {"probabilities": {"1": 0, "2": 0, "3": 0}},
+        {"probabilities": {"1": 1, "2": 1, "3": 1}},
+        {"dropped": -5},
+        {"dropped": 10**4000},
+        {"dropped": "many"},
+    ],
+    ids=str,
+)
+def test_a_line_that_no_server_writes_is_damaged_and_named(opened, answers, tmp_path, changes):
+    line = json.loads(answers[0].to_line()) | changes
+    (tmp_path / "a.jsonl").write_text(answers[1].to_line() + "\n" + json.dumps(line) + "\n")
+    window = read_window(str(tmp_path), StorageOptions(), opened)
+    assert (len(window.requests), len(window.damaged), window.num_dropped) == (1, 1, 0)
+    assert window.damaged[0].startswith(f"{tmp_path.name}/a.jsonl:2 ") or "a.jsonl:2 " in window.damaged[0]
+
+
 def test_all_of_a_log_is_read_and_what_is_left_out_is_counted(opened, answers, tmp_path):
     other = {**json.loads(answers[0].to_line()), "model_version": "older"}
     counts = {**json.loads(answers[0].to_line()), "probabilities": {"1": 1.0}}

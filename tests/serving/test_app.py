@@ -9,7 +9,9 @@ import pytest
 from served import gray_image, listening
 
 from stocktake.serving.app import create_app
+from stocktake.serving.prediction_log import PredictionLog
 from stocktake.serving.predictor import Predictor
+from stocktake.storage import Folder
 
 PNG = {"Content-Type": "image/png"}
 
@@ -36,6 +38,22 @@ class Held(Predictor):
 @pytest.fixture
 def held(predictor):
     return Held(predictor)
+
+
+@pytest.mark.parametrize(
+    ("keeps_images", "told"),
+    [
+        (None, "Photos are counted in memory and not kept."),
+        (False, "Photos are not kept; what was counted"),
+        (True, "Photos and what was counted are kept in this server&#x27;s log."),
+    ],
+)
+def test_the_page_says_what_becomes_of_a_photo(predictor, tmp_path, keeps_images, told):
+    log = None if keeps_images is None else PredictionLog(Folder(str(tmp_path)), keeps_images=keeps_images)
+    with listening(create_app(predictor, prediction_log=log)) as client:
+        assert told in client.get("/").text
+    if log:
+        log.close()
 
 
 def test_a_full_queue_turns_away_and_the_event_loop_stays_free(held):

@@ -123,6 +123,19 @@ def test_a_store_that_fails_loses_nothing_when_it_is_back(tmp_path, monkeypatch,
     assert capsys.readouterr().err.count("no such bucket") == 1
 
 
+def test_what_a_full_disk_took_is_not_counted_as_logged(tmp_path, monkeypatch):
+    log = PredictionLog(Folder(str(tmp_path)), flush_s=0.05)
+
+    def full(self, key, content):
+        raise StorageError("no space left on device")
+
+    monkeypatch.setattr(Folder, "write", full)
+    for number in range(3):
+        log.put(answer(number), None)
+    log.close()
+    assert (log.num_logged, log.num_dropped) == (0, 3)
+
+
 def test_an_image_that_cannot_be_measured_stops_nothing(tmp_path, capsys):
     log = PredictionLog(Folder(str(tmp_path)))
     log.put(answer(1), SeenImage(PIXELS.astype(float), 48, 36))

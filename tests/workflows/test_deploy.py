@@ -66,6 +66,9 @@ def test_a_run_its_model_folder_and_a_bucket_give_the_same_archive(run_script, m
     [
         (["name=bins"], "model is not set. Type model="),
         (["model=nowhere", "name=bins"], "model=nowhere holds no model.json"),
+        (["model=nowhere", "name=bins"], "scripts/export.py checkpoint=nowhere/checkpoints/best.ckpt"),
+        (["model={model}", "name=bins", "+tags.project=warehouse"], "tags.project is what deploy.py finds its own by"),
+        (["model={model}", "name=bins", "ttl_h=1e12"], "ttl_h takes a number above 0"),
         (["model={model}"], "name is not set"),
         (["model={model}", f"name={'n' * 60}"], "at most 37 allowed"),
         (["model={model}", "name=bins"], "bucket is not set: it is the S3 bucket"),
@@ -101,6 +104,13 @@ def test_a_damaged_model_is_refused_before_anything_is_asked(run_script, unset, 
     (tmp_path / "model.onnx").write_bytes(content[:-1] + b"\0")
     assert run_script("deploy.py", f"model={tmp_path}", "name=bins", "dry_run=true") == 1
     assert "is not the file that model.json describes" in capsys.readouterr().err
+
+
+def test_a_dry_run_covers_what_looks_secret(run_script, model, unset, capsys):
+    words = (f"model={model}", "name=bins", "dry_run=true", "+environment.HF_TOKEN=hf_abc", "+environment.A=plain")
+    assert run_script("deploy.py", *words) == 0
+    output = capsys.readouterr().out
+    assert "environment.HF_TOKEN looks like a secret" in output and "hf_abc" not in output and "plain" in output
 
 
 def test_what_lies_beside_a_model_is_neither_sent_nor_run(tmp_path):

@@ -116,7 +116,7 @@ def test_a_schedule_runs_what_was_typed_in_aws(tmp_path, run_script, capsys):
     image_uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-monitoring:1"
     roles = [f"schedule.role_arn={role}", f"schedule.scheduler_role_arn={role}", f"schedule.image_uri={image_uri}"]
     file = tmp_path / "the request.json"
-    assert run_script("monitor.py", *folders, *roles, f"schedule.request={file}") == 0
+    assert run_script("monitor.py", *folders, *roles, f"++schedule.request={file}") == 0
     told = capsys.readouterr().out
     assert f"aws scheduler create-schedule --cli-input-json 'file://{file}'" in told
     job = json.loads(json.loads(file.read_text())["Target"]["Input"])

@@ -5,7 +5,9 @@ import json
 import pytest
 from paired_evaluations import BLOCK, GROUPS, IDS, RECORDED, as_sure, said, write
 
-from stocktake.evaluation.promotion import MIN_BLOCKS, Criteria, NotComparable
+from stocktake.evaluation.promotion import MIN_BLOCKS, Criteria, NotComparable, require_registered
+from stocktake.evaluation.results import Evaluation
+from stocktake.storage import StorageOptions
 from stocktake.workflows.promote import promote
 
 
@@ -85,6 +87,7 @@ def test_by_chance_alone_at_most_the_stated_share_is_promoted(champion, decided,
         ({"manifest_sha256": "abcd"}, "manifest_sha256 is "),
         ({"counts": [1, 2, 4]}, r"counts is \[1, 2, 3\]"),
         ({"leakage": 12, "split": "test"}, "was trained on 12 of these 240 bins"),
+        ({"leakage": None}, "does not say whether the model was trained on these bins"),
         ({"split": "valid"}, "split is "),
     ],
 )
@@ -106,6 +109,14 @@ def test_the_first_one_needs_no_champion_but_unseen_bins(compose, tmp_path, run_
     captured = capsys.readouterr()
     assert "Not promoted: " in captured.out
     assert json.loads(captured.out.splitlines()[-1])["is_promoted"] is False
+
+
+def test_the_evaluation_of_the_registry_is_that_of_the_registered_model(champion):
+    evaluation = Evaluation.read(champion, StorageOptions())
+    known = {"checkpoint_sha256": str(evaluation.result.subject.checkpoint_sha256), "manifest_sha256": "9f2c"}
+    require_registered(evaluation, known)
+    with pytest.raises(NotComparable, match="no evaluation of the registered version now: checkpoint_sha256"):
+        require_registered(evaluation, known | {"checkpoint_sha256": "1" * 64})
 
 
 def test_a_handful_of_blocks_decides_nothing(decided, tmp_path):
