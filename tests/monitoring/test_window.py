@@ -61,8 +61,8 @@ def test_probabilities_go_by_their_count_and_not_by_their_order():
     [
         {"brightness": 10**400},
         {"bytes": 10**30},
-        {"probabilities": {"1": 0, "2": 0, "3": 0}},
-        {"probabilities": {"1": 1, "2": 1, "3": 1}},
+        {"probabilities": dict.fromkeys("12345", 0)},
+        {"probabilities": dict.fromkeys("12345", 1)},
         {"dropped": -5},
         {"dropped": 10**4000},
         {"dropped": "many"},
