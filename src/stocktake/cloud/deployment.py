@@ -16,7 +16,6 @@ from stocktake.cloud.validation import problem_lines
 
 MAX_NAME_CHARACTERS = 63 - 2 * (1 + DIGEST_CHARACTERS)  # AWS's 63, less the digests of model and config
 ENDS_AT = "ends-at"  # tag: when the endpoint shall be gone, ISO 8601
-PROJECT = {"project": "stocktake"}
 OWN_TAGS = ("project", "endpoint", ENDS_AT)
 # Stands in an alarm's actions for the scaling policy that is put before it, whose ARN holds a name of AWS's own.
 POLICY_BEFORE = "arn:aws:autoscaling:us-east-1:000000000000:scalingPolicy:the-policy-before"

@@ -13,6 +13,7 @@ update points the endpoint at them. Beside it stands the batch job, which needs 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+PROJECT = {"project": "stocktake"}  # tag of all that is made
 VARIANT, SHADOW = "all", "shadow"  # the one that answers all requests, and one that is given copies of them
 DIGEST_CHARACTERS = 12  # of the archive's digest, in the names of models and configs
 STARTUP_S = 300  # for a container to answer /ping, and for its model to be downloaded
@@ -238,4 +239,4 @@ def transform_job(
 
 def tag_list(tags: Mapping[str, str] | None) -> list[dict[str, str]]:
     """Returns tags as AWS takes them, with the project's own among them."""
-    return [{"Key": key, "Value": value} for key, value in ({"project": "stocktake"} | dict(tags or {})).items()]
+    return [{"Key": key, "Value": value} for key, value in (PROJECT | dict(tags or {})).items()]

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stocktake.cloud import endpoint_scaling
-from stocktake.cloud.deployment import ENDS_AT, PROJECT, Call
+from stocktake.cloud.deployment import ENDS_AT, Call
+from stocktake.cloud.endpoint_requests import PROJECT
 from stocktake.cloud.endpoint_upkeep import alarm_names, made_for, planned_ends
 from stocktake.cloud.service_calls import ACCOUNT_CAUSES, NOT_FOUND, CallRefused, ServiceCalls, explained
 

@@ -6,12 +6,13 @@ deploy it without this project; `CreateModel` takes it by its ARN once it is app
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stocktake.cloud.deployment import PROJECT, Call
-from stocktake.cloud.endpoint_requests import Request
+from stocktake.cloud.deployment import Call
+from stocktake.cloud.endpoint_requests import Request, tag_list
+from stocktake.cloud.service_calls import ServiceCalls
 
 APPROVED, PENDING = "Approved", "PendingManualApproval"
 MAX_TOKEN_CHARACTERS = 36
@@ -58,11 +59,10 @@ class RegisteredModel:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def group_call(self) -> Call:
-        tags = [{"Key": key, "Value": value} for key, value in (PROJECT | dict(self.tags)).items()]
         request = {
             "ModelPackageGroupName": self.group,
             "ModelPackageGroupDescription": "Models that count the items in a photo of a warehouse bin.",
-            "Tags": tags,
+            "Tags": tag_list(self.tags),
         }
         return Call("sagemaker", "CreateModelPackageGroup", request)
 
@@ -94,32 +94,20 @@ class RegisteredModel:
         return [self.group_call(), self.package_call()]
 
 
-class ModelRegistry:
-    """The registry of one account and region.
-
-    Args:
-        send: Makes a call and gives AWS's answer.
-    """
-
-    def __init__(self, send: Callable[[Call], dict[str, Any]]):
-        self._send = send
+class ModelRegistry(ServiceCalls):
+    """The registry of one account and region."""
 
     def has_group(self, name: str) -> bool:
-        token: dict[str, str] = {}
-        while True:
-            request = {"NameContains": name, "MaxResults": 100, **token}
-            page = self._send(Call("sagemaker", "ListModelPackageGroups", request))
-            if any(group["ModelPackageGroupName"] == name for group in page["ModelPackageGroupSummaryList"]):
-                return True
-            if not page.get("NextToken"):
-                return False
-            token = {"NextToken": page["NextToken"]}
+        pages = self._pages("ListModelPackageGroups", NameContains=name, MaxResults=100)
+        return any(
+            group["ModelPackageGroupName"] == name for page in pages for group in page["ModelPackageGroupSummaryList"]
+        )
 
     def register(self, model: RegisteredModel) -> str:
         """Makes a version of a model's group, which is made where it is not there; returns the version's ARN."""
         if not self.has_group(model.group):
-            self._send(model.group_call())
-        return self._send(model.package_call())["ModelPackageArn"]
+            self.send(model.group_call())
+        return self.send(model.package_call())["ModelPackageArn"]
 
     def newest_approved(self, group: str) -> dict[str, Any] | None:
         """Returns the newest approved version as DescribeModelPackage gives it, None where there is none."""
@@ -127,7 +115,7 @@ class ModelRegistry:
             return None
         newest_first = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": 1}
         wanted = {"ModelPackageGroupName": group, "ModelApprovalStatus": APPROVED}
-        found = self._send(Call("sagemaker", "ListModelPackages", wanted | newest_first))["ModelPackageSummaryList"]
+        found = self._ask("sagemaker", "ListModelPackages", **wanted, **newest_first)["ModelPackageSummaryList"]
         if not found:
             return None
-        return self._send(Call("sagemaker", "DescribeModelPackage", {"ModelPackageName": found[0]["ModelPackageArn"]}))
+        return self._ask("sagemaker", "DescribeModelPackage", ModelPackageName=found[0]["ModelPackageArn"])

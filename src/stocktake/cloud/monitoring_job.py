@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from stocktake.cloud.endpoint_requests import Request
+from stocktake.cloud.endpoint_requests import Request, tag_list
 from stocktake.cloud.validation import problem_lines
 
 CREATE_PROCESSING_JOB = "arn:aws:scheduler:::aws-sdk:sagemaker:createProcessingJob"
@@ -65,7 +65,7 @@ def monitoring_schedule(
             "ClusterConfig": {"InstanceCount": 1, "InstanceType": INSTANCE_TYPE, "VolumeSizeInGB": VOLUME_GB}
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": MAX_RUNTIME_S},
-        "Tags": [{"Key": "project", "Value": "stocktake"}],
+        "Tags": tag_list(None),
     }
     schedule: Request = {
         "Name": name,

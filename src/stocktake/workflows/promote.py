@@ -122,7 +122,7 @@ def _registered_champion(cfg: DictConfig) -> tuple[str | None, Mapping[str, str]
         CannotPromote: The version does not name its evaluation.
     """
     _, endpoints = open_endpoints(cfg)
-    version = ModelRegistry(endpoints.send).newest_approved(cfg.registry)
+    version = ModelRegistry(endpoints.client).newest_approved(cfg.registry)
     if version is None:
         print(f"registry={cfg.registry} has no approved version, so there is no champion yet.")
         return None, {}
@@ -242,7 +242,7 @@ def _register(cfg: DictConfig, model: RegisteredModel, archive: ModelArchive, ch
     storage = StorageOptions(profile=cfg.profile, region=aws.region_name, anonymous=False)
     folder = Folder(split_url(model.model_url)[0], storage)
     folder.write_together({ARCHIVE_NAME: archive.content, METRICS_NAME: metrics})
-    arn = ModelRegistry(endpoints.send).register(model)
+    arn = ModelRegistry(endpoints.client).register(model)
     print(f"Registered: {arn}, {model.approval}")
     if model.approval == PENDING:
         approve = f"aws sagemaker update-model-package --model-package-arn {arn} --model-approval-status {APPROVED}"
