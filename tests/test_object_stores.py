@@ -74,7 +74,10 @@ def test_a_cloud_that_does_not_answer_is_told_with_what_it_needs(url, hint, monk
     folder = Folder(
         url, StorageOptions(anonymous=True, endpoint="http://127.0.0.1:9", max_retries=0, retry_timeout_s=2)
     )
-    with pytest.raises(StorageError, match=rf"Could not read x in {url}: .*Hint: .*{hint}.*storage\.max_retries"):
+    with pytest.raises(
+        StorageError,
+        match=rf"Could not read x in {url}: .*Hint: check the network first .*{hint}.*storage\.max_retries",
+    ):
         folder.read("x")
 
 

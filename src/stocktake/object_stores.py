@@ -38,6 +38,7 @@ LOCAL_HINTS = {
     "UTF-8 cannot be read here",
     "File system loop found": "remove that link, which leads back into a folder above it",
 }
+UNREACHED = "error sending request"  # obstore's words where no answer came at all
 
 _memory: dict[str, MemoryStore] = {}
 
@@ -171,9 +172,11 @@ def _hint(error: Exception, url: str, options: StorageOptions) -> str:
         return next(
             (hint for sign, hint in LOCAL_HINTS.items() if sign in str(error)), "check the path and its permissions"
         )
+    first = "check the network first (python scripts/doctor.py network=true); then " if UNREACHED in str(error) else ""
     return (
-        f"{HINTS[scheme]}, or wait and type the same again; it was tried for up to {options.retry_timeout_s:g} s "
-        f"(storage.retry_timeout_s) and at most {options.max_retries + 1} times (storage.max_retries)"
+        f"{first}{HINTS[scheme]}, or wait and type the same again; it was tried for up to "
+        f"{options.retry_timeout_s:g} s (storage.retry_timeout_s) and at most {options.max_retries + 1} times "
+        "(storage.max_retries)"
     )
 
 

@@ -81,6 +81,9 @@ def test_a_fit_machine_is_told_so_and_what_is_optional(repository, no_network, c
     after = [following for line, following in itertools.pairwise(lines) if line.startswith("missing")]
     assert after
     assert all(line.startswith("         type: ") for line in after)
+    assert (
+        lines[-1].startswith("Training runs here. What is missing is for something else: ") and "W&B key" in lines[-1]
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,9 @@ def test_another_key_and_another_region_are_refused(server, changed, code):
         "aws_access_key_id": server.key.access_key_id,
         "aws_secret_access_key": server.key.secret_access_key,
     }
-    assert boto3.client("sagemaker", endpoint_url=server.url, **values).list_training_jobs()
+    assert boto3.Session().client("sagemaker", endpoint_url=server.url, **values).list_training_jobs()
     with pytest.raises(ClientError) as raised:
-        boto3.client("sagemaker", endpoint_url=server.url, **values | changed).list_training_jobs()
+        boto3.Session().client("sagemaker", endpoint_url=server.url, **values | changed).list_training_jobs()
     assert raised.value.response["Error"]["Code"] == code
 
 

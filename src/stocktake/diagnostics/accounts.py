@@ -48,7 +48,7 @@ def aws(network: bool) -> Finding:
     try:
         hurried = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 2})
         region = boto3.Session().region_name or "us-east-1"
-        identity = boto3.client("sts", region_name=region, config=hurried).get_caller_identity()
+        identity = boto3.Session(region_name=region).client("sts", config=hurried).get_caller_identity()
     except (BotoCoreError, ClientError, ValueError) as error:
         hint = "aws sso login" if source and source.startswith("single sign-on") else "aws configure"
         return Finding(subject, f"{source or 'none found'}; {purpose}: {error}", hint)

@@ -48,6 +48,10 @@ def doctor(repository: Path, network: bool = False) -> int:
     stopping = [finding.subject for finding in findings if finding.stops_training and finding.hint]
     if stopping:
         console.print(Text(f"\nTraining will not run here without: {', '.join(stopping)}.", "bold red"))
+    else:
+        lacking = [finding.subject for finding in findings if finding.hint]
+        for_the_rest = f" What is missing is for something else: {', '.join(lacking)}." if lacking else ""
+        console.print(Text(f"\nTraining runs here.{for_the_rest}", "bold green"))
     return 1 if stopping else 0
 
 
