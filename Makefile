@@ -54,7 +54,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header 
 
 lock: setup
 	$(LOCK) --all-extras --upgrade pyproject.toml --output-file requirements.dev.lock
-	$(LOCK) $(addprefix --extra ,train export serve report rehearsal setup) --constraint requirements.dev.lock \
+	$(LOCK) $(addprefix --extra ,train export serve report rehearsal search setup) --constraint requirements.dev.lock \
 		pyproject.toml --output-file requirements.lock
 	printf 'torch; sys_platform == "none"\ntorchvision; sys_platform == "none"\n' | \
 		$(LOCK) --extra train --extra export $(addprefix --no-emit-package ,$(FROM_THE_IMAGE)) \
