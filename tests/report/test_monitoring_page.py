@@ -11,7 +11,7 @@ from stocktake.monitoring.monitoring_result import FeedbackResult, Histogram, Mo
 from stocktake.report.monitoring import render_monitoring
 
 HOSTILE = "<script>alert(1)</script>&\"'"
-QUIET, MOVED = Shift(0.01, 0.1, 0.02, 0.1), Shift(0.45, 0.1, 0.31, 0.1)
+QUIET, MOVED = Shift(0.01, 0.1, 0.02, 0.1, 0.03, 0.2), Shift(0.45, 0.1, 0.31, 0.1, 0.62, 0.2)
 BRIGHTNESS = Histogram([0, 100, 200], [0.25, 0.75], [0.6, 0.4])
 COUNTS = Histogram([0.5, 1.5, 2.5], [0.5, 0.5], [0.45, 0.55])
 
