@@ -182,7 +182,7 @@ LOGGER = {
     },
     "wandb": {
         "project": text("stocktake"),
-        "name": NAME,
+        **dict.fromkeys(("name", "group"), either(NAME, choice(None))),
         "save_dir": text("runs"),
         "offline": switch("auto"),
         "id": text("run", None),
