@@ -58,7 +58,7 @@ class Search:
         """Returns what may not change while trials are added; plain, as JSON gives it back."""
         space = {parameter.key: str(parameter) + _condition(parameter) for parameter in self.space.parameters}
         fixed = {key: value for key, _, value in sorted(override.partition("=") for override in self.fixed)}
-        return {"metric": self.metric, "space": space, "fixed": fixed}
+        return {"optimized_metric": self.metric, "space": space, "fixed": fixed}
 
 
 @dataclass(frozen=True)
