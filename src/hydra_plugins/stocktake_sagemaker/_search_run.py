@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
@@ -28,12 +27,14 @@ from stocktake.cli.error_handling import EXIT_CTRL_C
 from stocktake.cloud.monitor import FollowedJob
 from stocktake.report.search_files import finish_search
 from stocktake.search_journal import JOURNAL_NAME
-from stocktake.shell import hydra_value, typed_again
+from stocktake.shell import command, hydra_value, typed_again
+from stocktake.tuning.search import Outcome, Proposal
 from stocktake.tuning.search_space import Value
-from stocktake.tuning.study import Outcome, Proposal, SearchStudy
+from stocktake.tuning.study import SearchStudy
 from stocktake.tuning.trials import SearchResult
 
 LEAST_TOLD = 4  # trials before the share of failed ones can end a search
+EVALUATE = command("scripts/evaluate.py", {"checkpoint": "<its best.ckpt>"})
 REPORTER = "stocktake.callbacks.report_trial.ReportTrial"
 
 
@@ -62,6 +63,11 @@ class SearchRun:
             print("hydra/launcher=basic runs one trial at a time: each is proposed when those before it are known.")
             self._parallel = 1
         if isinstance(launcher, JobLauncher):
+            if options.evaluate:
+                raise ValueError(
+                    "hydra.sweeper.evaluate=true measures a checkpoint of this machine; jobs leave theirs elsewhere. "
+                    f"Type hydra.sweeper.evaluate=false, and for the best one {EVALUATE}"
+                )
             launcher.watch = self._watch
             if launcher.backend.outlives_program and launcher.options.job_name is None:
                 launcher.options.job_name = study.job_name()
@@ -142,7 +148,7 @@ class SearchRun:
         self._batch = batch
         overrides = [self.overrides(trial.number, trial.values) for trial in batch]
         for trial in batch:
-            self.study.begins(trial.number, datetime.now(UTC).isoformat(timespec="seconds"))
+            self.study.begins(trial.number)
         returns = self.launcher.launch(overrides, initial_job_idx=batch[0].number)
         for trial, returned in zip(batch, returns, strict=True):
             is_pruned = self.study.is_pruned(trial.number)
@@ -171,11 +177,12 @@ class SearchRun:
     def _watch(self, place: int, job: FollowedJob) -> str:
         """Takes from a job's log what it got in its validations; returns why it is to be stopped, if it is."""
         metric, number = self.study.search.metric, self._batch[place].number
-        stops = False
+        num_known = self.study.num_validations(number)
         for validation, step in enumerate(sorted(job.validations), 1):
-            if metric in job.validations[step]:
-                stops = self.study.report(number, validation, job.validations[step][metric])
-        return f"worse than other trials were by then ({self.options.pruner})" if stops else ""
+            value = job.validations[step].get(metric)
+            if validation > num_known and value is not None and self.study.report(number, validation, value):
+                return f"worse than other trials were by then ({self.options.pruner})"
+        return ""
 
     def _told(self, trial: Proposal, outcome: Outcome) -> None:
         self.study.tell(trial.number, outcome)

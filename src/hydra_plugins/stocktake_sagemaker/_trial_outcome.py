@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.stocktake_sagemaker.results import FinishedJob, StoppedByWatch
 from stocktake.run_folder import BEST_KEY, METRICS_NAME, check_seal
 from stocktake.shell import command, hydra_value, override
-from stocktake.tuning.study import Outcome
+from stocktake.tuning.search import Outcome
 from stocktake.tuning.trials import Trial
 
 PRUNED = "stopped early: worse than other trials were by then"

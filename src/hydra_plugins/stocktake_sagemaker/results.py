@@ -51,8 +51,6 @@ def job_returns(
         result.cfg = cfg
         try:
             result.cost_usd = _cost_usd(jobs, job) if with_costs else None
-            if job.stop_reason and job.status == "Stopped":
-                raise StoppedByWatch(f"{job.name}: {job.stop_reason}")
             if job.status != "Completed":
                 raise JobError(f"{job.name} {job.status.lower()} ({job.secondary_status}): {job.reason or job.message}")
             metrics = jobs.results(job.name, plan.folder)
@@ -60,7 +58,9 @@ def job_returns(
                 raise JobError(f"{job.name}: its metrics.json has no {plan.cfg.optimized_metric}.")
             result.return_value = metrics[plan.cfg.optimized_metric]
         except (JobError, OSError) as error:
-            result.status, result.return_value = JobStatus.FAILED, LaunchError(str(error))
+            is_stopped = bool(job.stop_reason) and job.status == "Stopped"
+            reason = StoppedByWatch(f"{job.name}: {job.stop_reason}") if is_stopped else LaunchError(str(error))
+            result.status, result.return_value = JobStatus.FAILED, reason
         returns.append(result)
     for result, plan, job in zip(returns, plans, followed, strict=True):
         if result.status is JobStatus.COMPLETED:

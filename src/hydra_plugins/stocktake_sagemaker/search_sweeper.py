@@ -24,7 +24,7 @@ from stocktake.run_folder import kept_from_others
 from stocktake.shell import hydra_value
 
 if TYPE_CHECKING:
-    from stocktake.tuning.study import Search
+    from stocktake.tuning.search import Search
 
 LOST = "each other's trials. Wait for its end, or type hydra.sweeper.name=<new> to search beside it"
 
@@ -79,8 +79,8 @@ class SearchSweeper(Sweeper):
             raise SearchError(str(error)) from error
 
     def _search(self, arguments: Sequence[str]) -> tuple[TypedSweep, Search]:
+        from stocktake.tuning.search import Search
         from stocktake.tuning.search_space import SearchSpace
-        from stocktake.tuning.study import Search
 
         options = self.options
         typed = typed_sweep(arguments, options.space, options.start, self.config_loader)

@@ -182,10 +182,10 @@ LOGGER = {
     },
     "wandb": {
         "project": text("stocktake"),
-        **dict.fromkeys(("name", "group"), either(NAME, choice(None))),
+        "name": NAME,
         "save_dir": text("runs"),
         "offline": switch("auto"),
-        "id": text("run", None),
+        **dict.fromkeys(("group", "id"), text("run", None)),
         "log_model": switch("all", example=False),
     },
 }

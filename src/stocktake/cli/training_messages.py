@@ -65,7 +65,7 @@ def how_to_resume(cfg: DictConfig) -> str:
 
 def in_search(cfg: DictConfig) -> bool:
     """Whether this training is a trial of a search on this machine."""
-    return bool(cfg.callbacks and cfg.callbacks.get("report_trial"))
+    return OmegaConf.select(cfg, "callbacks.report_trial") is not None
 
 
 def _resumed(cfg: DictConfig) -> str:

@@ -66,4 +66,4 @@ def _values(parameter: Parameter) -> Sequence[Value]:
     assert parameter.low is not None and parameter.high is not None, "what has no choices has a range"
     step = parameter.step or 1
     num_steps = math.floor((parameter.high - parameter.low) / step + 1e-9)
-    return [parameter.low + index * step for index in range(num_steps + 1)]
+    return [min(parameter.low + index * step, parameter.high) for index in range(num_steps + 1)]

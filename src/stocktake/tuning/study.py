@@ -1,7 +1,6 @@
 """A search by Optuna, asked for trials and told of them; all that it knows lies in its journal."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -14,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from stocktake.metrics.definitions import metric_of
 from stocktake.search_journal import PRUNED, STUDY_NAME, is_pruned, journal_storage, mend, pruner_of, report
 from stocktake.tuning.samplers import grid, refuse_unsuited, sampler_for
-from stocktake.tuning.search_space import Parameter, SearchSpace, Value
+from stocktake.tuning.search import Outcome, Proposal, Search
+from stocktake.tuning.search_space import Parameter, Value
 from stocktake.tuning.trials import SearchResult, State, Trial
 
 IDENTITY, JOB_NAME = "searched", "job_name"  # attributes of the study
@@ -30,60 +30,6 @@ STATES: dict[TrialState, State] = {
 
 class OtherSearch(ValueError):
     """A folder holds the trials of another search."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is searched, and how.
-
-    Attributes:
-        name: The sweep's.
-        metric: A logged key, such as `valid/accuracy`.
-        fixed: The overrides that all trials share.
-        start: Points to try first; what they leave out is proposed.
-        seed: Of the proposals.
-    """
-
-    name: str
-    metric: str
-    space: SearchSpace
-    fixed: Sequence[str] = ()
-    start: Sequence[Mapping[str, Value]] = ()
-    sampler: str = "tpe"
-    pruner: str = "none"
-    seed: int = 0
-    num_trials: int = 20
-
-    def identity(self) -> dict[str, Any]:
-        """Returns what may not change while trials are added; plain, as JSON gives it back."""
-        space = {parameter.key: str(parameter) + _condition(parameter) for parameter in self.space.parameters}
-        fixed = {key: value for key, _, value in sorted(override.partition("=") for override in self.fixed)}
-        return {"optimized_metric": self.metric, "space": space, "fixed": fixed}
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A trial to run: its number, and its values by key."""
-
-    number: int
-    values: dict[str, Value] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended.
-
-    Attributes:
-        score: Of one that is complete.
-        reason: Of another.
-        cost_usd: What it was billed, where that is known.
-    """
-
-    state: State
-    folder: str
-    score: float | None = None
-    reason: str = ""
-    cost_usd: float | None = None
 
 
 class SearchStudy:
@@ -174,16 +120,17 @@ class SearchStudy:
     def _filled(self, number: int) -> Proposal:
         """Returns the trial with all of its values; those that the journal has are its, the others are proposed."""
         self._study.sampler = sampler_for(self.search.sampler, self.search.seed, number)
-        trial = optuna.trial.Trial(self._study, self._study.trials[number]._trial_id)
+        frozen = self._study.trials[number]
+        self.search.space.check(frozen.params)  # the journal is a file
+        trial = optuna.trial.Trial(self._study, frozen._trial_id)
         values: dict[str, Value] = {}
         for parameter in self.search.space.parameters:
             if self.search.space.active(parameter, values):
                 values[parameter.key] = _suggested(trial, parameter)
-        self.search.space.check(values)  # the journal is a file
         return Proposal(number, values)
 
-    def begins(self, number: int, at: str) -> None:
-        self._set(number, BEGUN_AT, at)
+    def begins(self, number: int) -> None:
+        self._set(number, BEGUN_AT, datetime.now(UTC).isoformat())
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Ends a trial."""
@@ -199,6 +146,10 @@ class SearchStudy:
     def is_pruned(self, number: int) -> bool:
         """Whether the trial was stopped by its own process."""
         return PRUNED in self._study.trials[number].user_attrs
+
+    def num_validations(self, number: int) -> int:
+        """Returns how many validations of a trial are reported."""
+        return self._study.trials[number].last_step or 0
 
     def report(self, number: int, validation: int, value: float) -> bool:
         """Takes what a job's log says of a validation, from 1 on; returns whether to stop the job."""
@@ -223,6 +174,8 @@ class SearchStudy:
     def _told(self, trial: FrozenTrial) -> Trial:
         attributes = trial.user_attrs
         begun, ended = trial.datetime_start, trial.datetime_complete
+        if BEGUN_AT in attributes:  # the last time, of a trial that was cut off
+            begun = datetime.fromisoformat(str(attributes[BEGUN_AT])).astimezone().replace(tzinfo=None)
         return Trial(
             number=trial.number,
             state=STATES[trial.state],
@@ -245,7 +198,3 @@ def _suggested(trial: optuna.trial.Trial, parameter: Parameter) -> Value:
     if parameter.is_whole:
         return trial.suggest_int(parameter.key, int(low), int(high), step=int(step or 1), log=parameter.log)
     return trial.suggest_float(parameter.key, low, high, step=step, log=parameter.log)
-
-
-def _condition(parameter: Parameter) -> str:
-    return "".join(f", when {other} is {' or '.join(map(str, values))}" for other, values in parameter.when.items())
