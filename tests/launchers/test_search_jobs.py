@@ -22,7 +22,7 @@ TINY = """
 import json, os, pathlib, time
 
 def train(cfg):
-    run = pathlib.Path(cfg.run_dir)
+    run, parent = pathlib.Path(cfg.run_dir), os.getppid()
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     if cfg.fail and cfg.lr == float(cfg.fail):
         raise KeyError("no such backbone")
@@ -30,7 +30,7 @@ def train(cfg):
     for step in range(1, 1000 if is_bad else 4):
         print(f"step={step}/3 valid/accuracy={cfg.lr}", flush=True)
         time.sleep(cfg.pause_s)
-        if os.getppid() == 1:  # what started it was stopped
+        if os.getppid() != parent:  # what started it was stopped
             return None
     (run / "checkpoints" / "best.ckpt").write_text("best")
     (run / "metrics.json").write_text(json.dumps({"valid/accuracy": cfg.lr}))
