@@ -88,7 +88,7 @@ def test_without_a_pruner_it_only_reports(journal):
 
 
 def test_one_that_has_come_to_its_end_is_complete(journal):
-    trained([0.5, 0.6, 0.7, 0.1], ReportTrial(str(journal), 4, "valid/accuracy", "median"))
+    trained([0.5, 0.65, 0.75, 0.1], ReportTrial(str(journal), 4, "valid/accuracy", "median"))
     assert last(journal).last_step == 4 and PRUNED not in last(journal).user_attrs
 
 
