@@ -47,9 +47,13 @@ class RehearsalBackend:
     """A SageMaker of this machine's; its jobs end with this program."""
 
     region = "us-east-1"
+    outlives_program = False
 
     def __init__(self, options: RehearsalOptions):
         self.options = options
+
+    def hourly_usd(self, instance_type: str) -> float | None:
+        return None
 
     def settings(self, cfg: DictConfig) -> JobSettings:
         from stocktake.hardware import num_cores

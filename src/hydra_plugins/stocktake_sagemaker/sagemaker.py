@@ -46,6 +46,8 @@ class SageMakerLauncher(JobLauncher):
 class SageMakerBackend:
     """The training jobs of an AWS account; they go on, and are billed, when this program ends."""
 
+    outlives_program = True
+
     def __init__(self, profile: str | None, region: str | None, send_wandb_key: bool):
         """
         Args:
@@ -66,6 +68,12 @@ class SageMakerBackend:
         from stocktake.cloud.preflight import find_region
 
         return find_region(self.profile, self.set_region)
+
+    def hourly_usd(self, instance_type: str) -> float | None:
+        from stocktake.cloud.costs import hourly_usd
+        from stocktake.cloud.preflight import session
+
+        return hourly_usd(session(self.profile, self.set_region), instance_type)
 
     def settings(self, cfg: DictConfig) -> JobSettings:
         from stocktake.diagnostics.credentials import wandb_key
