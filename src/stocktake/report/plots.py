@@ -26,6 +26,8 @@ ROLES = {
     "line": "#000003",
     "model": "#000004",
     "heat": "#000005",
+    "record": "#000006",
+    "paper": "#000007",
 }  # CSS variable: stand-in
 SIZE_PX = (340, 210)  # the width of a phone, so that text is never scaled down
 STYLE = {

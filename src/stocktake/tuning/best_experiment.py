@@ -18,6 +18,13 @@ from stocktake.tuning.trials import SearchResult, Trial
 ENTRY = "train.yaml"  # names the experiment that a bare `python train.py` runs
 
 
+class _Indented(yaml.SafeDumper):
+    """Lists one step further in than their key, as in the files beside it."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
 @dataclass(frozen=True)
 class BestExperiment:
     """
@@ -60,16 +67,16 @@ def best_experiment(result: SearchResult, best: Trial, folder: Path, config_fold
     replaced = [{key: choice} for key, choice in defaults.items() if key.startswith("override ")]
     OmegaConf.update(tree, "name", name)
     entries = [*bases, *added, *replaced, "_self_"]
-    body = OmegaConf.to_yaml(tree)
     comments = [
         "@package _global_",
-        f"The best trial of the search in {_shown(folder)}, which writes it anew; of another search it is not replaced.",
+        f"The best trial of the search in {_shown(folder)}, which writes it anew; another search does not.",
         f"{result.metric} {best.score:.5g} in trial {best.number}, the best of {len(result.ranked)} validations and so "
         f"optimistic; {result.engine}, {date}.",
         *(f"To be typed besides: {override}" for override in left_out),
     ]
     head = "".join(f"# {printable(comment)}\n" for comment in comments)
-    return BestExperiment(name, f"{head}{yaml.safe_dump({'defaults': entries}, sort_keys=False)}\n{body}", left_out)
+    listed = yaml.dump({"defaults": entries}, Dumper=_Indented, sort_keys=False)
+    return BestExperiment(name, f"{head}{listed}\n{OmegaConf.to_yaml(tree)}", left_out)
 
 
 def _diff(overrides: Iterable[Override], config_folder: Path) -> tuple[dict[str, Any], DictConfig, list[str]]:
