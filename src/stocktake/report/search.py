@@ -6,7 +6,14 @@ from typing import Any
 from markupsafe import Markup
 
 from stocktake.report.html import Section, fill, render_page
-from stocktake.report.search_plots import draw_history, draw_importance, draw_parallel, draw_slice
+from stocktake.report.search_plots import (
+    draw_history,
+    draw_importance,
+    draw_parallel,
+    draw_slice,
+    num_beyond,
+    num_colored,
+)
 from stocktake.report.search_text import (
     costs,
     count_states,
@@ -47,17 +54,17 @@ def render_search(
     """
     ranked, parameters = result.ranked, result.space.parameters
     sections = [Section("next", "What to type next", _fill("commands", next_commands))] if next_commands else []
-    if ranked:
-        sections.append(Section("best", "The best trials", _best_trials(result, validations)))
     if len(ranked) > 1:
         mattered = draw_importance(importance.shares, importance.method) if importance.shares else ""
         plots = {_with_scale(parameter): draw_slice(result, parameter) for parameter in parameters}
         sections += [
-            Section("history", "Trial by trial", _fill("history", draw_history(result))),
+            Section("history", "Trial by trial", _fill("history", draw_history(result), num_beyond(result))),
             Section("importance", "What mattered", _fill("importance", importance, mattered, len(ranked))),
             Section("slices", "Along each parameter", _fill("slices", plots)),
-            Section("parallel", "All at once", _fill("parallel", draw_parallel(result))),
+            Section("parallel", "All at once", _fill("parallel", draw_parallel(result), num_colored(result))),
         ]
+    if ranked:
+        sections.append(Section("best", "The best trials", _best_trials(result, validations)))
     failed, pruned = (reasons_of(result.of_state(state)) for state in ("failed", "pruned"))
     if failed or pruned:
         sections.append(Section("troubles", "Failed and pruned", _fill("troubles", failed, pruned)))
@@ -99,7 +106,9 @@ def _tiles(result: SearchResult, validations: Validations) -> list[dict[str, Any
         {"title": "Complete trials", "figure": len(result.ranked), "beside": f"of {result.num_trials} asked for"}
     )
     if time := spent.get("From the first begin to the last end"):
-        tiles.append({"title": "Time", "figure": time, "beside": spent.get("Billed", "no bill is known")})
+        tiles.append(
+            {"title": "Time", "figure": time, "beside": spent.get("Billed", "from the first begin to the last end")}
+        )
     return [{"interval": "", **tile} for tile in tiles]
 
 
@@ -120,7 +129,8 @@ def _best_trials(result: SearchResult, validations: Validations) -> Markup:
         }
         for trial in shown
     ]
-    return _fill("best_trials", short_keys(result.space.keys), rows, len(result.ranked), how)
+    has_costs = any(trial.cost_usd is not None for trial in shown)
+    return _fill("best_trials", short_keys(result.space.keys), rows, len(result.ranked), how, has_costs)
 
 
 def _reproduce(result: SearchResult, command: str) -> Markup:

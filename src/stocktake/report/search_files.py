@@ -90,8 +90,8 @@ def trials_table(result: SearchResult) -> Table:
         shown = [*result.ranked[:NUM_BEST], *others[: NUM_SHOWN - NUM_BEST]]
     title = f"{result.name}: {result.metric}, {metric.better} is better ({count_states(result)})"
     drawn = Table(title=escape(title), title_justify="left", caption_justify="left")
-    for name, justify in (("trial", "right"), ("state", "left"), ("score", "right"), ("time", "right")):
-        drawn.add_column(name, justify=justify, no_wrap=True)
+    for name in ("trial", "state", "score", "time"):
+        drawn.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     has_costs = any(trial.cost_usd is not None for trial in result.trials)
     if has_costs:
         drawn.add_column("USD", justify="right", no_wrap=True)

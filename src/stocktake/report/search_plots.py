@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
@@ -14,13 +15,13 @@ from stocktake.tuning.trials import SearchResult, Trial
 
 NUM_LETTERS = 46  # of a key above its line, at SIZE_PX
 LETTER_PX = 7.0  # as wide as one of font size 11 may be
-BEST_SHARE = 0.1  # of the trials, drawn in color
+MAX_BEST, BEST_SHARE = 5, 0.1  # of the trials, drawn in color
 FAR = 3.0  # a score so many times as far from the best as nine tenths of them are is drawn at the edge
 
 
 def score_limits(result: SearchResult) -> tuple[float, float]:
     """Returns the ends of a score's axis, lower first: a diverged trial must not press all others into one line."""
-    scores = [trial.score for trial in [*result.ranked, *result.of_state("pruned")] if is_finite(trial.score)]
+    scores = _scores(result)
     best = max(scores) if result.definition.better == "higher" else min(scores)
     far = sorted(abs(score - best) for score in scores)
     most = far[math.ceil(0.9 * (len(far) - 1))]
@@ -31,8 +32,20 @@ def score_limits(result: SearchResult) -> tuple[float, float]:
     return ends[0] - margin, ends[1] + margin
 
 
-def is_finite(score: float | None) -> bool:
-    return score is not None and math.isfinite(score)
+def num_beyond(result: SearchResult) -> int:
+    """Returns how many scores lie beyond that axis and are drawn at its edge."""
+    low, high = score_limits(result)
+    return sum(not low <= score <= high for score in _scores(result))
+
+
+def _scores(result: SearchResult) -> list[float]:
+    scored = [trial.score for trial in [*result.ranked, *result.of_state("pruned")] if trial.score is not None]
+    return [score for score in scored if math.isfinite(score)]
+
+
+def num_colored(result: SearchResult) -> int:
+    """Returns how many of the best trials are drawn in color among all."""
+    return min(MAX_BEST, max(1, round(BEST_SHARE * len(result.ranked))))
 
 
 def draw_history(result: SearchResult) -> str:
@@ -43,22 +56,24 @@ def draw_history(result: SearchResult) -> str:
         figure, axes = empty_figure()
         numbers, so_far = _best_so_far(result)
         axes.step(numbers, so_far, where="post", color=ROLES["model"], linewidth=2.0)
-        for trial in result.trials:
-            if trial.state == "failed":
-                axes.plot(trial.number, worst, marker="x", markersize=6, color=ROLES["record"], clip_on=False)
-            elif trial.score is not None and trial.state != "running":
-                fill = ROLES["muted"] if trial.state == "complete" else "none"
-                at = min(max(trial.score, low), high) if math.isfinite(trial.score) else worst
-                axes.plot(trial.number, at, marker="o", markersize=4.5, markerfacecolor=fill, color=ROLES["muted"])
-        if (best := result.best) is not None:
-            axes.plot(best.number, best.score, marker="o", markersize=8, color=ROLES["ink"])
+        marks = {"marker": "o", "markersize": 4.5, "linestyle": "none", "color": ROLES["muted"], "clip_on": False}
+        complete, pruned = result.of_state("complete"), result.of_state("pruned")
+        for trials, fill in ((complete, ROLES["muted"]), (pruned, "none")):
+            points = [(one.number, one.score) for one in trials if one.score is not None]
+            heights = [min(max(score, low), high) if math.isfinite(score) else worst for _, score in points]
+            axes.plot([number for number, _ in points], heights, markerfacecolor=fill, **marks)
+        failed = [one.number for one in result.of_state("failed")]
+        failing = {"marker": "x", "markersize": 6, "linestyle": "none", "color": ROLES["record"], "clip_on": False}
+        axes.plot(failed, [worst] * len(failed), **failing)
+        best = result.ranked[0]
+        axes.plot(best.number, best.score or 0.0, marker="o", markersize=8, color=ROLES["ink"])
         axes.set_ylim(low, high)
         axes.set_xlim(-0.7, max(1, *(trial.number for trial in result.trials)) + 0.7)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("trial")
         _label_scores(axes.yaxis, metric)
-    best_words = "" if best is None else f" The best is {show_score(best.score, metric)} in trial {best.number}."
-    return to_svg(figure, f"{metric.title} of {len(result.trials)} trials in their order.{best_words}")
+    found = f"The best is {show_score(best.score, metric)} in trial {best.number}."
+    return to_svg(figure, f"{metric.title} of {len(result.trials)} trials in their order. {found}")
 
 
 def draw_importance(shares: Mapping[str, float], method: str) -> str:
@@ -85,8 +100,7 @@ def draw_parallel(result: SearchResult) -> str:
     """
     parameters, metric = result.space.parameters, result.definition
     low, high = score_limits(result)
-    ranked = result.ranked
-    num_best = max(1, round(BEST_SHARE * len(ranked)))
+    ranked, num_best = result.ranked, num_colored(result)
     rows = len(parameters) + 1
     with styled():
         figure, axes = empty_figure(height_px=20 + 58 * rows)
@@ -94,13 +108,13 @@ def draw_parallel(result: SearchResult) -> str:
             across = [
                 position(one, trial.values[one.key]) if one.key in trial.values else math.nan for one in parameters
             ]
-            across.append((min(max(trial.score or 0.0, low), high) - low) / (high - low))
+            across.append((_within(trial, low, high) - low) / (high - low))
             style = {"color": ROLES["line"], "linewidth": 0.9}
             if place < num_best:
                 style = {"color": ROLES["model"], "linewidth": 1.6}
             if place == 0:
                 style = {"color": ROLES["ink"], "linewidth": 2.2}
-            axes.plot(across, range(0, -rows, -1), marker="o", markersize=3, **style)
+            axes.plot(across, range(0, -rows, -1), **style)
         for row, parameter in enumerate(parameters):
             _draw_scale(axes, -row, parameter.key, _ends(parameter))
         ends = [(0.0, show_score(low, metric)), (1.0, show_score(high, metric))]
@@ -119,9 +133,7 @@ def draw_slice(result: SearchResult, parameter: Parameter) -> str:
     low, high = score_limits(result)
     with styled():
         figure, axes = empty_figure()
-        for trial in reversed(trials):
-            at = min(max(trial.score or 0.0, low), high)
-            axes.plot(trial.values[parameter.key], at, marker="o", linestyle="none", **_dot(trial, result))
+        _draw_dots(axes, [(trial.values[parameter.key], _within(trial, low, high)) for trial in trials])
         if parameter.log:
             axes.set_xscale("log")
         ends = [float(end) for end in (parameter.low, parameter.high) if end is not None]
@@ -130,7 +142,7 @@ def draw_slice(result: SearchResult, parameter: Parameter) -> str:
         axes.xaxis.set_minor_locator(NullLocator())
         ticks = _log_ticks(*ends) if parameter.log else MaxNLocator(4, integer=parameter.is_whole).tick_values(*ends)
         ticks = [tick for tick in ticks if ends[0] <= tick <= ends[1]]
-        axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:,.10g}" if abs(tick) >= 0.001 else f"{tick:g}" for tick in ticks])
         axes.set_ylim(low, high)
         _label_scores(axes.yaxis, result.definition)
     return to_svg(figure, f"{result.definition.title} along {parameter.key}, {parameter}, of {len(trials)} trials.")
@@ -139,13 +151,13 @@ def draw_slice(result: SearchResult, parameter: Parameter) -> str:
 def _draw_choices(result: SearchResult, parameter: Parameter, trials: Sequence[Trial]) -> str:
     low, high = score_limits(result)
     with styled(grid_axis="x"):
-        figure, axes = empty_figure(height_px=36 + 38 * len(parameter.choices))
+        figure, axes = empty_figure(height_px=36 + 44 * len(parameter.choices))
         for row, choice in enumerate(parameter.choices):
             axes.axhline(-row, color=ROLES["line"], linewidth=0.8)
-            _write_key(axes, show_value(choice), -row + 0.2)
-        for trial in reversed(trials):
-            row = [*map(repr, parameter.choices)].index(repr(trial.values[parameter.key]))
-            axes.plot(min(max(trial.score or 0.0, low), high), -row, marker="o", **_dot(trial, result))
+            _write_key(axes, show_value(choice), -row + 0.22)
+        names = [*map(repr, parameter.choices)]
+        rows = [-names.index(repr(trial.values[parameter.key])) for trial in trials]
+        _draw_dots(axes, [(_within(trial, low, high), row) for trial, row in zip(trials, rows, strict=True)])
         axes.set_xlim(low, high)
         axes.set_ylim(0.55 - len(parameter.choices), 0.8)
         axes.set_yticks([])
@@ -153,9 +165,15 @@ def _draw_choices(result: SearchResult, parameter: Parameter, trials: Sequence[T
     return to_svg(figure, f"{result.definition.title} by {parameter.key}, {parameter}, of {len(trials)} trials.")
 
 
-def _dot(trial: Trial, result: SearchResult) -> dict[str, object]:
-    is_best = result.best is trial
-    return {"markersize": 8 if is_best else 5, "color": ROLES["ink" if is_best else "model"]}
+def _draw_dots(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
+    """Draws points, the best trial's first, which is the large one."""
+    for some, color, size in ((points[1:], ROLES["model"], 5), (points[:1], ROLES["ink"], 8)):
+        along, up = [point[0] for point in some], [point[1] for point in some]
+        axes.plot(along, up, marker="o", linestyle="none", markersize=size, color=color, clip_on=False)
+
+
+def _within(trial: Trial, low: float, high: float) -> float:
+    return min(max(trial.score or 0.0, low), high)
 
 
 def _best_so_far(result: SearchResult) -> tuple[list[int], list[float]]:

@@ -36,7 +36,7 @@ def measure_importance(result: SearchResult) -> Importance:
     """Returns how much each parameter mattered, by Optuna's own estimators; the same trials give the same figures."""
     complete, parameters = result.ranked, result.space.parameters
     if len(parameters) < 2:
-        return Importance(reason=f"{parameters[0].key} alone was searched.")
+        return Importance(reason=f"{result.space.keys[0]} alone was searched.")
     if len(complete) < LEAST_TRIALS:
         return Importance(reason=f"{LEAST_TRIALS} complete trials are needed, and there are {len(complete)}.")
     if len({trial.score for trial in complete}) == 1:
@@ -62,7 +62,7 @@ def _shares(result: SearchResult, method: str) -> dict[str, float]:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it tells of a study that no person has begun
     try:
-        study = optuna.create_study(direction=f"{result.definition.mode}imize")
+        study = optuna.create_study(direction="maximize" if result.definition.better == "higher" else "minimize")
     finally:
         optuna.logging.set_verbosity(before)
     for trial in sorted(result.ranked, key=lambda trial: trial.number):
