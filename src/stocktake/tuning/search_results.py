@@ -73,7 +73,7 @@ def read_trials(content: bytes) -> SearchResult:
         schema = _schema(space)
         rows = pyarrow.Table.from_batches(read_batches(content, schema), schema).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"cannot be read ({error})") from None
+        raise ValueError(f"cannot be read ({' '.join(str(error).split())})") from None
     trials = [_trial(row, space) for row in rows]
     if len({trial.number for trial in trials}) < len(trials):
         raise ValueError("has a trial twice")
