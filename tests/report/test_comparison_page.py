@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from evaluation_results import estimate
+from looked_at import ugliness
 
 from stocktake.evaluation.comparison import Comparison, Contrast, Recipe
 from stocktake.evaluation.paired_bootstrap import COMPARED
@@ -102,6 +103,7 @@ def test_it_does_not_scroll_sideways_and_runs_nothing(browser, tmp_path, width_p
     assert page.locator("svg").count() == len(COMPARED)
     assert HOSTILE in page.locator("svg").first.text_content()
     assert page.locator("section").count() == page.locator("nav a").count() == 4
+    assert not {"overlapping", "outside"} & set(ugliness(page))
     context.close()
 
 

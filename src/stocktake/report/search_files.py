@@ -1,6 +1,7 @@
 """What a search leaves: trials.parquet, search.html, its best trial as an experiment, a table, what to type next."""
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,13 @@ def finish_search(result: SearchResult, folder: Path, config_folder: Path) -> di
         StorageError: The folder could not be written.
     """
     date = datetime.now(UTC).date().isoformat()
-    files, notes, kept, experiment = {TRIALS_NAME: trials_file(result)}, [], None, None
+    files, notes, kept, experiment = {}, [], None, None
     if (best := result.best) is not None:
         experiment = best_experiment(result, best, folder, config_folder, date)
         files[EXPERIMENT_NAME] = experiment.content.encode()
         kept, notes = _keep(experiment, folder, config_folder)
+    result = replace(result, fixed=[*map(masked_override, result.fixed)])
+    files[TRIALS_NAME] = trials_file(result)
     validations = read_validations(result, result.ranked[:NUM_BEST])
     commands = _next_commands(result, experiment if kept else None, has_interval=bool(validations.intervals))
     page = render_search(
@@ -138,7 +141,7 @@ def _next_commands(
         commands.append(("Go on with the trials that are missing", typed_command(sys.argv)))
     if best is None:
         return commands
-    train = [*map(masked_override, result.fixed), *result.space.overrides(best.values)]
+    train = [*result.fixed, *result.space.overrides(best.values)]
     if experiment is not None:
         train = [f"experiment={experiment.name}", *experiment.left_out]
     what = "Train with its values"

@@ -16,6 +16,7 @@ from stocktake.tuning.trials import SearchResult, Trial
 NUM_LETTERS = 46  # of a key above its line, at SIZE_PX
 LETTER_PX = 7.0  # as wide as one of font size 11 may be
 MAX_BEST, BEST_SHARE = 5, 0.1  # of the trials, drawn in color
+SMALL: dict[str, Any] = {"va": "top", "fontsize": 9, "color": ROLES["muted"], "parse_math": False}
 FAR = 3.0  # a score so many times as far from the best as nine tenths of them are is drawn at the edge
 
 
@@ -202,17 +203,8 @@ def _draw_scale(axes: Axes, row: float, title: str, labels: Sequence[tuple[float
     _write_key(axes, title, row + 0.12, is_on_lines=True)
     for at, label in labels:
         axes.plot([at, at], [row - 0.07, row], color=ROLES["muted"], linewidth=0.9)
-        axes.text(
-            at,
-            row - 0.12,
-            label,
-            ha="left" if at == 0 else "right" if at == 1 else "center",
-            va="top",
-            fontsize=9,
-            color=ROLES["muted"],
-            parse_math=False,
-            bbox=_halo(),
-        )
+        side = "left" if at == 0 else "right" if at == 1 else "center"
+        axes.text(at, row - 0.12, label, ha=side, **SMALL, bbox=_halo())
 
 
 def _ends(parameter: Parameter) -> list[tuple[float, str]]:

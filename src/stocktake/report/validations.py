@@ -43,6 +43,8 @@ def read_validations(result: SearchResult, trials: Sequence[Trial]) -> Validatio
             continue
         try:
             evaluation = Evaluation.read(place.url, place.options)
+            if evaluation.result.subject.split != "valid":
+                raise EvaluationError(f"it is of split={evaluation.result.subject.split}.")
             (first or evaluation).require_same_bins(evaluation)
             found = PairedBootstrap.of(evaluation)
         except (EvaluationError, StorageError) as error:
