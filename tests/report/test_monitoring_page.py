@@ -104,7 +104,7 @@ def test_true_counts_have_a_section_and_the_first_tile():
 def test_the_page_fits_the_screen(browser, tmp_path, width_px):
     result = drifted(feedback=FEEDBACK)
     figures = dict(result.figures)
-    for name, ends in {"width": (1_000, 9_000), "strap_density": (0, 0.0175), "sharpness": (0, 123_456)}.items():
+    for name, ends in {"width": (1_000, 9_000), "strap_density": (0, 0.0175), "sharpness": (0, 1_234_567)}.items():
         edges = [ends[0] + (ends[1] - ends[0]) * part / 20 for part in range(21)]
         figures[name] = replace(figures["count"], histogram=Histogram(edges, [0.05] * 20, [0.05] * 20))
     page = render_monitoring(replace(result, figures=figures), "python scripts/monitor.py " + "log=a" * 60)
