@@ -63,6 +63,11 @@ class JobBackend(Protocol):
         """The AWS region that the requests are for."""
         ...
 
+    @property
+    def outlives_program(self) -> bool:
+        """Whether jobs run on when this program ends, so that it may attach to them again."""
+        ...
+
     def settings(self, cfg: DictConfig) -> JobSettings:
         """Returns what the job of this configuration runs on; ValueError where it cannot be known."""
         ...

@@ -47,6 +47,7 @@ class RehearsalBackend:
     """A SageMaker of this machine's; its jobs end with this program."""
 
     region = "us-east-1"
+    outlives_program = False
 
     def __init__(self, options: RehearsalOptions):
         self.options = options

@@ -46,6 +46,8 @@ class SageMakerLauncher(JobLauncher):
 class SageMakerBackend:
     """The training jobs of an AWS account; they go on, and are billed, when this program ends."""
 
+    outlives_program = True
+
     def __init__(self, profile: str | None, region: str | None, send_wandb_key: bool):
         """
         Args:

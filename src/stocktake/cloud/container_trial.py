@@ -7,6 +7,8 @@ quotes. The channel `config` says what each searched key may be (`stocktake.tuni
 
     "searched": {"model.optimizer.lr": "number", "data.batch_size": "whole", "head": {"\"corn\"": "corn"}}
 
+with a `+` before a key that the configuration does not have.
+
 An override is made of a key of that table and of digits, or of a text of that table: no value can add an override of
 its own or run a command, whatever is in it.
 """
@@ -32,10 +34,10 @@ def trial_overrides(hyperparameters: Mapping[str, str], searched: Mapping[str, o
         ValueError: A key is not searched, or its value is none that it may have.
     """
     given = {key: value for key, value in hyperparameters.items() if not key.startswith(NOT_SEARCHED)}
-    if unknown := sorted(set(given) - set(searched)):
-        known = ", ".join(searched) or "none"
-        raise ValueError(f"Hyperparameter {unknown[0]!r} is not searched: {known}. Nothing was trained.")
-    return [f"{key}={_text(key, given[key], kind)}" for key, kind in searched.items() if key in given]
+    keys = {override_key.lstrip("+"): override_key for override_key in searched}
+    if unknown := sorted(set(given) - set(keys)):
+        raise ValueError(f"Hyperparameter {unknown[0]!r} is not searched: {', '.join(keys) or 'none'}.")
+    return [f"{keys[key]}={_text(key, given[key], searched[keys[key]])}" for key in keys if key in given]
 
 
 def _text(key: str, value: str, kind: object) -> str:
@@ -46,7 +48,7 @@ def _text(key: str, value: str, kind: object) -> str:
         elif (WHOLE if kind == "whole" else NUMBER).fullmatch(text):
             return text
     allowed = ", ".join(map(str, kind)) if isinstance(kind, Mapping) else f"a {kind}"
-    raise ValueError(f"Hyperparameter {key}={value!r} is not what is searched: {allowed}. Nothing was trained.")
+    raise ValueError(f"Hyperparameter {key}={value!r} is not what is searched: {allowed}.")
 
 
 def _unquoted(value: str) -> str:

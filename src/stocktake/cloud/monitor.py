@@ -25,6 +25,7 @@ class FollowedJob:
         others: Requests to send in turn when instances are missing; they go on from the same checkpoints.
         label: What distinguishes it from the others of a sweep.
         metrics: The last value of each metric in the log.
+        validations: By step what a validation got; one that is repeated after an interruption is the same one.
         reason: Of a failure.
         waits_since: When the waiting for instances was first seen, on the monotonic clock.
         shown: State and message that were last shown.
@@ -41,6 +42,7 @@ class FollowedJob:
     step: int | None = None
     num_steps: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    validations: dict[int, dict[str, float]] = field(default_factory=dict)
     reason: str = ""
     description: dict[str, Any] = field(default_factory=dict)
     position: LogPosition = field(default_factory=LogPosition)
@@ -67,7 +69,10 @@ class FollowedJob:
         if found:
             self.step = int(found[1])
             self.num_steps = int(found[2]) if found[2] else self.num_steps
-        self.metrics |= {name: float(value) for name, value in METRIC.findall(line) if _is_number(value)}
+        found_metrics = {name: float(value) for name, value in METRIC.findall(line) if _is_number(value)}
+        self.metrics |= found_metrics
+        if found and any(name.startswith("valid/") for name in found_metrics):
+            self.validations[int(found[1])] = found_metrics
         return bool(found) or not line.strip()
 
 
@@ -101,14 +106,15 @@ def follow(jobs: Jobs, followed: Sequence[FollowedJob], screen: Screen, poll_s: 
     while True:
         for job in followed:
             if not job.ended or not job.description:
-                _look(jobs, job, screen, capacity_wait_s)
+                look(jobs, job, screen, capacity_wait_s)
         screen.show(followed)
         if all(job.ended for job in followed):
             return
         time.sleep(poll_s)
 
 
-def _look(jobs: Jobs, job: FollowedJob, screen: Screen, capacity_wait_s: float) -> None:
+def look(jobs: Jobs, job: FollowedJob, screen: Screen, capacity_wait_s: float) -> None:
+    """Takes what is new of a job: its state, its log."""
     job.see(jobs.describe(job.name))
     if job.has_log:
         _read_log(jobs, job, screen)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from stocktake.cloud.request_types import CategoricalRange, ContinuousRange, ParameterRanges
@@ -77,13 +77,18 @@ def parameter_ranges(space: SearchSpace) -> ParameterRanges:
     }
 
 
-def searched(space: SearchSpace) -> dict[str, Any]:
-    """Returns what the container is told of each key, see `stocktake.cloud.container_trial`."""
-    return {
-        parameter.key: {sent(value): hydra_value(value) for value in parameter.choices}
-        or ("whole" if parameter.is_whole else "number")
-        for parameter in space.parameters
-    }
+def searched(space: SearchSpace, added: Collection[str] = ()) -> dict[str, Any]:
+    """Returns what the container is told of each key, see `stocktake.cloud.container_trial`.
+
+    Args:
+        added: Keys that the configuration does not have, which take a `+`.
+    """
+    found: dict[str, Any] = {}
+    for parameter in space.parameters:
+        key = f"+{parameter.key}" if parameter.key in added else parameter.key
+        choices = {sent(value): hydra_value(value) for value in parameter.choices}
+        found[key] = choices or ("whole" if parameter.is_whole else "number")
+    return found
 
 
 def sent(value: Value) -> str:
