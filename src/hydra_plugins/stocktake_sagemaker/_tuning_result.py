@@ -5,7 +5,9 @@ Its name begins with _, so that Hydra does not import it at each start.
 
 import math
 import tarfile
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -22,14 +24,22 @@ TOLERANCE = 1e-5  # of a figure: the log has six digits of it
 
 def search_result(plan: TuningPlan, search: FollowedSearch, jobs: Jobs, engine: str, num_trials: int) -> SearchResult:
     """Fetches what each trial left; one without a result is failed, and the others come all the same."""
-    trials = [_trial(plan, search, trial, jobs) for trial in search.in_order]
+    hourly_usd = cache(jobs.hourly_usd)
+    trials = [_trial(plan, search, trial, jobs, hourly_usd) for trial in search.in_order]
     result = SearchResult(plan.title, engine, plan.metric, plan.space, trials, plan.typed.fixed, num_trials)
     if best := result.best:
-        _fetch_checkpoint(search.in_order[best.number], Path(best.folder), jobs)
+        job = next(trial for trial in search.in_order if trial.number == best.number)
+        _fetch_checkpoint(job, Path(best.folder), jobs)
     return result
 
 
-def _trial(plan: TuningPlan, search: FollowedSearch, job: FollowedTrial, jobs: Jobs) -> Trial:
+def _trial(
+    plan: TuningPlan,
+    search: FollowedSearch,
+    job: FollowedTrial,
+    jobs: Jobs,
+    hourly_usd: Callable[[str], float | None],
+) -> Trial:
     folder = plan.folder / str(job.number)
     state, score, reason = _outcome(plan, search, job)
     if state == "complete":
@@ -43,7 +53,7 @@ def _trial(plan: TuningPlan, search: FollowedSearch, job: FollowedTrial, jobs: J
             elif job.objective is not None and not math.isclose(score, job.objective, rel_tol=TOLERANCE):
                 seen = f"SageMaker read {job.objective:.6g} in its log"
                 print(f"{job.name}: {plan.metric} {score:.6g} by its own results, which count; {seen}.")
-    seconds, price_usd = billed_s(job.description), jobs.hourly_usd(job.instances.split(" × ")[-1])
+    seconds, price_usd = billed_s(job.description), hourly_usd(job.instances.split(" × ")[-1])
     steps = [of_step[plan.metric] for _, of_step in sorted(job.validations.items()) if plan.metric in of_step]
     return Trial(
         number=job.number,

@@ -40,9 +40,9 @@ class TuningSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         _, folder = sweep_folder(config, self.options.name)
-        self.config, self.config_loader = of_trials(config, folder), hydra_context.config_loader
+        self.of_trials, self.config_loader = of_trials(config, folder), hydra_context.config_loader
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=self.config
+            hydra_context=hydra_context, task_function=task_function, config=self.of_trials
         )
 
     def sweep(self, arguments: list[str]) -> None:
@@ -51,7 +51,7 @@ class TuningSweeper(Sweeper):
         from stocktake.cloud.client import JobError
 
         setup_globals()
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        configure_log(self.of_trials.hydra.hydra_logging, self.of_trials.hydra.verbose)
         logging.getLogger("botocore").setLevel(logging.WARNING)  # it says where it found each thing
         if not isinstance(self.launcher, JobLauncher):
             lines = "\n".join(f"  {typed_again(f'hydra/launcher={name}')}" for name in LAUNCHERS)
@@ -60,6 +60,6 @@ class TuningSweeper(Sweeper):
                 f"rehearsal of one. Type one of\n{lines}\nOr have the trials run here: hydra/sweeper=search"
             )
         try:
-            TuningRun(self.launcher, self.options, self.config, arguments, self.config_loader).to_its_end()
+            TuningRun(self.launcher, self.options, self.of_trials, arguments, self.config_loader).to_its_end()
         except (ValueError, JobError, OSError) as error:
             raise LaunchError(str(error)) from error

@@ -57,10 +57,11 @@ class RehearsalServer:
         self.faults = ApiFaults(faults)
         self.tuning = TuningJobs(runner, self.jobs) if runner else None
         training = TrainingJobs(runner, self.jobs).operations() if runner else {}
-        training |= self.tuning.operations() if self.tuning else {}
+        tuning = self.tuning.operations() if self.tuning else {}
+        hosted = hosting.sagemaker_operations() if hosting else {}
         logs = LogStreams(runner.log_folder if runner else None, hosting.logs if hosting else None)
         self.services: list[Service] = [
-            JsonApi("sagemaker", {**training, **(hosting.sagemaker_operations() if hosting else {})}),
+            JsonApi("sagemaker", {**training, **tuning, **hosted}),
             JsonApi("logs", logs.operations(), invalid="InvalidParameterException"),
             *(hosting.services() if hosting else ()),
         ]

@@ -71,10 +71,11 @@ def _distributions(ranges: Mapping[str, Any]) -> dict[str, Any]:
     from optuna import distributions
 
     found: dict[str, Any] = {}
-    for kind, number, distribution in (
+    numbers: list[tuple[str, Any, Any]] = [
         ("IntegerParameterRanges", int, distributions.IntDistribution),
         ("ContinuousParameterRanges", float, distributions.FloatDistribution),
-    ):
+    ]
+    for kind, number, distribution in numbers:
         for one in ranges.get(kind, ()):
             scale = one.get("ScalingType", "Auto")
             if scale == "ReverseLogarithmic":

@@ -11,6 +11,8 @@ from stocktake.rehearsal.job_state import ACCOUNT, ENDED, REGION, Job, RequestRe
 
 INTERNAL = "InternalServerError"  # begins the reason of what SageMaker would try again
 OF_A_TUNING_JOB = ("StaticHyperParameters", "DefinitionName", "TuningObjective", "HyperParameterRanges")
+STATUSES: tuple[str, ...] = ("Completed", "InProgress", "RetryableError", "NonRetryableError", "Stopped")
+OBJECTIVE_STATUSES: tuple[str, ...] = ("Succeeded", "Pending", "Failed")
 STATIC = "StaticHyperParameters"
 
 
@@ -91,8 +93,8 @@ class TuningJob:
 
     def counters(self) -> tuple[dict[str, int], dict[str, int]]:
         """Returns TrainingJobStatusCounters and ObjectiveStatusCounters."""
-        statuses = dict.fromkeys(("Completed", "InProgress", "RetryableError", "NonRetryableError", "Stopped"), 0)
-        objectives = dict.fromkeys(("Succeeded", "Pending", "Failed"), 0)
+        statuses: dict[str, int] = dict.fromkeys(STATUSES, 0)
+        objectives: dict[str, int] = dict.fromkeys(OBJECTIVE_STATUSES, 0)
         for trial in self.trials:
             if trial.status == "Failed":
                 again = (trial.failure_reason or "").startswith(INTERNAL)
