@@ -96,6 +96,12 @@ def test_ctrl_c_in_a_terminal_asks_once(tiny, aws, answer, status):
     assert process.wait(timeout=30) == 130, seen
     tuning = tunings(aws)["find-lr"]
     wait_until(lambda: tuning.status == status, 30)
+    if status == "Stopped":
+        again = tiny.type(*words)
+        assert again.returncode == 1, "no trial has a result"
+        assert (last_line(again)["trials"], last_line(again)["failed"]) == (1, 0), (
+            "a trial that was cut is no failed one"
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """A search as one tuning job, through hydra/launcher=rehearsal: all is real but the training, which is tiny."""
 
 import json
+import signal
 import tarfile
+import time
 
 import pytest
 import yaml
@@ -187,3 +189,16 @@ def test_nothing_heavy_is_imported_to_have_it_to_choose_from(tiny):
     assert "hydra_plugins.stocktake_sagemaker.tuning_options" in modules
     heavy = ("optuna", "boto3", "botocore", "sagemaker", "pandas", "pyarrow", "matplotlib", "sagemaker_training")
     assert not [name for name in modules if name.split(".")[0] in heavy or "._tuning" in name]
+
+
+def test_ctrl_c_ends_a_rehearsal_and_what_it_started(tiny):
+    process = tiny.start(*SEARCH, *QUICK, LR, "steps=2000", "pause_s=0.05")
+    deadline = time.monotonic() + 60
+    while not list((tiny.folder / "runs" / "rehearsal").glob("*/*/algo-1/checkpoints/*/run")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, output + errors
+    assert "The rehearsal ends with this program, and all that it started." in output
+    assert "Traceback" not in errors

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from stocktake.cloud.requests import training_job
 from stocktake.cloud.tuning_jobs import tuning_job
 from stocktake.rehearsal.api_server import RehearsalServer
+from stocktake.rehearsal.entrypoint import NO_TOOLKIT
 from stocktake.rehearsal.local_runner import LocalRunner
 from stocktake.rehearsal.trial_stopping import lags
 from stocktake.tuning.sagemaker_space import parameter_ranges
@@ -253,3 +254,22 @@ def test_what_aws_refuses_is_refused(tmp_path):
         unknown = client.describe_hyper_parameter_tuning_job
         assert refusal(unknown, HyperParameterTuningJobName="nobody")[0] == "ResourceNotFound"
         ended(client)
+
+
+def test_where_awss_toolkit_is_not_installed_its_program_is_started_without_and_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("stocktake.rehearsal.entrypoint.find_spec", lambda _: None)
+    with rehearsed(tmp_path) as (client, server):
+        client.create_hyper_parameter_tuning_job(**request(num_trials=1, parallel=1, start="toolkit"))
+        assert ended(client)["TrainingJobStatusCounters"]["Completed"] == 1
+        (job,) = server.jobs.all()
+    assert job.warnings == [NO_TOOLKIT]
+    assert "sagemaker-training-toolkit" not in (tmp_path / job.name / "logs" / "algo-1.log").read_text()
+
+
+def test_a_fault_of_a_trial_is_for_tuning_jobs_alone(tmp_path):
+    with rehearsed(tmp_path, [{"kind": "kill", "trial": 0}]) as (client, _):
+        urls = (f"s3://bins/{folder}" for folder in ("code", "config", "jobs"))
+        role, image = "arn:aws:iam::123456789012:role/Stocktake", "123456789012.dkr.ecr.us-east-1.amazonaws.com/s:1"
+        single = training_job("single", role, image, *urls, spot=True)
+        code, message = refusal(client.create_training_job, **single)
+    assert code == "ValidationException" and "names a trial, and this is no tuning job" in message
