@@ -5,10 +5,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from account import Account
 from fork_server import Forked, ForkServer
+from local_s3 import local_s3
+
+from stocktake.rehearsal.api_server import RehearsalServer
+from stocktake.rehearsal.local_runner import LocalRunner
+from stocktake.rehearsal.signature import SessionKey
 
 REPOSITORY = Path(__file__).parents[2]
 TRAIN = """
@@ -25,21 +32,31 @@ if __name__ == "__main__":
 # Tells its words, steps and metrics as the real one does.
 TINY = """
 import json, os, pathlib, sys, time
+VARIABLES = ("WANDB_RUN_ID", "WANDB_RUN_GROUP", "WANDB_MODE", "STOCKTAKE_COMMIT", "STOCKTAKE_EXPORT")
 
 def train(cfg):
     if cfg.fail:
         raise KeyError("no such backbone: " + cfg.fail)
     run = pathlib.Path(cfg.run_dir)
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
-    for step in range(1, cfg.steps + 1):
+    last = run / "checkpoints" / "last.ckpt"
+    began = int(last.read_text()) if cfg.resume and last.exists() else 0
+    for step in range(began + 1, cfg.steps + 1):
         print(f"step={step}/{cfg.steps} train/loss={1 / step}", flush=True)
+        if cfg.validates:
+            print(f"step={step}/{cfg.steps} valid/accuracy={cfg.lr} objective={cfg.lr}", flush=True)
         if cfg.until and pathlib.Path(cfg.until).exists():
             break
         time.sleep(cfg.pause_s)
-    print(f"step={step}/{cfg.steps} valid/accuracy={cfg.lr}", flush=True)
+        if cfg.resume:
+            last.with_name("part").write_text(str(step))
+            last.with_name("part").rename(last)
+    seen = cfg.lr if cfg.logged is None else cfg.logged
+    print(f"step={step}/{cfg.steps} valid/accuracy={seen} objective={seen}", flush=True)
     (run / "checkpoints" / "best.ckpt").write_text("best")
     told = {"valid/accuracy": cfg.lr, "words": sys.argv[1:], "texts": list(cfg.texts), "modules": sorted(sys.modules)}
-    told["environment"] = {key: os.environ.get(key) for key in ("WANDB_RUN_ID", "WANDB_MODE", "STOCKTAKE_COMMIT")}
+    told |= {"began": began, "run_dir": str(run)}
+    told["environment"] = {key: os.environ.get(key) for key in VARIABLES}
     (run / "metrics.json").write_text(json.dumps(told))
     return cfg.lr
 """
@@ -60,6 +77,8 @@ lr: 0.5
 texts: []
 steps: 2
 pause_s: 0.0
+validates: false  # after each step
+logged: null  # what the log says instead of what metrics.json does
 until: ""  # a file that ends it before its last step
 fail: ""
 hydra:
@@ -160,3 +179,34 @@ def tiny(tmp_path, fork_server) -> Tiny:
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "tiny")
     return Tiny(folder, fork_server)
+
+
+class Aws:
+    def __init__(self, stack: ExitStack, folder, monkeypatch):
+        self.buckets = folder / "buckets"
+        (self.buckets / "bins").mkdir(parents=True)
+        s3 = stack.enter_context(local_s3(self.buckets))
+        for name, value in s3.environment().items():
+            monkeypatch.setenv(name, value)
+        self.runner = stack.enter_context(LocalRunner(folder / "jobs", grace_s=10, upload_interval_s=0.1))
+        keys = (s3.environment()[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
+        self.server = stack.enter_context(RehearsalServer(self.runner, key=SessionKey(*keys)))
+        self.account = stack.enter_context(Account())
+        self.environment = s3.environment() | self.account.environment() | {"AWS_REGION": "us-east-1"}
+        self.environment["AWS_ENDPOINT_URL_S3"] = s3.environment()["AWS_ENDPOINT_URL"]
+        self.environment.pop("AWS_ENDPOINT_URL")  # whom a test forgot must not be reached
+        for service in ("SAGEMAKER", "CLOUDWATCH_LOGS"):
+            self.environment[f"AWS_ENDPOINT_URL_{service}"] = self.server.url
+        self.environment["AWS_EC2_METADATA_DISABLED"] = "true"
+
+    @property
+    def jobs(self) -> list:
+        return self.server.jobs.all()
+
+
+@pytest.fixture
+def aws(tmp_path, monkeypatch, tiny):
+    with ExitStack() as stack:
+        aws = Aws(stack, tmp_path, monkeypatch)
+        tiny.environment = aws.environment
+        yield aws

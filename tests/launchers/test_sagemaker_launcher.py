@@ -3,57 +3,20 @@
 import json
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
 import tarfile
 import time
-from contextlib import ExitStack
 
 import pytest
-from account import Account
-from local_s3 import local_s3
+from launched import read_until
 
-from stocktake.rehearsal.api_server import RehearsalServer
 from stocktake.rehearsal.faults import fault_plan
 from stocktake.rehearsal.job_state import RequestRefused
-from stocktake.rehearsal.local_runner import LocalRunner
-from stocktake.rehearsal.signature import SessionKey
 
 SEND = ("-m", "hydra/launcher=sagemaker", "hydra.launcher.poll_s=0.2", "compute.requirements=null")
 ROLE = "compute.role_arn=arn:aws:iam::123456789012:role/Stocktake"
-
-
-class Aws:
-    def __init__(self, stack: ExitStack, folder, monkeypatch):
-        self.buckets = folder / "buckets"
-        (self.buckets / "bins").mkdir(parents=True)
-        s3 = stack.enter_context(local_s3(self.buckets))
-        for name, value in s3.environment().items():
-            monkeypatch.setenv(name, value)
-        self.runner = stack.enter_context(LocalRunner(folder / "jobs", grace_s=10, upload_interval_s=0.1))
-        keys = (s3.environment()[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
-        self.server = stack.enter_context(RehearsalServer(self.runner, key=SessionKey(*keys)))
-        self.account = stack.enter_context(Account())
-        self.environment = s3.environment() | self.account.environment() | {"AWS_REGION": "us-east-1"}
-        self.environment["AWS_ENDPOINT_URL_S3"] = s3.environment()["AWS_ENDPOINT_URL"]
-        self.environment.pop("AWS_ENDPOINT_URL")  # whom a test forgot must not be reached
-        for service in ("SAGEMAKER", "CLOUDWATCH_LOGS"):
-            self.environment[f"AWS_ENDPOINT_URL_{service}"] = self.server.url
-        self.environment["AWS_EC2_METADATA_DISABLED"] = "true"
-
-    @property
-    def jobs(self) -> list:
-        return self.server.jobs.all()
-
-
-@pytest.fixture
-def aws(tmp_path, monkeypatch, tiny):
-    with ExitStack() as stack:
-        aws = Aws(stack, tmp_path, monkeypatch)
-        tiny.environment = aws.environment
-        yield aws
 
 
 def test_jobs_are_sent_followed_and_give_their_metrics_back(tiny, aws):
@@ -205,7 +168,10 @@ def test_the_key_of_wandb_login_is_found(tiny):
     assert key not in told.stdout
 
 
-@pytest.mark.parametrize("module", ["launcher", "sagemaker", "rehearsal", "options", "plan"])
+@pytest.mark.parametrize(
+    "module",
+    ["launcher", "sagemaker", "rehearsal", "options", "plan", "tuning_options", "tuning_sweeper", "trial_config"],
+)
 def test_importing_the_plugin_imports_nothing_heavy(module):
     code = f"import sys, hydra_plugins.stocktake_sagemaker.{module}; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -238,15 +204,6 @@ def test_ctrl_c_in_a_terminal_asks_once(tiny, aws, answer, status):
     if status == "Stopped":
         assert job.ended.wait(30)
     assert job.status == status
-
-
-def read_until(terminal: int, text: str, timeout_s: float = 60) -> str:
-    seen, deadline = "", time.monotonic() + timeout_s
-    while text not in seen:
-        assert time.monotonic() < deadline, seen
-        if select.select([terminal], [], [], 0.2)[0]:
-            seen += os.read(terminal, 65536).decode(errors="replace")
-    return seen
 
 
 def test_the_wandb_key_is_in_the_jobs_environment_and_nowhere_else(tiny, aws):

@@ -27,6 +27,7 @@ from stocktake.cli.error_handling import EXIT_CTRL_C
 if TYPE_CHECKING:
     from stocktake.cloud.client import Jobs
     from stocktake.cloud.monitor import FollowedJob, Screen, Watch
+    from stocktake.cloud.request_types import TrainingJobRequest
     from stocktake.cloud.source_archive import Code
 
 
@@ -86,7 +87,7 @@ class JobLauncher(Launcher):
 
     def most_usd(self, overrides: Sequence[str]) -> float | None:
         """Returns what a job can cost at most, on demand; None where its price is not known, or there is none."""
-        compute = self.backend.settings(self._composed(overrides, 0)).compute
+        compute = self.backend.settings(self.composed(overrides, 0)).compute
         types = compute["instance_types"]
         prices_usd = [self.backend.hourly_usd(one) for one in ([types] if isinstance(types, str) else types)]
         known_usd = [price_usd for price_usd in prices_usd if price_usd is not None]
@@ -98,21 +99,27 @@ class JobLauncher(Launcher):
         is_single = len(job_overrides) == 1 and first_number == 0
         plans, name = [], ""
         for number, overrides in enumerate(job_overrides, first_number):
-            cfg = self._composed(overrides, number)
+            cfg = self.composed(overrides, number)
             name = self.options.job_name or job_name(str(cfg.get("name", "job")), self.started_at)
-            plans.append(self._plan(cfg, self._as_typed(overrides), number, name, is_single, code))
+            plans.append(self.plan(cfg, self.as_typed(overrides), number, name, is_single, code))
         return Batch(name, plans, code, self.config, may_exist=self.options.job_name is not None)
 
-    def _composed(self, overrides: Sequence[str], number: int) -> DictConfig:
+    def composed(self, overrides: Sequence[str], number: int) -> DictConfig:
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = number
         HydraConfig.instance().set_config(cfg)
         return cfg
 
-    def _plan(
+    def plan(
         self, cfg: DictConfig, overrides: list[str], number: int, launch_name: str, is_single: bool, code: Code
     ) -> Plan:
+        """Returns the requests and the folder of one job.
+
+        Args:
+            overrides: As they were typed.
+            is_single: Whether the launch's name is the job's.
+        """
         name = launch_name if is_single else f"{launch_name}-{number}"
         folder = Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir) / name
         with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
@@ -120,7 +127,7 @@ class JobLauncher(Launcher):
         refuse_overrides(overrides)
         settings = self.backend.settings(cfg)
         for notice in settings.notices:
-            self._print_once(notice)
+            self.print_once(notice)
         output_url = settings.compute["output_url"].rstrip("/")
         config_url = f"{output_url}/{name}/config"
         tags = {"commit": code.commit, "dirty": str(code.dirty).lower()}
@@ -136,7 +143,7 @@ class JobLauncher(Launcher):
         )
         return Plan(number, name, overrides, settings.overrides, cfg, folder, config_url, requests)
 
-    def _as_typed(self, overrides: Sequence[str]) -> list[str]:
+    def as_typed(self, overrides: Sequence[str]) -> list[str]:
         """Returns `overrides` as the user wrote them; a sweeper writes `1e-4` anew, as 0.0001."""
         typed = list(self.config.hydra.overrides.task)
         parsed = OverridesParser.create().parse_overrides(typed)
@@ -147,14 +154,13 @@ class JobLauncher(Launcher):
         }
         return [fixed.get(override.partition("=")[0], override) for override in overrides]
 
-    def _print_once(self, text: str) -> None:
+    def print_once(self, text: str) -> None:
         if text not in self._printed:
             self._printed.add(text)
             print(text)
 
     def _submit(self, jobs: Jobs, batch: Batch, screen: Screen, followed: list[FollowedJob]) -> None:
         """Uploads and sends what does not run yet, and adds each job to `followed`."""
-        from stocktake.cloud import container
         from stocktake.cloud.monitor import FollowedJob, wanted_instances
 
         code_url = None
@@ -168,11 +174,7 @@ class JobLauncher(Launcher):
                 followed.append(job)
                 continue
             if code_url is None:
-                code_url = request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
-                folder = jobs.open_folder(code_url)
-                folder.write("code.tar.gz", batch.code.archive())
-                for path in container.SOURCES:
-                    folder.write(path.name, path.read_bytes())
+                code_url = upload_code(jobs, request, batch.code)
             jobs.open_folder(plan.config_url).write("overrides.json", plan.config_file(self.options.script))
             followed.append(job)  # before: who presses Ctrl-C now shall hear of it
             try:
@@ -182,6 +184,18 @@ class JobLauncher(Launcher):
                 raise
             screen.show(followed)
             screen.say(f"{plan.name}: sent; {' '.join(plan.overrides)}")
+
+
+def upload_code(jobs: Jobs, request: TrainingJobRequest, code: Code) -> str:
+    """Uploads what the channel `code` of a request brings; returns its URL."""
+    from stocktake.cloud import container
+
+    code_url = request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
+    folder = jobs.open_folder(code_url)
+    folder.write("code.tar.gz", code.archive())
+    for path in container.SOURCES:
+        folder.write(path.name, path.read_bytes())
+    return code_url
 
 
 def show_dry_run(batch: Batch, problems: Sequence[Problem], options: LauncherOptions) -> None:

@@ -48,11 +48,11 @@ class Plan:
         return json.dumps({"script": script, "overrides": overrides}, indent=1).encode("ascii")
 
 
-def job_name(*parts: str) -> str:
+def job_name(*parts: str, max_characters: int = MAX_NAME_CHARACTERS) -> str:
     """Returns a name that SageMaker takes: letters, digits and single hyphens, cut from the left part."""
     cleaned = [re.sub(r"[^a-zA-Z0-9]+", "-", part).strip("-") for part in parts]
     first, rest = cleaned[0], "-".join(cleaned[1:])
-    room = MAX_NAME_CHARACTERS - len(rest) - 1
+    room = max_characters - len(rest) - 1
     return "-".join(filter(None, [first[: max(room, 0)].strip("-"), rest]))
 
 

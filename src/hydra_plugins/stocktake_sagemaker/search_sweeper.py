@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
@@ -16,12 +15,12 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.stocktake_sagemaker.search_options import SearchOptions
+from hydra_plugins.stocktake_sagemaker.trial_config import of_trials, sweep_folder
 from hydra_plugins.stocktake_sagemaker.typed_sweep import TypedSweep, typed_sweep
 from stocktake.run_folder import kept_from_others
-from stocktake.shell import hydra_value
 
 if TYPE_CHECKING:
     from stocktake.tuning.search import Search
@@ -115,32 +114,3 @@ def examples(search: Search) -> list[dict[str, Any]]:
                 values[parameter.key] = choices[index % len(choices)] if choices else parameter.low
         found.append(values)
     return found
-
-
-def sweep_folder(config: DictConfig, name: str) -> tuple[str, Path]:
-    """Returns the run name of a sweep's trials, and its folder: without a time, so that typed again it is found.
-
-    Args:
-        name: The sweep's.
-    """
-    run_name = str(config.get("run_name", "default"))
-    of_sweep = f"sweep-{name}" if run_name == "default" else f"sweep-{name}-{run_name}"
-    is_typed = any(text.startswith("hydra.sweep.dir=") for text in config.hydra.overrides.hydra)
-    if is_typed or "RUN_DIR" in os.environ:
-        return of_sweep, Path(str(config.hydra.sweep.dir))
-    return of_sweep, Path("runs", str(config.get("name", "search")), of_sweep)
-
-
-def of_trials(config: DictConfig, folder: Path) -> DictConfig:
-    """Returns the configuration that trials are composed of: it knows the sweep's folder, and nothing of the sweep."""
-    of_hydra = [
-        text for text in config.hydra.overrides.hydra if not text.startswith(("hydra.sweeper", "hydra/sweeper"))
-    ]
-    of_hydra = [text for text in of_hydra if not text.startswith("hydra.sweep.dir=")]
-    config = config.copy()
-    with read_write(config), open_dict(config):
-        config.hydra.sweep.dir = str(folder)
-        config.hydra.overrides.hydra = [*of_hydra, f"hydra.sweep.dir={hydra_value(str(folder))}"]
-        task: list[str] = [text for text in config.hydra.overrides.task if not text.startswith("sweep=")]
-        config.hydra.overrides.task = task
-    return config

@@ -85,13 +85,21 @@ class Jobs:
         Raises:
             JobError: AWS refuses it.
         """
-        name, num_tries = request["TrainingJobName"], 0
+        self.create("create_training_job", request["TrainingJobName"], request)
+
+    def create(self, operation: str, name: str, request: Mapping[str, Any]) -> None:
+        """Sends a request that makes something, until it is there.
+
+        Raises:
+            JobError: AWS refuses it.
+        """
+        num_tries = 0
 
         def send() -> None:
             nonlocal num_tries
             num_tries += 1
             try:
-                self._once(self.sagemaker, "create_training_job", name, **request)
+                self._once(self.sagemaker, operation, name, **request)
             except JobError as error:
                 # The answer to a request that had arrived was lost: by now the job is there.
                 if error.code != "ResourceInUse" or num_tries + error.num_retries == 1:
@@ -105,7 +113,7 @@ class Jobs:
         Raises:
             JobError: There is no such job, or it may not be looked at.
         """
-        return self._call(self.sagemaker, "describe_training_job", name, TrainingJobName=name)
+        return self.call(self.sagemaker, "describe_training_job", name, TrainingJobName=name)
 
     def exists(self, name: str) -> bool:
         try:
@@ -119,7 +127,7 @@ class Jobs:
     def stop(self, name: str) -> None:
         """Asks a job to end; one that has ended stays as it is."""
         if self.describe(name)["TrainingJobStatus"] == "InProgress":
-            self._call(self.sagemaker, "stop_training_job", name, TrainingJobName=name)
+            self.call(self.sagemaker, "stop_training_job", name, TrainingJobName=name)
 
     def new_log_lines(self, name: str, position: LogPosition) -> Iterator[tuple[str, str]]:
         """Yields (host, line) of what was logged since `position`, which is moved on."""
@@ -137,7 +145,7 @@ class Jobs:
         token: dict[str, str] = {}
         while True:
             request = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{name}/"} | token
-            page = self._call(self.logs, "describe_log_streams", f"logs of {name}", **request)
+            page = self.call(self.logs, "describe_log_streams", f"logs of {name}", **request)
             yield from (stream["logStreamName"] for stream in page["logStreams"])
             if "nextToken" not in page:
                 return
@@ -149,7 +157,7 @@ class Jobs:
             request = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True}
             if token:
                 request["nextToken"] = token
-            page = self._call(self.logs, "get_log_events", f"log {stream}", **request)
+            page = self.call(self.logs, "get_log_events", f"log {stream}", **request)
             yield from (event["message"] for event in page["events"])
             position.tokens[stream] = page["nextForwardToken"]
             if page["nextForwardToken"] == token:
@@ -182,7 +190,7 @@ class Jobs:
             raise JobError(f"{name}: there is no {METRICS_NAME} in {url}/output.tar.gz, so the run was not finished.")
         return metrics
 
-    def _call(self, client: Any, operation: str, what: str, **request: Any) -> dict[str, Any]:
+    def call(self, client: Any, operation: str, what: str, **request: Any) -> dict[str, Any]:
         """Makes a call until AWS answers it."""
         return self.patience(lambda: self._once(client, operation, what, **request))
 

@@ -1,11 +1,14 @@
 """The first process of a training container: starts torchrun on this host and reports to SageMaker how it ended.
 
-Only the standard library: this file and the two that it imports are uploaded beside code.tar.gz and run without
-the package, in AWS's PyTorch image as in an own one (`ENTRYPOINT ["python3", "-m", "stocktake.cloud.container"]`).
+Only the standard library: this file and those that it imports are uploaded beside code.tar.gz and run without
+the package, in AWS's PyTorch image as in an own one (`ENTRYPOINT ["python3", "-m", "stocktake.cloud.container"]`), and
+under AWS's toolkit, whose command line it does not look at.
 
     /opt/ml/input/data/code/code.tar.gz        unpacked to /opt/ml/code; without it the working directory is the code
     /opt/ml/input/data/config/overrides.json   {"script": "train.py", "overrides": ["experiment=demo", ...]}
+                                               of a trial also what is searched, see container_trial.py
     /opt/ml/checkpoints/run                    the first host's run folder (RUN_DIR): survives an interruption
+    /opt/ml/checkpoints/JOB/run                the same of a trial: all of a tuning job share the folder above
     /opt/ml/run                                the other hosts'; begins as a copy of that
     /opt/ml/output/data, /opt/ml/model         what SageMaker uploads when the job ends
     /opt/ml/output/failure                     why it failed; shown as FailureReason
@@ -22,16 +25,21 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 if __package__:
+    from stocktake.cloud.container_gpu import gpu_problem, num_gpus
     from stocktake.cloud.container_output import PEER_LOST, failure_reason, files, publish, write_failure
     from stocktake.cloud.container_supervisor import INTERRUPTED, Supervisor
+    from stocktake.cloud.container_trial import trial_name, trial_overrides
 else:  # uploaded, beside this file
+    from container_gpu import (  # pyright: ignore[reportMissingImports] - found in the container only
+        gpu_problem,
+        num_gpus,
+    )
     from container_output import (  # pyright: ignore[reportMissingImports] - found in the container only
         PEER_LOST,
         failure_reason,
@@ -43,18 +51,16 @@ else:  # uploaded, beside this file
         INTERRUPTED,
         Supervisor,
     )
+    from container_trial import (  # pyright: ignore[reportMissingImports] - found in the container only
+        trial_name,
+        trial_overrides,
+    )
 
 # What is uploaded.
 SOURCES = tuple(sorted(Path(__file__).parent.glob("container*.py")))
 # SageMaker kills 120 s after SIGTERM; what is left after this long is for copying the results.
 SHUTDOWN_TIMEOUT_S = 100
 INTERRUPTED_NAME = "interrupted"  # as in stocktake.run_folder, which is not there to be imported
-GPU_TYPE = re.compile(r"ml\.[gp]")  # NVIDIA's, all of them
-USE_EVERY_GPU = """
-import torch
-for number in range(max(torch.cuda.device_count(), 1)):
-    torch.ones(1, device=f"cuda:{number}").item()
-"""
 
 
 class Host:
@@ -62,6 +68,7 @@ class Host:
 
     Attributes:
         hosts: The names of all instances by their number; the first is the master and keeps the model.
+        trial: The name of this trial of a tuning job; empty where it is none.
     """
 
     def __init__(self, base: Path):
@@ -74,6 +81,9 @@ class Host:
         self.network_interface = resources.get("network_interface_name", "eth0")
         self.channels = set(self._read("inputdataconfig"))
         self.hyperparameters = self._read("hyperparameters")
+        sent = base / "input" / "data" / "config" / "overrides.json"
+        self.sent = json.loads(sent.read_text()) if "config" in self.channels else {}
+        self.trial = trial_name(os.environ) if self.sent.get("searched") else ""
 
     def _read(self, name: str) -> dict:
         path = self.base / "input" / "config" / f"{name}.json"
@@ -82,14 +92,17 @@ class Host:
     @property
     def run_folder(self) -> Path:
         """The first host's is kept in S3; which stays of two hosts' files of one name there, SageMaker does not say."""
-        return self.base / ("checkpoints/run" if self.rank == 0 else "run")
+        return self._kept if self.rank == 0 else self.base / "run"
+
+    @property
+    def _kept(self) -> Path:
+        return self.base / "checkpoints" / self.trial / "run"
 
     def restore(self) -> None:
         """Makes the run folder, on every host with what SageMaker restored."""
         self.run_folder.mkdir(parents=True, exist_ok=True)
-        restored = self.base / "checkpoints" / "run"
-        if self.rank and restored.exists():
-            shutil.copytree(restored, self.run_folder, dirs_exist_ok=True)
+        if self.rank and self._kept.exists():
+            shutil.copytree(self._kept, self.run_folder, dirs_exist_ok=True)
 
     def code(self) -> Path:
         """Returns the folder of the code, unpacked if it came through the channel `code`."""
@@ -101,36 +114,13 @@ class Host:
         return folder
 
     def script_and_overrides(self) -> list[str]:
-        """Returns what torchrun runs; a tuner's hyperparameters are overrides, too."""
-        path = self.base / "input" / "data" / "config" / "overrides.json"
-        sent = json.loads(path.read_text()) if "config" in self.channels else {}
-        tuned = [
-            f"{key}={value}" for key, value in self.hyperparameters.items() if not key.startswith(("_", "sagemaker_"))
-        ]
-        return [sent.get("script", "train.py"), *sent.get("overrides", []), *tuned]
+        """Returns what torchrun runs.
 
-
-def gpu_problem(host: Host, environment: Mapping[str, str]) -> str | None:
-    """Returns why PyTorch cannot use this instance's GPU: it would train on the CPU, at the GPU's price."""
-    hidden = (
-        environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-        or "trainer.accelerator=cpu" in host.script_and_overrides()
-    )
-    if hidden or not (num_gpus() or GPU_TYPE.match(host.instance_type)):
-        return None
-    command = [sys.executable, "-c", USE_EVERY_GPU]
-    tried = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
-    reason = tried.stderr.strip().splitlines()[-1:] or [f"exit code {tried.returncode}"]
-    if tried.returncode == 0:
-        return None
-    return (
-        f"PyTorch cannot use the GPU of this {host.instance_type or 'instance'}: {reason[0]}. Take another of "
-        "compute.instance_types or another compute.image_uri; to train on its CPU: trainer.accelerator=cpu"
-    )
-
-
-def num_gpus() -> int:
-    return len([path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()])
+        Raises:
+            ValueError: A hyperparameter is none of what is searched.
+        """
+        tuned = trial_overrides(self.hyperparameters, self.sent.get("searched", {}))
+        return [self.sent.get("script", "train.py"), *self.sent.get("overrides", []), *tuned]
 
 
 def torchrun_command(host: Host, environment: Mapping[str, str], log_folder: Path) -> list[str]:
@@ -160,6 +150,8 @@ def training_environment(host: Host, code: Path) -> dict[str, str]:
         "GLOO_SOCKET_IFNAME": host.network_interface,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(code / "src"), os.environ.get("PYTHONPATH")])),
     }
+    if host.trial:
+        environment |= {"WANDB_RUN_ID": host.trial, "WANDB_RESUME": "allow"}
     if "AWS_REGION" in environment:  # which SageMaker sets; boto3 and the object store read the other one
         os.environ.setdefault("AWS_DEFAULT_REGION", environment["AWS_REGION"])
         environment.setdefault("AWS_DEFAULT_REGION", environment["AWS_REGION"])
@@ -205,7 +197,7 @@ def train(host: Host, supervisor: Supervisor) -> int:
 
     code = host.code()
     environment = training_environment(host, code)
-    problem = gpu_problem(host, environment)
+    problem = gpu_problem(host.instance_type, host.script_and_overrides(), environment)
     if not problem and (requirements := environment.get("STOCKTAKE_REQUIREMENTS")):
         pip_install = [sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", requirements]
         if supervisor.run(pip_install, code, environment):

@@ -121,7 +121,7 @@ def follow(
         for place, job in enumerate(followed):
             if not job.ended or not job.description:
                 num_validations = len(job.validations)
-                _look(jobs, job, screen, capacity_wait_s)
+                look(jobs, job, screen, capacity_wait_s)
                 if watch is not None and len(job.validations) > num_validations and not job.stop_reason:
                     job.stop_reason = watch(place, job)
                     _stop_for(jobs, job, screen)
@@ -131,7 +131,8 @@ def follow(
         time.sleep(poll_s)
 
 
-def _look(jobs: Jobs, job: FollowedJob, screen: Screen, capacity_wait_s: float) -> None:
+def look(jobs: Jobs, job: FollowedJob, screen: Screen, capacity_wait_s: float) -> None:
+    """Takes what is new of a job: its state, its log."""
     job.see(jobs.describe(job.name))
     if job.has_log:
         _read_log(jobs, job, screen)

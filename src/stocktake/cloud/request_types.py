@@ -1,6 +1,6 @@
-"""The body of CreateTrainingJob and what it is made of, as far as this project fills it; the names are AWS's."""
+"""The bodies of CreateTrainingJob and CreateHyperParameterTuningJob, as far as they are filled; the names are AWS's."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Metric(TypedDict):
@@ -85,3 +85,33 @@ class TrainingJobRequest(TypedDict):
     CheckpointConfig: NotRequired[Checkpoints]
     HyperParameters: NotRequired[dict[str, str]]
     VpcConfig: NotRequired[Network]
+
+
+class ContinuousRange(TypedDict):
+    """Also of whole numbers; the ends are text, and may be taken."""
+
+    Name: str
+    MinValue: str
+    MaxValue: str
+    ScalingType: str
+
+
+class CategoricalRange(TypedDict):
+    Name: str
+    Values: list[str]
+
+
+class ParameterRanges(TypedDict):
+    IntegerParameterRanges: list[ContinuousRange]
+    ContinuousParameterRanges: list[ContinuousRange]
+    CategoricalParameterRanges: list[CategoricalRange]
+
+
+class TuningJobRequest(TypedDict):
+    """The body of CreateHyperParameterTuningJob; what a trial runs on is a training job's, without its name."""
+
+    HyperParameterTuningJobName: str
+    HyperParameterTuningJobConfig: dict[str, Any]
+    TrainingJobDefinition: dict[str, Any]
+    WarmStartConfig: NotRequired[dict[str, Any]]
+    Tags: list[Tag]

@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from stocktake.cloud import endpoint_rules, validation_rules
+from stocktake.cloud import endpoint_rules, tuning_rules, validation_rules
 
-RULES = validation_rules.RULES | endpoint_rules.RULES
+RULES = validation_rules.RULES | endpoint_rules.RULES | tuning_rules.RULES
 TYPES = {
     "string": (str,),
     "integer": (int,),

@@ -8,7 +8,10 @@ from stocktake.rehearsal.faults import OF_THE_API, Fault
 from stocktake.rehearsal.job_state import RequestRefused
 
 BEGINS_AFTER_S = 1.0
-LOOKS = ("DescribeTrainingJob", "DescribeLogStreams", "GetLogEvents")
+LOOKS = (
+    *("DescribeTrainingJob", "DescribeLogStreams", "GetLogEvents"),
+    *("DescribeHyperParameterTuningJob", "ListTrainingJobsForHyperParameterTuningJob"),
+)
 
 
 class Blip(Exception):
@@ -39,6 +42,8 @@ class ApiFaults:
         with self._lock:
             if operation == "CreateTrainingJob":
                 self._submit()
+            elif operation == "CreateHyperParameterTuningJob":
+                self._first_submit_at = min(self._first_submit_at, time.monotonic())
             elif operation in LOOKS and self._looks:
                 self._look()
 

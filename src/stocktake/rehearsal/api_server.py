@@ -24,6 +24,7 @@ from stocktake.rehearsal.job_store import JobStore
 from stocktake.rehearsal.log_api import LogStreams
 from stocktake.rehearsal.signature import SessionKey
 from stocktake.rehearsal.training_api import Runner, TrainingJobs
+from stocktake.rehearsal.tuning_api import TuningJobs
 
 __all__ = ["MAX_BODY_BYTES", "RehearsalServer", "Runner"]
 
@@ -54,10 +55,13 @@ class RehearsalServer:
         self.jobs = jobs or JobStore()
         self.key = key or SessionKey()
         self.faults = ApiFaults(faults)
+        self.tuning = TuningJobs(runner, self.jobs) if runner else None
         training = TrainingJobs(runner, self.jobs).operations() if runner else {}
+        tuning = self.tuning.operations() if self.tuning else {}
+        hosted = hosting.sagemaker_operations() if hosting else {}
         logs = LogStreams(runner.log_folder if runner else None, hosting.logs if hosting else None)
         self.services: list[Service] = [
-            JsonApi("sagemaker", {**training, **(hosting.sagemaker_operations() if hosting else {})}),
+            JsonApi("sagemaker", {**training, **tuning, **hosted}),
             JsonApi("logs", logs.operations(), invalid="InvalidParameterException"),
             *(hosting.services() if hosting else ()),
         ]
@@ -73,6 +77,8 @@ class RehearsalServer:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+        if self.tuning:
+            self.tuning.close()
 
     def client(self, service: str, **options: Any) -> Any:
         """Returns boto3's client of an API, such as `sagemaker` or `logs`, with this server's key."""

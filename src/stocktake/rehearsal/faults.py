@@ -14,6 +14,7 @@ KINDS = {
     "no_capacity": "no instances at all: an on-demand job fails, a spot job waits for its maximum",
     "pending": "as capacity, in AWS's newer word for it: secondary status Pending",
     "max_runtime": "the maximum runtime is reached",
+    "internal_error": "the instances break, and the job fails: InternalServerError",
     "throttle": "the next looks at jobs and logs are refused: ThrottlingException",
     "blip": "the next looks get no answer: the connection is reset",
     "refused_submit": "a CreateTrainingJob is refused: ResourceLimitExceeded",
@@ -26,9 +27,11 @@ LEAST = (
     ("wait_s", (int, float), 0),
     ("calls", int, 1),
     ("number", int, 1),
+    ("trial", int, 0),
 )
 INTERRUPTIONS = ("notice", "kill", "half_upload")
 CAPACITY = ("capacity", "pending", "no_capacity")
+ENDINGS = ("max_runtime", "internal_error")
 OF_THE_API = ("throttle", "blip", "refused_submit")  # they meet who asks, not a job
 
 
@@ -47,6 +50,7 @@ class Fault:
         wait_s: How long `capacity` and `pending` last.
         calls: How many looks `throttle` and `blip` meet, one after the other.
         number: Which CreateTrainingJob of the rehearsal `refused_submit` meets, from 1.
+        trial: The one trial of a tuning job that it meets, by its number from 0 on; `None` for all jobs.
     """
 
     kind: str
@@ -56,6 +60,7 @@ class Fault:
     wait_s: float = 5.0
     calls: int = 12
     number: int = 2
+    trial: int | None = None
 
     def __str__(self) -> str:
         details = [

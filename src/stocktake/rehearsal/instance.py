@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from stocktake.cloud.container_supervisor import WAITS
+from stocktake.rehearsal.entrypoint import SUBMIT_DIRECTORY, entrypoint
 from stocktake.rehearsal.job_state import REGION, Job
 
 BASE_VARIABLE = "SAGEMAKER_BASE_DIR"
@@ -73,7 +74,10 @@ class Instance:
         contents = {
             "resourceconfig": resources,
             "inputdataconfig": channels,
-            "hyperparameters": request.get("HyperParameters", {}),
+            "hyperparameters": {
+                name: self._moved(value) if name == SUBMIT_DIRECTORY else value
+                for name, value in request.get("HyperParameters", {}).items()
+            },
         }
         for name, content in contents.items():
             (self.base / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
@@ -86,11 +90,7 @@ class Instance:
             python: Of an environment like the image's, which then has none of this user's variables either; `None`
                 takes this one.
         """
-        algorithm = request["AlgorithmSpecification"]
-        typed = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", ())]
-        command = [
-            str(self.base) + text.removeprefix("/opt/ml") if text.startswith("/opt/ml/") else text for text in typed
-        ]
+        command = [self._moved(text) for text in entrypoint(request, python)]
         folders = [str((python or Path(sys.executable)).parent), os.defpath if python else os.environ.get("PATH")]
         search_path = os.pathsep.join(filter(None, folders))
         self._temporary = tempfile.TemporaryDirectory(
@@ -113,6 +113,9 @@ class Instance:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the caller's terminal is not for the instance
             )
+
+    def _moved(self, path: str) -> str:
+        return str(self.base) + path.removeprefix("/opt/ml") if path.startswith("/opt/ml/") else path
 
     @property
     def exit_code(self) -> int | None:

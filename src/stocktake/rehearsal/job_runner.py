@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from stocktake.rehearsal.faults import CAPACITY, INTERRUPTIONS, OF_THE_API, Fault
+from stocktake.rehearsal.faults import CAPACITY, ENDINGS, INTERRUPTIONS, OF_THE_API, Fault
 from stocktake.rehearsal.instance import Instance, chosen_instances, host_names, job_environment
 from stocktake.rehearsal.job_state import Attempt, Job
 from stocktake.rehearsal.mirror import Mirror
@@ -15,6 +15,7 @@ from stocktake.storage import StorageError
 
 POLL_S = 0.1
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+INTERNAL_ERROR = "InternalServerError: We encountered an internal error.  Please try again."
 OUTCOMES = {"Completed": "completed", "Failed": "failed", "Interrupted": "interrupted"}
 
 
@@ -38,7 +39,8 @@ class JobRun:
         python: Path | None = None,
     ):
         self.job, self.request, self.folder = job, job.request, folder
-        self.plan = [fault for fault in faults if fault.kind not in OF_THE_API]
+        mine = [fault for fault in faults if fault.trial in (None, job.trial)]
+        self.plan = [fault for fault in mine if fault.kind not in OF_THE_API]
         self.open_folder, self.grace_s, self.upload_interval_s = open_folder, grace_s, upload_interval_s
         self.closing, self.python = closing, python
         self.failed: Instance | None = None
@@ -96,8 +98,8 @@ class JobRun:
             self._launch(instances, mirrors)
             self.job.enter("Training")
             ending = self._watch(attempt, instances, mirrors)
-            if self.failed and ending == "Failed":
-                reason = self.failed.failure_reason()
+            if ending == "Failed":
+                reason = self.failed.failure_reason() if self.failed else INTERNAL_ERROR
             if ending == "Completed":
                 self.job.enter("Uploading")
             if ending != "Interrupted":
@@ -164,6 +166,8 @@ class JobRun:
             if not limit and self._fault_is_due(training_s, attempt.last_step, num_saved):
                 fault = self.plan.pop(0)
                 attempt.fault = str(fault)
+                if fault.kind == "internal_error":
+                    return "Failed"
                 if fault.kind != "max_runtime":
                     self._interrupt(attempt, fault, instances, mirrors)
                     return "Interrupted"
@@ -192,7 +196,7 @@ class JobRun:
         return None
 
     def _fault_is_due(self, training_s: float, last_step: int | None, num_saved: int) -> bool:
-        if not self.plan or self.plan[0].kind not in (*INTERRUPTIONS, "max_runtime"):
+        if not self.plan or self.plan[0].kind not in (*INTERRUPTIONS, *ENDINGS):
             return False
         fault = self.plan[0]
         if fault.after_s is not None:

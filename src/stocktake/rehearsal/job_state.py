@@ -50,6 +50,7 @@ ECHOED = (
     "CheckpointConfig",
     "Environment",
     "RetryStrategy",
+    "TuningJobArn",
 )
 
 
@@ -96,10 +97,12 @@ class Job:
         ended: Set when the job has come to its last state.
         unplayed_faults: What the fault plan still held when the job ended.
         warnings: What went well here and may go otherwise with AWS.
-        metrics: The last value that each metric definition's regex saw in the log.
+        metrics: The last value that each metric definition's regex saw in the log, and when.
+        values: All of them but the steps.
+        trial: Its number in a tuning job, from 0 on; `None` of one that was sent by itself.
     """
 
-    def __init__(self, request: Mapping):
+    def __init__(self, request: Mapping, trial: int | None = None):
         self.request = copy.deepcopy(dict(request))
         self.name = self.request["TrainingJobName"]
         self.arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{self.name.lower()}"
@@ -108,6 +111,8 @@ class Job:
         self.unplayed_faults: list[str] = []
         self.warnings: list[str] = []
         self.metrics: dict[str, tuple[float, float]] = {}
+        self.values: dict[str, list[float]] = {}
+        self.trial = trial
         self.stop_asked, self.ended = threading.Event(), threading.Event()
         self.failure_reason = None
         self.training_started_at = None
@@ -178,7 +183,9 @@ class Job:
     def see_metric(self, name: str, value: float) -> None:
         with self._lock:
             self.metrics[name] = (value, time.time())
-            if name == "step" and self.attempts:
+            if name != "step":
+                self.values.setdefault(name, []).append(value)
+            elif self.attempts:
                 attempt = self.attempts[-1]
                 attempt.first_step = int(value) if attempt.first_step is None else attempt.first_step
                 attempt.last_step = int(value)

@@ -13,13 +13,16 @@ class JobStore:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
-    def create(self, request: Mapping) -> Job:
+    def create(self, request: Mapping, trial: int | None = None) -> Job:
         """Adds a job.
+
+        Args:
+            trial: Its number, of a tuning job's.
 
         Raises:
             RequestRefused: There is one with this name already, ended or not.
         """
-        job = Job(request)
+        job = Job(request, trial)
         with self._lock:
             if job.name in self._jobs:
                 raise RequestRefused(

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from stocktake.rehearsal.entrypoint import NO_TOOLKIT, lacks_toolkit
 from stocktake.rehearsal.faults import INTERRUPTIONS, Fault, fault_plan
 from stocktake.rehearsal.instance import host_names
 from stocktake.rehearsal.job_runner import JobRun
@@ -68,7 +69,7 @@ class LocalRunner:
             ValueError: With the reason.
         """
         algorithm, resources = request["AlgorithmSpecification"], request["ResourceConfig"]
-        if "ContainerEntrypoint" not in algorithm:
+        if "ContainerEntrypoint" not in algorithm and "TuningJobArn" not in request:
             raise ValueError(
                 "AlgorithmSpecification.ContainerEntrypoint is missing: a rehearsal has no image whose ENTRYPOINT it "
                 "could take."
@@ -79,6 +80,8 @@ class LocalRunner:
             raise ValueError("ResourceConfig.InstanceGroups: a rehearsal plays instances of one type.")
         hosts = host_names(request)
         for fault in self.faults:
+            if fault.trial is not None and "TuningJobArn" not in request:
+                raise ValueError(f"faults: {fault} names a trial, and this is no tuning job: leave trial out.")
             if fault.kind in INTERRUPTIONS and not request.get("EnableManagedSpotTraining"):
                 raise ValueError(f"faults: {fault} interrupts, and only spot jobs are interrupted: switch spot on.")
             if fault.host is not None and fault.host not in hosts:
@@ -88,6 +91,8 @@ class LocalRunner:
         return self.folder / job_name / "logs"
 
     def start(self, job: Job) -> None:
+        if lacks_toolkit(job.request, self.python):
+            job.warnings.append(NO_TOOLKIT)
         job_run = JobRun(
             job,
             self.folder / job.name,

@@ -1,0 +1,40 @@
+"""Where a search's results lie, and the configuration that its trials are composed of.
+
+Hydra imports this module at each start, so nothing heavy is imported at its top.
+"""
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, open_dict, read_write
+
+from stocktake.shell import hydra_value
+
+
+def sweep_folder(config: DictConfig, name: str) -> tuple[str, Path]:
+    """Returns the run name of a sweep's trials, and its folder: without a time, so that typed again it is found.
+
+    Args:
+        name: The sweep's.
+    """
+    run_name = str(config.get("run_name", "default"))
+    of_sweep = f"sweep-{name}" if run_name == "default" else f"sweep-{name}-{run_name}"
+    is_typed = any(text.startswith("hydra.sweep.dir=") for text in config.hydra.overrides.hydra)
+    if is_typed or "RUN_DIR" in os.environ:
+        return of_sweep, Path(str(config.hydra.sweep.dir))
+    return of_sweep, Path("runs", str(config.get("name", "search")), of_sweep)
+
+
+def of_trials(config: DictConfig, folder: Path) -> DictConfig:
+    """Returns the configuration that trials are composed of: it knows the sweep's folder, and nothing of the sweep."""
+    of_hydra = [
+        text for text in config.hydra.overrides.hydra if not text.startswith(("hydra.sweeper", "hydra/sweeper"))
+    ]
+    of_hydra = [text for text in of_hydra if not text.startswith("hydra.sweep.dir=")]
+    config = config.copy()
+    with read_write(config), open_dict(config):
+        config.hydra.sweep.dir = str(folder)
+        config.hydra.overrides.hydra = [*of_hydra, f"hydra.sweep.dir={hydra_value(str(folder))}"]
+        task: list[str] = [text for text in config.hydra.overrides.task if not text.startswith("sweep=")]
+        config.hydra.overrides.task = task
+    return config
