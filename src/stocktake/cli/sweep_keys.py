@@ -30,6 +30,25 @@ SEARCH = under(
     {"sampler": choice("tpe", "cmaes", "random", "grid"), "pruner": choice("none", "median", "hyperband")},
 )
 
+TUNING = under(
+    "hydra.sweeper",
+    {
+        "strategy": choice("bayesian", "random", "grid", "hyperband"),
+        "early_stopping": switch(),
+        "min_resource": whole(1, example=1),
+        "max_resource": whole(1, 20_000, literals=[None], example=31),
+        "target": number(None, literals=[None], example=0.9),
+        "patience": whole(3, literals=[None], example=5),
+        "converged": switch(),
+        "warm_start": list_of(text("lr-dropout-1129-050000"), ["lr-dropout-1129-050000"], most=5),
+        "other_data": switch(),
+        "start_by": choice("auto", "toolkit", "image"),
+        "job_name": text("lr-dropout-1129-050000", None),
+        "dry_run": switch(None),
+        "poll_s": above(0, literals=[None], example=10),
+    },
+)
+
 
 def is_search(typed: Sequence[str]) -> bool:
     """Whether what was typed chooses a sweeper that proposes trials, which takes intervals, too."""
@@ -42,7 +61,7 @@ def sweep_problems(config: DictConfig, inputs: Inputs, groups: Groups) -> Iterat
     sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
     if not isinstance(sweeper, dict) or "space" not in sweeper:  # Hydra's own
         return
-    for key, rule in (SWEEPER | SEARCH).items():
+    for key, rule in (SWEEPER | SEARCH | TUNING).items():
         if (name := key.rpartition(".")[2]) in sweeper:
             yield from wrong(key, sweeper[name], rule)
     space = sweeper["space"]
