@@ -1,5 +1,7 @@
 # make demo    draws 2,000 bins, trains a small net that counts them, evaluates it and writes a report
-# make test    the tests (the fast ones; `make test-all` adds the slow ones)
+# make test    the tests of the parts, in three minutes
+# make test-integration   whole commands, launches, rehearsals and notebooks, each run as a user would: ten minutes more
+# make test-all           both, and those that take minutes each
 # make lint    style (ruff), floors (import-linter) and types (pyright, with the Node.js that is in .venv)
 # make lock    resolves pyproject.toml again into the requirements*.lock
 # Each sets up .venv first, which takes no time once it stands: the demo with requirements.lock, which has what every
@@ -12,7 +14,7 @@ ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 # The demo is content with what is there for the tests.
 FOR_THE_DEMO := .venv/$(if $(wildcard .venv/.synced),.synced,.commands)
 
-.PHONY: setup demo test test-all lint lock
+.PHONY: setup demo test test-integration test-all lint lock
 .DEFAULT_GOAL := setup
 
 setup: .venv/.synced
@@ -37,7 +39,10 @@ demo: $(FOR_THE_DEMO)
 
 # Tests start some hundred Pythons: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each would compile anew.
 test: setup
-	PYTHONDONTWRITEBYTECODE= $(ACTIVATE) python -m pytest -m "not slow and not gpu" $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(ACTIVATE) python -m pytest -m "not integration and not slow and not gpu" $(ARGS)
+
+test-integration: setup
+	PYTHONDONTWRITEBYTECODE= $(ACTIVATE) python -m pytest -m "integration and not slow and not gpu" $(ARGS)
 
 test-all: setup
 	PYTHONDONTWRITEBYTECODE= $(ACTIVATE) python -m pytest -m "not gpu" $(ARGS)

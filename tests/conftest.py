@@ -26,6 +26,8 @@ from filelock import FileLock
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
+INTEGRATION = {("tests", room) for room in ("launchers", "rehearsal", "workflows")}  # see pyproject.toml, markers
+
 NUM_BINS = 120
 SIZE_PX = (96, 72)
 PATH_WORD = re.compile(r"\A([\w.]+)=(/[\w./-]+)\Z")
@@ -46,6 +48,12 @@ CHROMIUM_ARGS = [
 logging.raiseExceptions = False
 # What collecting makes, a million objects, stays to the end: searching it for garbage takes a tenth of the time.
 gc.disable()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.relative_to(REPOSITORY).parts[:2] in INTEGRATION or item.path.suffix == ".ipynb":
+            item.add_marker(pytest.mark.integration)
 
 
 def pytest_collection_finish():

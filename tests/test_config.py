@@ -34,6 +34,32 @@ def test_every_search_binds(compose, find):
     assert binding_errors(plain(compose("tune", "experiment=mobilenet_transfer", f"find={find}"))) == []
 
 
+@pytest.mark.parametrize("experiment", ["demo", "mobilenet_transfer"])
+@pytest.mark.parametrize("name", choices("sweep"))
+def test_every_sweep_searches_keys_that_there_are(compose, name, experiment):
+    """Each choice, each end of a range and each start composes, binds and follows the rules."""
+    from stocktake.cli.check import problems
+    from stocktake.cli.command_keys import COMMANDS
+    from stocktake.tuning.search_space import SearchSpace
+
+    sweeper = OmegaConf.to_container(OmegaConf.load(CONF / "sweep" / f"{name}.yaml"))["hydra"]["sweeper"]
+    space = SearchSpace.of(sweeper["space"])
+    points = [dict(point) for point in sweeper.get("start", [])]
+    for index in range(5):
+        point = {}
+        for parameter in space.parameters:
+            if space.active(parameter, point):
+                ends = parameter.choices or (parameter.low, parameter.high)
+                point[parameter.key] = ends[index % len(ends)]
+        points.append(point)
+    for point in points:
+        space.check(point)
+        words = [f"experiment={experiment}", f"sweep={name}", *space.overrides(point)]
+        words += ["model.weights=none"] if experiment != "demo" else []
+        cfg = compose("train", *words)
+        assert binding_errors(plain(cfg)) == [] and problems(cfg, COMMANDS["train"]) == []
+
+
 @pytest.mark.parametrize("turn", range(4))
 def test_every_choice_binds(compose, turn):
     groups = ("data", "model", "head", "trainer", "callbacks", "logger", "storage", "scheduler")

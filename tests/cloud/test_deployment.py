@@ -30,7 +30,7 @@ from stocktake.cloud.validation import check_request
 WIRE = Path(__file__).parent / "wire"
 ROLE = "arn:aws:iam::123456789012:role/StocktakeServing"
 NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
-DIGEST, MODEL_URL = "0123456789abcdef" * 4, "s3://bins/stocktake/endpoints/bins/0123456789ab/model.tar.gz"
+MODEL_URL = "s3://bins/stocktake/endpoints/bins/0123456789ab/model.tar.gz"
 SERVERLESS = Endpoint(
     name="bins",
     target="serverless",
@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Endpoint, bool]] = {
 
 
 def calls(endpoint: Endpoint, is_new: bool = True, answering: Any = None) -> list[Call]:
-    stages = endpoint.stages(MODEL_URL, DIGEST, NOW, None if is_new else Before(answering or ANSWERING))
+    stages = endpoint.stages(MODEL_URL, NOW, None if is_new else Before(answering or ANSWERING))
     return [call for stage in stages for call in stage]
 
 

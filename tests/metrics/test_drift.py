@@ -16,6 +16,7 @@ from stocktake.metrics.drift import (
     ks,
     measure_shifts,
     psi,
+    smd,
 )
 
 NUM_IMAGES, NUM_ANSWERS, BLOCK = 900, 500, 15  # of a baseline, a window, and neighboring bins
@@ -40,6 +41,14 @@ def test_the_distance_is_scipy_s(decimals):
     assert ks(first, first) == 0
 
 
+def test_the_difference_of_the_means_is_in_the_baseline_s_deviations():
+    baseline = numpy.array([2.0, 4, 4, 4, 5, 5, 7, 9])  # mean 5, deviation 2
+    assert smd(baseline, numpy.array([8.0, 8])) == pytest.approx(1.5)
+    assert smd(baseline, numpy.array([3.0, 2, 4])) == pytest.approx(1)
+    assert smd(baseline, numpy.array([5.0, 1000])) == pytest.approx(1), "one that is far off counts as the largest"
+    assert smd(numpy.full(9, 224.0), numpy.array([640.0])) == 0
+
+
 def test_a_bar_is_a_tenth_and_a_value_that_fills_one_is_alone():
     values = numpy.arange(1000.0)
     assert bars(values, bar_edges(values)) == pytest.approx([100] * NUM_BARS, abs=1)
@@ -48,17 +57,19 @@ def test_a_bar_is_a_tenth_and_a_value_that_fills_one_is_alone():
     assert sorted(bars(counts, bar_edges(counts)).tolist())[-5:] == [20] * 5
 
 
-def simulated(draw, num_images, shares=EVEN, darker=1.0, turned=0.0):
+def simulated(draw, num_images, shares=EVEN, darker=1.0, turned=0.0, blindness=1.2):
     """Returns figures of bins in blocks of neighbors, which were photographed alike, and their P(count) and counts."""
     labels = draw.choice(5, num_images, p=shares)
-    seen = labels + draw.normal(0, 1.2, num_images)
-    probabilities = numpy.exp(-((numpy.arange(5) - seen[:, None]) ** 2) / 2.88)  # Bayes' own, of even counts
+    seen = labels + draw.normal(0, blindness, num_images)
+    off = (numpy.arange(5) - seen[:, None]) ** 2
+    probabilities = numpy.exp(-off / (2 * blindness**2))  # Bayes' own, of even counts
     probabilities /= probabilities.sum(1, keepdims=True)
     groups = numpy.arange(num_images) // BLOCK
     light = draw.normal(0, 1, groups[-1] + 1)[groups] * 8 + draw.normal(0, 20, num_images)
     threads = draw.normal(0.11, 0.02, num_images) - 0.06 * (numpy.arange(num_images) < turned * num_images)
     figures = {
         "count": probabilities.argmax(1) + 1.0,
+        "expected_count": probabilities @ numpy.arange(1.0, 6),
         "confidence": probabilities.max(1),
         "brightness": (120 + light) * darker,
         "strap_density": threads,
@@ -70,9 +81,9 @@ def simulated(draw, num_images, shares=EVEN, darker=1.0, turned=0.0):
 def alarms(baseline, window, limits):
     found = []
     for name, values in baseline.items():
-        edges, (psi_limit, ks_limit) = bar_edges(values), limits[name]
-        moved = psi(bars(values, edges), bars(window[name], edges))
-        found += [name] * bool(moved > psi_limit or ks(values, window[name]) > ks_limit)
+        edges, now = bar_edges(values), window[name]
+        measured = psi(bars(values, edges), bars(now, edges)), ks(values, now), smd(values, now)
+        found += [name] * any(distance > limit for distance, limit in zip(measured, limits[name], strict=True))
     return found
 
 
@@ -112,6 +123,20 @@ def test_a_change_is_found_in_five_hundred_answers(change):
         shifts = measure_shifts(baseline, simulated(draw, NUM_ANSWERS, **changes)[0], groups)
         assert shifts[figure].is_drift
         assert not shifts["width_px"].is_drift
+
+
+def test_of_a_weak_counter_the_means_find_other_counts_more_often_than_the_histograms():
+    draw = numpy.random.default_rng(7)
+    baseline, groups, probabilities, labels = simulated(draw, NUM_IMAGES, blindness=3)
+    assert (probabilities.argmax(1) == labels).mean() < 0.36
+    limits, num_found, num_by_histogram = chance_limits(baseline, groups, NUM_ANSWERS), 0, 0
+    for _ in range(20):
+        window = simulated(draw, NUM_ANSWERS, shares=(0.1, 0.1, 0.2, 0.2, 0.4), blindness=3)[0]
+        num_found += bool(alarms(baseline, window, limits))
+        num_by_histogram += bool(
+            alarms(baseline, window, {name: (*two, math.inf) for name, (*two, _) in limits.items()})
+        )
+    assert num_found >= 15 > 12 > num_by_histogram
 
 
 def test_limits_are_wider_for_fewer_answers_and_never_less_than_what_matters():

@@ -11,4 +11,4 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def answers(model):
-    return logged(model, range(5000, 5500))
+    return logged(model, range(7500, 8000))

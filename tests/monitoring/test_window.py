@@ -120,12 +120,12 @@ def test_a_window_begins_where_it_is_told(opened, answers, tmp_path):
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["raw", "json"])
 def test_what_sagemaker_captured_is_read_as_our_own_log(model, opened, answers, tmp_path, as_json):
-    lines = [captured(model, png(photo(number)), as_json, inferenceId=f"id-{number}") for number in range(5000, 5003)]
+    lines = [captured(model, png(photo(number)), as_json, inferenceId=f"id-{number}") for number in range(7500, 7503)]
     (tmp_path / "endpoint/variant/2026/03/02/06").mkdir(parents=True)
     path = tmp_path / "endpoint/variant/2026/03/02/06/00-00-000-d1f4.jsonl"
     path.write_text("\n".join(map(json.dumps, [*lines, {"captureData": {}}])))
     window = read_window(str(tmp_path), StorageOptions(), opened)
-    assert [one.request_id for one in window.answers] == ["id-5000", "id-5001", "id-5002"]
+    assert [one.request_id for one in window.answers] == ["id-7500", "id-7501", "id-7502"]
     for found, own in zip(window.answers, answers, strict=False):
         assert (found.count, found.brightness, found.sharpness, found.width_px) == (
             own.count,

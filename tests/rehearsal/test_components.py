@@ -19,14 +19,14 @@ from stocktake.inference.sagemaker_endpoint import SageMakerEndpoint
 from stocktake.storage import StorageOptions
 
 ENDPOINT = replace(hosted.ENDPOINT, scaling=Scaling(0, 2), update=Update(wait_s=60))
-MODELS = {"good": "0" * 64, "newer": "1" * 64, "silent": "2" * 64, "failing": "3" * 64}
+MODELS = ("good", "newer", "silent", "failing")
 
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory):
     folder = tmp_path_factory.mktemp("components")
     with account(folder, startup_timeout_s=12) as there:
-        for name in MODELS.keys() - {"good"}:
+        for name in set(MODELS) - {"good"}:
             (folder / name).mkdir()
         there.put_model("newer", export(folder / "newer"))
         there.put_model("silent", export_failing(folder / "silent", answers_ping=False))
@@ -48,7 +48,7 @@ def endpoints(there):
 def deploy(endpoints: Endpoints, model: str, is_new: bool = False, endpoint: Endpoint = ENDPOINT) -> Outcome:
     outcome = Outcome("")
     url = f"s3://models/{model}/model.tar.gz"
-    for stage in endpoint.stages(url, MODELS[model], datetime.now(UTC), None if is_new else Before()):
+    for stage in endpoint.stages(url, datetime.now(UTC), None if is_new else Before()):
         assert [problem for call in stage for problem in call.problems({})] == []
         send_all(endpoints, stage)
         outcome = settled(endpoints, endpoint.name, stage, lambda line: None, poll_s=0.1)
@@ -86,7 +86,7 @@ def test_an_update_changes_the_model_and_one_that_fails_rolls_back(there, endpoi
 
 def test_errors_of_the_new_model_raise_the_components_own_alarm(there, endpoints):
     patient = replace(ENDPOINT, update=Update(wait_s=3000, max_errors=0))  # 30 s, in which one answer of 5xx is enough
-    stage = patient.calls("s3://models/failing/model.tar.gz", MODELS["failing"], datetime.now(UTC), Before())
+    stage = patient.calls("s3://models/failing/model.tar.gz", datetime.now(UTC), Before())
     send_all(endpoints, stage)
     endpoint, num_failed, deadline = asked(there), 0, time.monotonic() + 60
     while endpoints.describe_component("bins")["InferenceComponentStatus"] != "InService":
@@ -118,7 +118,7 @@ def test_a_deployment_that_was_broken_off_before_its_component_goes_on(there, en
     while endpoints.describe_component("bins") is not None:
         time.sleep(0.05)
     now = datetime.now(UTC)
-    stages = ENDPOINT.stages("s3://models/good/model.tar.gz", MODELS["good"], now, Before(has_component=False))
+    stages = ENDPOINT.stages("s3://models/good/model.tar.gz", now, Before(has_component=False))
     for stage in stages:
         send_all(endpoints, stage)
         assert settled(endpoints, "bins", stage, lambda line: None, poll_s=0.1) == Outcome("InService")

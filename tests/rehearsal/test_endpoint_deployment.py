@@ -30,7 +30,7 @@ def there(tmp_path_factory):
 @pytest.mark.parametrize("endpoint", [ENDPOINT, *OTHERS.values()], ids=["realtime", *OTHERS])
 def test_all_that_a_deployment_makes_is_there_and_goes(there, endpoint):
     endpoints, said = Endpoints(there.server.client), []
-    for call in endpoint.calls("s3://models/good/model.tar.gz", "0" * 64, datetime.now(UTC)):
+    for call in endpoint.calls("s3://models/good/model.tar.gz", datetime.now(UTC)):
         endpoints.send(call)
     assert endpoints.wait("bins", said.append, poll_s=0.1)["EndpointStatus"] == "InService"
     for call in endpoint.scaling_calls():
@@ -48,7 +48,7 @@ def test_all_that_a_deployment_makes_is_there_and_goes(there, endpoint):
 
 def deploy(endpoints: Endpoints, endpoint: Endpoint, is_new: bool) -> None:
     """Brings an endpoint to the good model, as scripts/deploy.py does."""
-    stages = endpoint.stages("s3://models/good/model.tar.gz", "0" * 64, datetime.now(UTC), None if is_new else Before())
+    stages = endpoint.stages("s3://models/good/model.tar.gz", datetime.now(UTC), None if is_new else Before())
     if not is_new:
         calls = [call for stage in stages for call in stage]
         described = endpoints.describe("bins")
@@ -72,7 +72,7 @@ def test_an_update_takes_back_the_end_and_the_scaling_that_it_does_not_ask_for(t
 
 def test_an_answer_that_got_lost_is_no_refusal_and_what_is_not_ours_is_left_alone(there):
     endpoints = Endpoints(there.server.client)
-    calls = OTHERS["serverless"].calls("s3://models/good/model.tar.gz", "0" * 64, datetime.now(UTC))
+    calls = OTHERS["serverless"].calls("s3://models/good/model.tar.gz", datetime.now(UTC))
     for call in (*calls, *calls):  # each arrives twice
         endpoints.send(call)
     there.wait("bins")

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from looked_at import looked_at, ugliness
 
 from stocktake.metrics.drift import Shift
 from stocktake.metrics.estimate import Estimate
@@ -11,7 +12,7 @@ from stocktake.monitoring.monitoring_result import FeedbackResult, Histogram, Mo
 from stocktake.report.monitoring import render_monitoring
 
 HOSTILE = "<script>alert(1)</script>&\"'"
-QUIET, MOVED = Shift(0.01, 0.1, 0.02, 0.1), Shift(0.45, 0.1, 0.31, 0.1)
+QUIET, MOVED = Shift(0.01, 0.1, 0.02, 0.1, 0.03, 0.2), Shift(0.45, 0.1, 0.31, 0.1, 0.62, 0.2)
 BRIGHTNESS = Histogram([0, 100, 200], [0.25, 0.75], [0.6, 0.4])
 COUNTS = Histogram([0.5, 1.5, 2.5], [0.5, 0.5], [0.45, 0.55])
 
@@ -101,12 +102,19 @@ def test_true_counts_have_a_section_and_the_first_tile():
 
 @pytest.mark.parametrize("width_px", [390, 1280])
 def test_the_page_fits_the_screen(browser, tmp_path, width_px):
-    path = tmp_path / "monitoring.html"
-    path.write_text(render_monitoring(drifted(feedback=FEEDBACK), "python scripts/monitor.py " + "log=a" * 60))
-    page = browser.new_page(viewport={"width": width_px, "height": 900})
-    try:
-        page.goto(f"file://{path}")
-        assert page.evaluate("document.documentElement.scrollWidth") == width_px
-        assert page.locator("figure svg").count() == 2
-    finally:
-        page.close()
+    result = drifted(feedback=FEEDBACK)
+    figures = dict(result.figures)
+    for name, ends in {"width": (1_000, 9_000), "strap_density": (0, 0.0175), "sharpness": (0, 1_234_567)}.items():
+        edges = [ends[0] + (ends[1] - ends[0]) * part / 20 for part in range(21)]
+        figures[name] = replace(figures["count"], histogram=Histogram(edges, [0.05] * 20, [0.05] * 20))
+    page = render_monitoring(replace(result, figures=figures), "python scripts/monitor.py " + "log=a" * 60)
+    with looked_at(browser, tmp_path, page, width_px) as shown:
+        found = ugliness(shown)
+        if width_px == 1280:  # there a long command may be scrolled
+            found.pop("cut", None)
+        assert found == {}
+        assert shown.locator("figure svg").count() == 5
+        cell = shown.locator("#moved tbody td").nth(3)
+        assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") == (
+            '"PSI"' if width_px == 390 else "none"
+        )

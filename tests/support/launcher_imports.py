@@ -7,7 +7,7 @@ MODULES = (
     *("hydra_plugins.stocktake_sagemaker.rehearsal", "hydra_plugins.stocktake_sagemaker.sagemaker"),
     *("stocktake.cli.command_keys", "stocktake.cli.overrides", "stocktake.rehearsal.local_runner"),
     *("stocktake.cloud.client", "stocktake.cloud.monitor", "stocktake.cloud.preflight", "stocktake.cloud.requests"),
-    "stocktake.cloud.validation",
+    *("stocktake.cloud.validation", "stocktake.report.search_files", "stocktake.tuning.study"),
 )
 
 for module in MODULES:

@@ -18,6 +18,8 @@ from stocktake.run_folder import sealed
 from stocktake.training.resume import MAY_DIFFER, NothingToResume, WouldOverwrite
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
+pytestmark = pytest.mark.integration  # whole trainings
+
 RECIPE = [*TINY, "model.backbone=test_resnet", "data.batch_size=8", "data.limit=40"]
 SPOT = ["experiment=resnet50_spot", *RECIPE]
 

@@ -12,6 +12,8 @@ from stocktake.model.counter import BinCounter
 from stocktake.training.resume import alone_in
 from stocktake.workflows.train import EXIT_INTERRUPTED, train
 
+pytestmark = pytest.mark.integration  # whole trainings
+
 RECIPE = [*TINY, "model.backbone=test_resnet", "data.batch_size=8", "data.limit=40", "trainer.max_epochs=1"]
 SPOT = ["experiment=resnet50_spot", *RECIPE]
 

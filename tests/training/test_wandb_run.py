@@ -13,6 +13,8 @@ from stocktake.training import wandb_run
 from stocktake.training.wandb_run import ID_NAME, prepare_wandb
 from stocktake.workflows.train import train
 
+pytestmark = pytest.mark.integration  # whole trainings
+
 TINY = [
     *("experiment=demo", "data=abid", "model.weights=none", "data.image_size_px=32", "data.num_workers=0"),
     *("trainer.accelerator=cpu", "trainer.precision=32-true", "model.channels_last=false", "callbacks.progress=null"),

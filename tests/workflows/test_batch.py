@@ -144,15 +144,25 @@ def test_too_many_photos_that_cannot_be_read_fail_the_command(there, typed, caps
     assert "Usually: an image was refused" in told.out
     assert "  | " in told.out and "photos/cut.jpg: Bad HTTP status received from algorithm: 422" in told.out
     assert "is Failed, and 1 of 4 images have no answer" in told.err
-    assert json.loads((tmp_path / "missing.jsonl").read_text())["image_id"] == "cut"
+    (first,) = there.jobs("photos-")
+    assert json.loads((tmp_path / f"{first}-missing.jsonl").read_text())["image_id"] == "cut"
     assert not (tmp_path / "predictions.parquet").exists()
     assert typed(*words, "batch.max_bad_fraction=0.5") == 0, "what is there is taken"
     table = predictions(tmp_path)
     assert table["image_id"].to_pylist() == ["a", "b-c", "large"]
     assert table.column_names == ["image_id", "predicted", "probabilities"], "no manifest says more"
-    (first,) = there.jobs("photos-")
     assert typed(*words, "yes=true") == 1
+    assert predictions(tmp_path) == table, "what an earlier job left stays"
     assert there.jobs("photos-") == [f"{first[:-1]}2", first], "a job that lacks too much is begun anew"
+
+
+def test_what_is_uploaded_for_a_job_is_not_counted(there, typed, capsys):
+    words = ("own", f"input={PHOTOS}", "prefix=photos/jobs", "batch.payload_mb=12", "batch.max_bad_fraction=0.5")
+    assert typed(*words, "yes=true") == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (first["num_images"], first["missing"]) == (4, 1)
+    assert typed(*words) == 0, "the same job: what it left is no image of the folder"
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["job"] == first["job"]
 
 
 def test_a_wait_that_is_broken_off_goes_on_and_is_not_paid_twice(there, typed, capsys, monkeypatch, tmp_path):

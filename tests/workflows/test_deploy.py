@@ -68,7 +68,7 @@ def test_a_run_its_model_folder_and_a_bucket_give_the_same_archive(run_script, m
         (["model=nowhere", "name=bins"], "model=nowhere holds no model.json"),
         (["model=nowhere", "name=bins"], "scripts/export.py checkpoint=nowhere/checkpoints/best.ckpt"),
         (["model={model}", "name=bins", "+tags.project=warehouse"], "tags.project is what deploy.py finds its own by"),
-        (["model={model}", "name=bins", "ttl_h=1e12"], "ttl_h takes a number above 0"),
+        (["model={model}", "name=bins", "ttl_h=1e12"], "ttl_h takes a number from 0.25 to 87600"),
         (["model={model}"], "name is not set"),
         (["model={model}", f"name={'n' * 60}"], "at most 37 allowed"),
         (["model={model}", "name=bins"], "bucket is not set: it is the S3 bucket"),
@@ -88,9 +88,13 @@ def test_a_run_its_model_folder_and_a_bucket_give_the_same_archive(run_script, m
             ["model={model}", "name=night", "target=batch", "input=s3://bins/a", "batch.num_at_once=20"],
             "batch.num_at_once (MaxConcurrentTransforms): 20 times MaxPayloadInMB=6 is more than 100 MB; 16 or fewer",
         ),
+        (
+            ["model={model}", "name=night", "target=batch", "input=s3://bins/a", "image_uri=aws", "batch.payload_mb=7"],
+            "batch.payload_mb=7: with image_uri=aws no image above 6 MB is taken. Type batch.payload_mb=6",
+        ),
         (["target=batch", "batch.payload_mb=101"], "batch.payload_mb takes a whole number from 1 to 32"),
         (["model={model}", "name=bins", "memory_mb=512"], "memory_mb takes a whole number from 1024 to 6144"),
-        (["model={model}", "name=bins", "ttl_h=0"], "ttl_h takes a number above 0"),
+        (["model={model}", "name=bins", "ttl_h=0"], "ttl_h takes a number from 0.25 to 87600"),
     ],
 )
 def test_what_is_missing_or_wrong_is_told(run_script, model, unset, capsys, words, told):

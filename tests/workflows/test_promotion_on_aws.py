@@ -200,6 +200,18 @@ def test_an_endpoint_is_deployed_then_given_a_shadow_and_each_is_registered(aws,
     aws.client("sagemaker").delete_endpoint(EndpointName="bins")
 
 
+def test_a_component_that_is_updated_is_approved_as_well(aws, typed, run_script, capsys):
+    to_zero = ["scaling.min_instances=0", "scaling.max_instances=1", "update.wait_s=0", *REALTIME, *SET]
+    for number, challenger in enumerate(("better", "best"), 1):
+        code, _, err = typed(challenger, "null", "endpoint=zero", "registry=at-zero", *to_zero)
+        assert code == 0, err
+        statuses = [version["ModelApprovalStatus"] for version in versions(aws, "at-zero")]
+        assert statuses == ["Approved"] * number, "its endpoint's config is the same all along"
+    for told in ("Deleted: DeleteInferenceComponent(zero)", "name=zero: nothing of it is there. Type python scripts"):
+        assert run_script("deploy.py", "action=delete", "name=zero", "yes=true", "poll_s=0.1") == 0
+        assert told in capsys.readouterr().out
+
+
 def test_a_dry_run_needs_no_account_and_sends_nothing(aws, typed, tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

@@ -18,7 +18,7 @@ from hydra_plugins.stocktake_sagemaker.problems import STAND_IN_ROLE, Problem
 from hydra_plugins.stocktake_sagemaker.tuning_options import TuningOptions
 from hydra_plugins.stocktake_sagemaker.typed_sweep import TypedSweep
 from stocktake.cli.check import wrong
-from stocktake.cli.tuning_keys import TUNING
+from stocktake.cli.sweep_keys import TUNING
 from stocktake.cloud.request_types import TrainingJobRequest, TuningJobRequest
 from stocktake.cloud.source_archive import Code
 from stocktake.cloud.training_images import ACCOUNTS

@@ -68,6 +68,10 @@ class JobBackend(Protocol):
         """Whether jobs run on when this program ends, so that it may attach to them again."""
         ...
 
+    def hourly_usd(self, instance_type: str) -> float | None:
+        """Returns what an instance costs an hour on demand; None where nobody knows, or nothing is billed."""
+        ...
+
     def settings(self, cfg: DictConfig) -> JobSettings:
         """Returns what the job of this configuration runs on; ValueError where it cannot be known."""
         ...

@@ -26,7 +26,7 @@ from stocktake.cli.error_handling import EXIT_CTRL_C
 
 if TYPE_CHECKING:
     from stocktake.cloud.client import Jobs
-    from stocktake.cloud.monitor import FollowedJob, Screen
+    from stocktake.cloud.monitor import FollowedJob, Screen, Watch
     from stocktake.cloud.request_types import TrainingJobRequest
     from stocktake.cloud.source_archive import Code
 
@@ -39,6 +39,7 @@ class JobLauncher(Launcher):
 
     def __init__(self, backend: JobBackend, options: LauncherOptions):
         self.backend, self.options = backend, options
+        self.watch: Watch | None = None  # a search's, which may stop a job; counts the jobs of a batch from 0 on
         self._printed: set[str] = set()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -57,7 +58,7 @@ class JobLauncher(Launcher):
         except (ValueError, JobError, OSError) as error:
             raise LaunchError(str(error)) from error
 
-    def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
+    def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> Sequence[JobReturn]:
         from hydra_plugins.stocktake_sagemaker.override_checks import folder_of_code
         from stocktake.cloud.monitor import follow
         from stocktake.cloud.progress import board
@@ -75,14 +76,24 @@ class JobLauncher(Launcher):
                     jobs.patience.say = screen.say
                     screen.say(f"Code: {batch.code.describe()}.")
                     self._submit(jobs, batch, screen, followed)
-                    follow(jobs, followed, screen, self.options.poll_s, self.options.capacity_wait_s)
+                    follow(jobs, followed, screen, self.options.poll_s, self.options.capacity_wait_s, self.watch)
             except KeyboardInterrupt:
                 self.backend.interrupted(jobs, batch, followed)
                 sys.exit(EXIT_CTRL_C)
             except (ValueError, RuntimeError, OSError):
                 self.backend.left_running(jobs, batch, followed)
                 raise
-            return job_returns(jobs, batch.plans, followed)
+            return job_returns(jobs, batch.plans, followed, with_costs=self.watch is not None)
+
+    def most_usd(self, overrides: Sequence[str]) -> float | None:
+        """Returns what a job can cost at most, on demand; None where its price is not known, or there is none."""
+        compute = self.backend.settings(self.composed(overrides, 0)).compute
+        types = compute["instance_types"]
+        prices_usd = [self.backend.hourly_usd(one) for one in ([types] if isinstance(types, str) else types)]
+        known_usd = [price_usd for price_usd in prices_usd if price_usd is not None]
+        if len(known_usd) < len(prices_usd):
+            return None
+        return max(known_usd) * compute["num_instances"] * compute["max_runtime_s"] / 3600
 
     def _batch(self, job_overrides: Sequence[Sequence[str]], first_number: int, code: Code) -> Batch:
         is_single = len(job_overrides) == 1 and first_number == 0

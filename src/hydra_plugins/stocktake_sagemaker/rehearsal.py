@@ -52,6 +52,9 @@ class RehearsalBackend:
     def __init__(self, options: RehearsalOptions):
         self.options = options
 
+    def hourly_usd(self, instance_type: str) -> float | None:
+        return None
+
     def settings(self, cfg: DictConfig) -> JobSettings:
         from stocktake.hardware import num_cores
 

@@ -69,6 +69,12 @@ class SageMakerBackend:
 
         return find_region(self.profile, self.set_region)
 
+    def hourly_usd(self, instance_type: str) -> float | None:
+        from stocktake.cloud.costs import hourly_usd
+        from stocktake.cloud.preflight import session
+
+        return hourly_usd(session(self.profile, self.set_region), instance_type)
+
     def settings(self, cfg: DictConfig) -> JobSettings:
         from stocktake.diagnostics.credentials import wandb_key
 

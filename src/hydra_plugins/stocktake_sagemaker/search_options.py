@@ -3,14 +3,42 @@
 Hydra imports every module of this package at each start, so nothing heavy is imported at their top.
 """
 
+import shlex
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+NEEDS_MULTIRUN = "search_needs_multirun"
+
+
+class SearchNeedsMultirun(Callback):
+    """Refuses a single run: Hydra asks its sweeper only with `-m`, and without it trains once.
+
+    Choosing one of this package's sweepers brings it along, whatever the command.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        # Not an exception: Hydra makes a warning of what a callback raises.
+        sys.exit(
+            f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']} searches only with -m; without it one "
+            f"training would run. Type: python {shlex.join([sys.argv[0], '-m', *sys.argv[1:]])}"
+        )
 
 
 @dataclass
 class SweepOptions:
     """What a `conf/sweep/<name>.yaml` may set, whichever engine runs it."""
 
+    defaults: list[Any] = field(
+        default_factory=lambda: [
+            {f"/hydra/callbacks@_global_.hydra.callbacks.{NEEDS_MULTIRUN}": NEEDS_MULTIRUN},
+            "_self_",
+        ]
+    )
     name: str = "search"  # the sweep's, part of its folder's name
     space: dict[str, Any] = field(default_factory=dict)  # key: {range: [low, high], log, step} or {choice: [...]}, when
     start: list[Any] = field(default_factory=list)  # known good points, tried first: [{model.optimizer.lr: 0.001}]
@@ -21,3 +49,21 @@ class SweepOptions:
     max_failed_share: float = 0.5  # more failed trials than this end the search, from the fourth on
     seed: int = 0  # of the engine's proposals; with parallel=1 the same trials come again
     evaluate: bool = False  # measure the best trial on the test side, too, once the search is done
+
+
+@dataclass
+class SearchOptions(SweepOptions):
+    """hydra/sweeper=search."""
+
+    _target_: str = "hydra_plugins.stocktake_sagemaker.search_sweeper.SearchSweeper"
+    sampler: str = "tpe"  # what proposes trials: tpe, cmaes (ranges alone), random or grid
+    pruner: str = "none"  # what ends trials early: none, median or hyperband
+
+
+ConfigStore.instance().store(
+    group="hydra/callbacks",
+    name=NEEDS_MULTIRUN,
+    node={"_target_": f"{__name__}.SearchNeedsMultirun"},
+    provider="stocktake",
+)
+ConfigStore.instance().store(group="hydra/sweeper", name="search", node=SearchOptions, provider="stocktake")

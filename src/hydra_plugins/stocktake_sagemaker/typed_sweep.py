@@ -25,7 +25,7 @@ class TypedSweep:
 
     Attributes:
         space: Each key with its range or choices, as a sweep's file has it.
-        start: The points of the file, without the keys that are no longer searched.
+        start: The points of the file, without the keys that something was typed for.
         fixed: The overrides that all trials share, as they were typed; no `sweep=`.
         added: Keys of the space that the configuration does not have, typed with a `+`.
     """
@@ -52,7 +52,7 @@ def typed_sweep(typed: Sequence[str], space: Mapping[str, Any], start: Sequence[
     Raises:
         ValueError: A sweep that a search cannot make anything of.
     """
-    searched, fixed, added = dict(space), [], set()
+    searched, typed_keys, fixed, added = dict(space), [], [], set()
     values: dict[str, Any] = {}
     for parsed, text in zip(OverridesParser.create(config_loader).parse_overrides(list(typed)), typed, strict=True):
         key = parsed.key_or_group
@@ -61,13 +61,13 @@ def typed_sweep(typed: Sequence[str], space: Mapping[str, Any], start: Sequence[
                 raise ValueError(f"{text}: one sweep at a time. Type sweep=<one of them>")
         elif parsed.is_sweep_override():
             searched[key] = _in_a_file(parsed)
+            typed_keys.append(key)
             added |= {key} if parsed.is_add() else set()
         else:
             fixed.append(text)
             values[key] = None if parsed.is_delete() else _plain(parsed.value())
-    return TypedSweep(
-        dict(_left(searched, values)), [_without(point, values) for point in start], fixed, frozenset(added)
-    )
+    points = [_without(point, {*values, *typed_keys}) for point in start]
+    return TypedSweep(dict(_left(searched, values)), [point for point in points if point], fixed, frozenset(added))
 
 
 def _left(space: Mapping[str, Any], fixed: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
@@ -88,8 +88,8 @@ def _listed(values: Any) -> list[Any]:
     return values if isinstance(values, list) else [values]
 
 
-def _without(point: Any, fixed: Mapping[str, Any]) -> Any:
-    return {key: value for key, value in point.items() if key not in fixed} if isinstance(point, Mapping) else point
+def _without(point: Any, keys: set[str]) -> Any:
+    return {key: value for key, value in point.items() if key not in keys} if isinstance(point, Mapping) else point
 
 
 def _in_a_file(parsed: Override) -> Plain:

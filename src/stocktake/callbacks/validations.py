@@ -51,7 +51,7 @@ class Validations(Callback):
         )
         if self.step != trainer.global_step:
             return
-        if stopped_early or _is_end(trainer):
+        if stopped_early or is_end(trainer):
             trainer.should_stop = True
         elif not is_validation_due(trainer):
             # It was the end, and no longer is. Lightning goes on right only after a validation that was due.
@@ -65,7 +65,7 @@ class Validations(Callback):
             self._intervals = None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        if _is_end(trainer):
+        if is_end(trainer):
             _make_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,7 +80,7 @@ def _of_step(trainer: Trainer) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("valid/")}
 
 
-def _is_end(trainer: Trainer) -> bool:
+def is_end(trainer: Trainer) -> bool:
     """Whether the run ends with this batch."""
     is_last_step = 0 <= trainer.max_steps <= trainer.global_step
     is_last_epoch = 0 < (trainer.max_epochs or 0) <= trainer.current_epoch + 1

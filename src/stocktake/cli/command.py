@@ -107,7 +107,7 @@ def _prepare(
     config = read_overrides(config_dir, name, [*parsed.overrides, *further], inputs, parsed.multirun)
     if parsed.cfg or parsed.help:
         return None, False
-    check_overrides(config, parsed.overrides, inputs, parsed.multirun)
+    check_overrides(config, config_dir, parsed.overrides, inputs, parsed.multirun)
     if "run_dir" in config:
         _make_run_dir(parsed.overrides, "hydra.sweep.dir" if parsed.multirun else "hydra.run.dir")
     return _text(begins_with, config), parsed.multirun

@@ -166,7 +166,7 @@ SERVE = {
 ROLES = dict.fromkeys(("role_arn", "scheduler_role_arn"), "arn:aws:iam::123456789012:role/Stocktake")
 ENDPOINT = {
     "target": choice("serverless", "realtime", "async"),
-    "ttl_h": above(0, 87600, literals=[None], example=24),
+    "ttl_h": number(0.25, 87600, literals=[None], example=24),
     **{key: text(example, None) for key, example in ROLES.items()},
     "bucket": text("my-bucket", None),
     "image_uri": text("123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-serving:1", None),

@@ -17,7 +17,7 @@ from stocktake.shell import override
 Groups = Mapping[str, Sequence[str]]
 LISTS_ALL = "Type --help, which lists what there is"
 TAKE_LISTS = ("callbacks", "logger")  # groups of which several files can be taken together
-CAN_BE_NONE = ("scheduler",)  # groups that can be taken away with ~
+CAN_BE_NONE = ("scheduler", "sweep")  # groups that can be taken away with ~
 
 
 class OverrideError(ValueError):

@@ -28,6 +28,7 @@ from stocktake.cli.override_errors import (
     to_type,
 )
 from stocktake.cli.override_values import first_of_sweep, first_value, no_choice, parsed_override, plain, swept
+from stocktake.cli.sweep_keys import is_search, sweep_problems
 from stocktake.shell import override
 
 HERE = (".BasicLauncher", ".RehearsalLauncher")  # see this machine's files
@@ -55,7 +56,11 @@ def read_overrides(
     if taken := [one.key_or_group for one in overrides if one.is_delete() and _is_needed(one.key_or_group, inputs)]:
         raise OverrideError(f"~{taken[0]}: {taken[0]} cannot be taken away. Type {to_type(taken[0], inputs, groups)}.")
     if is_sweep:
-        typed = [first_of_sweep(argument, one, inputs, groups) for argument, one in zip(typed, overrides, strict=True)]
+        proposes = is_search(typed)
+        typed = [
+            first_of_sweep(argument, one, inputs, groups, proposes)
+            for argument, one in zip(typed, overrides, strict=True)
+        ]
     if several := [one for one in overrides if _is_list_for_one(one, groups)]:
         key, choices = several[0].key_or_group, groups[several[0].key_or_group]
         raise OverrideError(
@@ -78,10 +83,11 @@ def check_command_line(config_dir: Path, command: str, typed: Sequence[str]) -> 
     """
     inputs = COMMANDS[command]
     GlobalHydra.instance().clear()  # the command that runs is composed already, and Hydra composes one at a time
-    check_overrides(read_overrides(config_dir, command, typed, inputs, is_sweep=False), typed, inputs, is_sweep=False)
+    config = read_overrides(config_dir, command, typed, inputs, is_sweep=False)
+    check_overrides(config, config_dir, typed, inputs, is_sweep=False)
 
 
-def check_overrides(config: DictConfig, typed: Sequence[str], inputs: Inputs, is_sweep: bool) -> None:
+def check_overrides(config: DictConfig, config_dir: Path, typed: Sequence[str], inputs: Inputs, is_sweep: bool) -> None:
     """Checks every value of the configuration, and each value of a sweep.
 
     Raises:
@@ -96,8 +102,10 @@ def check_overrides(config: DictConfig, typed: Sequence[str], inputs: Inputs, is
         if has_rules(key, inputs.rules) or any(f"{one}.".startswith(f"{key}.") or key.startswith(one) for one in added)
     ]
     for parsed in overrides if is_sweep else ():
-        if parsed.is_discrete_sweep() and (rule := inputs.rules.get(parsed.key_or_group)):
+        if parsed.is_sweep_override() and (rule := inputs.rules.get(parsed.key_or_group)):
             found += [line for value in swept(parsed, inputs, {}) for line in wrong(parsed.key_or_group, value, rule)]
+    if is_sweep:
+        found += sweep_problems(config, inputs, _groups(config_dir))
     if not found and not _is_elsewhere(config):
         values = {parsed.key_or_group: swept(parsed, inputs, {}) for parsed in overrides if parsed.is_discrete_sweep()}
         found = [*missing_files(config, values if is_sweep else None)]

@@ -185,7 +185,7 @@ LOGGER = {
         "name": NAME,
         "save_dir": text("runs"),
         "offline": switch("auto"),
-        "id": text("run", None),
+        **dict.fromkeys(("group", "id"), text("run", None)),
         "log_model": switch("all", example=False),
     },
 }

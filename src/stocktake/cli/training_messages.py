@@ -3,14 +3,20 @@
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from stocktake.run_folder import BEST_NAME
 from stocktake.shell import command, hydra_value, typed_again
 
+GO_ON = "The search keeps the trials that are done. Type the same again to go on with it."
+
 
 def first_line(cfg: DictConfig) -> str:
     """Returns what begins, for a person who waits while libraries are imported."""
+    if OmegaConf.select(cfg, "hydra.sweeper.space") is not None:
+        sweeper = cfg.hydra.sweeper
+        what = f"{sweeper.num_trials} trials of {cfg.model.backbone}, {_length(cfg.trainer)} each"
+        return f"Searches {cfg.name} by {sweeper.name}: {what} ..."
     launcher = next((argument for argument in sys.argv if argument.startswith("hydra/launcher=")), None)
     if launcher is not None and not launcher.endswith("=basic"):
         what = f"{cfg.model.backbone}, {_length(cfg.trainer)}"
@@ -36,6 +42,8 @@ def _several(number: int, noun: str) -> str:
 
 def what_is_kept(cfg: DictConfig) -> str:
     """Returns where the best checkpoint is, and how to go on."""
+    if in_search(cfg):
+        return GO_ON
     folder = Path(cfg.checkpoint_dir)
     best = folder / BEST_NAME
     kept = "Nothing is kept: no validation was finished."
@@ -50,7 +58,14 @@ def what_is_kept(cfg: DictConfig) -> str:
 
 def how_to_resume(cfg: DictConfig) -> str:
     """Returns what to type after an interruption: the same overrides begin another run unless they resume."""
+    if in_search(cfg):
+        return GO_ON
     return "Type the same again to go on." if cfg.resume else f"To go on with it, type {_resumed(cfg)}"
+
+
+def in_search(cfg: DictConfig) -> bool:
+    """Whether this training is a trial of a search on this machine."""
+    return OmegaConf.select(cfg, "callbacks.report_trial") is not None
 
 
 def _resumed(cfg: DictConfig) -> str:

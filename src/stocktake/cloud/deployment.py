@@ -90,27 +90,26 @@ class Endpoint(ServedModel):
         """Whether its model is an inference component, without which no instances at all are not to be had."""
         return self.target == "realtime" and self.scaling.is_to_zero
 
-    def stages(self, model_url: str, digest: str, now: datetime, before: Before | None = None) -> list[list[Call]]:
+    def stages(self, model_url: str, now: datetime, before: Before | None = None) -> list[list[Call]]:
         """Returns the requests that bring the endpoint to a model, in order; after each stage AWS has to come to rest.
 
         Args:
-            model_url: Of model.tar.gz in S3.
-            digest: Its SHA-256.
+            model_url: Of model.tar.gz in S3; another archive has another one.
             now: With a time zone.
             before: The endpoint of this name; None where there is none yet.
         """
-        stages = [self.calls(model_url, digest, now, before)]
+        stages = [self.calls(model_url, now, before)]
         if self.hosts_component and not (before and before.has_component):
-            component = inference_components.create(self.name, self._model_name(digest), self.memory_mb, self.tags)
+            component = inference_components.create(self.name, self._model_name(model_url), self.memory_mb, self.tags)
             stages.append([Call("sagemaker", "CreateInferenceComponent", component)])
         return [stage for stage in (*stages, self.scaling_calls()) if stage]
 
-    def calls(self, model_url: str, digest: str, now: datetime, before: Before | None = None) -> list[Call]:
+    def calls(self, model_url: str, now: datetime, before: Before | None = None) -> list[Call]:
         """Returns the requests of the first stage."""
         ends_at = self.ends_at(now)
         tags = {**self.tags, "endpoint": self.name}
         tags |= {ENDS_AT: ends_at.astimezone(UTC).isoformat(timespec="seconds")} if ends_at else {}
-        model_name = self._model_name(digest)
+        model_name = self._model_name(model_url)
         config_name = f"{model_name}-{now.astimezone(UTC):%y%m%d%H%M%S}"
         model = Call("sagemaker", "CreateModel", self.model(model_name, model_url, tags))
         alarms = [Call("cloudwatch", "PutMetricAlarm", alarm) for alarm in self._alarms()]
@@ -125,13 +124,13 @@ class Endpoint(ServedModel):
             *self._planned_end(ends_at),
         ]
 
-    def _model_name(self, archive_digest: str) -> str:
-        return f"{self.name}-{self._model_digest(archive_digest)}"
+    def _model_name(self, model_url: str) -> str:
+        return f"{self.name}-{self._model_digest(model_url)}"
 
-    def _model_digest(self, archive_digest: str) -> str:
+    def _model_digest(self, model_url: str) -> str:
         """Returns what tells this model from others of the endpoint; of equal digests one is there already."""
         network = [self.network_isolation, *self.subnets, "", *self.security_groups]
-        what = [archive_digest, self.image_uri, self.role_arn, sorted(self.environment.items()), network]
+        what = [model_url, self.image_uri, self.role_arn, sorted(self.environment.items()), network]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:DIGEST_CHARACTERS]
 
     def _config(self, name: str, model_name: str, tags: Mapping[str, str], before: Before | None) -> Request:

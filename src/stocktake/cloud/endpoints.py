@@ -126,6 +126,19 @@ class Endpoints(ServiceCalls):
         config = self._ask("sagemaker", "DescribeEndpointConfig", EndpointConfigName=described["EndpointConfigName"])
         return config["ProductionVariants"][0]
 
+    def model_url(self, name: str) -> str | None:
+        """Returns where the archive of the model lies that answers; `None` where none does, or it is being changed."""
+        described = self.describe(name)
+        if described is None or described["EndpointStatus"] != "InService":
+            return None
+        model = self.answering(described).get("ModelName")
+        if model is None:
+            component = self.describe_component(name)
+            if component is None or component["InferenceComponentStatus"] != "InService":
+                return None
+            model = component["Specification"]["ModelName"]
+        return self._ask("sagemaker", "DescribeModel", ModelName=model)["PrimaryContainer"].get("ModelDataUrl")
+
     def kind(self, described: dict[str, Any]) -> str:
         """Returns how a described endpoint holds its model: `serverless`, `async`, `component` or `instances`."""
         variant = self.answering(described)

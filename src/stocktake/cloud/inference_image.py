@@ -17,6 +17,7 @@ from stocktake.cloud.preflight import DEFAULT_REGION, find_region
 from stocktake.cloud.training_images import ACCOUNTS, DOMAIN, OLDER_ACCOUNTS
 
 AWS_IMAGE = "aws"  # what is typed for it
+MAX_PAYLOAD_MB = 6  # TorchServe takes requests of 6,553,500 bytes, unless it is configured otherwise (max_request_size)
 # In the regions of 2.14, and where 2.13 is the newest (sagemaker-core, image_uri_config/pytorch.json).
 REPOSITORY_AND_TAG = "pytorch-inference:2.6.0-cpu-py312-ubuntu22.04-sagemaker"
 CODE = "code"

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ class FollowedJob:
         label: What distinguishes it from the others of a sweep.
         metrics: The last value of each metric in the log.
         validations: By step what a validation got; one that is repeated after an interruption is the same one.
+        stop_reason: Why this program stopped the job; an empty string where it did not.
         reason: Of a failure.
         waits_since: When the waiting for instances was first seen, on the monotonic clock.
         shown: State and message that were last shown.
@@ -43,6 +44,7 @@ class FollowedJob:
     num_steps: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     validations: dict[int, dict[str, float]] = field(default_factory=dict)
+    stop_reason: str = ""
     reason: str = ""
     description: dict[str, Any] = field(default_factory=dict)
     position: LogPosition = field(default_factory=LogPosition)
@@ -92,21 +94,37 @@ class Screen(Protocol):
     def show(self, jobs: Sequence[FollowedJob]) -> None: ...
 
 
-def follow(jobs: Jobs, followed: Sequence[FollowedJob], screen: Screen, poll_s: float, capacity_wait_s: float) -> None:
+# Given a job's place among those that are followed, and the job after a validation: why to stop it, or an empty string.
+Watch = Callable[[int, FollowedJob], str]
+
+
+def follow(
+    jobs: Jobs,
+    followed: Sequence[FollowedJob],
+    screen: Screen,
+    poll_s: float,
+    capacity_wait_s: float,
+    watch: Watch | None = None,
+) -> None:
     """Returns when all jobs have ended; who is interrupted by Ctrl-C leaves them running.
 
     Args:
         poll_s: Between two looks.
         capacity_wait_s: A job that waits so long for instances is stopped where another type may be tried.
+        watch: Is told of each validation that a log shows, and may have the job stopped.
 
     Raises:
         JobError: A job may not be looked at.
         Unavailable: AWS did not answer for a long time.
     """
     while True:
-        for job in followed:
+        for place, job in enumerate(followed):
             if not job.ended or not job.description:
+                num_validations = len(job.validations)
                 look(jobs, job, screen, capacity_wait_s)
+                if watch is not None and len(job.validations) > num_validations and not job.stop_reason:
+                    job.stop_reason = watch(place, job)
+                    _stop_for(jobs, job, screen)
         screen.show(followed)
         if all(job.ended for job in followed):
             return
@@ -123,6 +141,15 @@ def look(jobs: Jobs, job: FollowedJob, screen: Screen, capacity_wait_s: float) -
         screen.say(f"{job.name}: {job.secondary_status}: {job.message}")
     if job.others and _lacks_instances(job, capacity_wait_s):
         _try_another_type(jobs, job, screen)
+
+
+def _stop_for(jobs: Jobs, job: FollowedJob, screen: Screen) -> None:
+    """Stops a job for the reason that it has, if it has one and has not ended by now."""
+    if job.ended:
+        job.stop_reason = ""
+    elif job.stop_reason:
+        screen.say(f"{job.name}: stopped: {job.stop_reason}")
+        jobs.stop(job.name)
 
 
 def _read_log(jobs: Jobs, job: FollowedJob, screen: Screen) -> None:

@@ -7,7 +7,7 @@ itself will say so when the job is sent.
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,7 +48,7 @@ def account_jobs(aws: Any, profile: str | None = None) -> Jobs:
         aws.client("sagemaker", config=hurried),
         aws.client("logs", config=hurried),
         lambda url: Folder(url, options),
-        lambda instance_type: hourly_usd(aws, instance_type),
+        cache(partial(hourly_usd, aws)),
     )
 
 

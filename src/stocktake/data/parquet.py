@@ -83,8 +83,10 @@ def _is_like(found: pyarrow.DataType, wanted: pyarrow.DataType) -> bool:
     if types.is_string(wanted):
         return _is_text(found) or types.is_null(found)
     if types.is_list(wanted):
-        return types.is_list(found) and types.is_floating(found.value_type)
-    return types.is_integer(found) or types.is_null(found)
+        is_empty = types.is_list(found) and types.is_null(found.value_type)
+        return types.is_list(found) and not is_empty and _is_like(found.value_type, wanted.value_type)
+    is_kind = next(kind for kind in (types.is_floating, types.is_boolean, types.is_integer) if kind(wanted))
+    return is_kind(found) or types.is_null(found)
 
 
 def _unpacked_size(column: pyarrow.Array) -> int:

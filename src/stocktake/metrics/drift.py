@@ -28,13 +28,16 @@ class Shift:
         psi: Population stability index over the baseline's deciles, see `psi`.
         psi_limit: What chance passes in no figure of a window of this size, but for a share of `FALSE_ALARMS`.
         ks: Kolmogorov and Smirnov's distance, see `ks`.
-        ks_limit: As `psi_limit`.
+        ks_limit: As `psi_limit`, and so is the last.
+        smd: Standardized mean difference, see `smd`.
     """
 
     psi: float
     psi_limit: float
     ks: float
     ks_limit: float
+    smd: float
+    smd_limit: float
 
     @property
     def is_drift(self) -> bool:
@@ -42,8 +45,8 @@ class Shift:
 
     @property
     def times_limit(self) -> float:
-        """The larger of both in units of its limit."""
-        return max(self.psi / self.psi_limit, self.ks / self.ks_limit)
+        """The largest of the three in units of its limit."""
+        return max(self.psi / self.psi_limit, self.ks / self.ks_limit, self.smd / self.smd_limit)
 
 
 def bar_edges(values_M: ndarray) -> ndarray:
@@ -84,6 +87,21 @@ def ks(baseline_M: ndarray, window_N: ndarray) -> float:
     return float(numpy.abs(shares[0] - shares[1]).max())
 
 
+def smd(baseline_M: ndarray, window_N: ndarray) -> float:
+    """Returns how far the means lie apart, in standard deviations of the baseline's values.
+
+    That is Glass's delta (Glass 1976, Primary, Secondary, and Meta-Analysis of Research). A weak counter hardly moves
+    any one answer when bins hold other counts, but it moves all of them the same way, which a mean shows before a
+    histogram does (benchmarks/bench_drift.py). Values outside the baseline's count as its ends, else one huge photo
+    would be a drift; where all of the baseline's are equal, it is 0.
+    """
+    deviation = float(baseline_M.std())
+    if not deviation:
+        return 0.0
+    within_N = window_N.clip(baseline_M.min(), baseline_M.max())
+    return abs(float(within_N.mean()) - float(baseline_M.mean())) / deviation
+
+
 def measure_shifts(
     baseline: Mapping[str, ndarray],
     window: Mapping[str, ndarray],
@@ -107,21 +125,21 @@ def measure_shifts(
 def measure_distances(
     baseline: Mapping[str, ndarray], window: Mapping[str, ndarray], limits: Mapping[str, Sequence[float]]
 ) -> dict[str, Shift]:
-    """As `measure_shifts`, of the figures that have limits: the PSI's and the KS distance's."""
+    """As `measure_shifts`, of the figures that have limits: of PSI, KS distance and means."""
     shifts = {}
-    for name, (psi_limit, ks_limit) in limits.items():
+    for name, (psi_limit, ks_limit, smd_limit) in limits.items():
         both = [values[numpy.isfinite(values)] for values in (baseline[name], window[name])]
         if min(map(len, both)):
             edges = bar_edges(both[0])
             found = float(psi(*(bars(values, edges) for values in both)))
-            shifts[name] = Shift(found, psi_limit, ks(*both), ks_limit)
+            shifts[name] = Shift(found, psi_limit, ks(*both), ks_limit, smd(*both), smd_limit)
     return shifts
 
 
 def chance_limits(
     baseline: Mapping[str, ndarray], groups_M: ndarray, num_answers: int, false_alarms: float = FALSE_ALARMS
-) -> dict[str, tuple[float, float]]:
-    """Returns of each figure the PSI and the KS distance that chance does not pass in a window of so many answers.
+) -> dict[str, tuple[float, float, float]]:
+    """Returns of each figure the PSI, KS distance and SMD that chance does not pass in a window of so many answers.
 
     Both sides are drawn anew from the baseline, in whole blocks: the window, and the baseline itself, which is a sample
     as well. Each distance is taken in units of the 95th percentile of its draws, and one factor is found that the
@@ -135,16 +153,20 @@ def chance_limits(
         values_M = values_M[known_M]
         weights = drawn if known_M.all() else [weights_SM[:, known_M] for weights_SM in drawn]
         if not len(values_M):
-            distances += [numpy.zeros(NUM_DRAWS)] * 2
+            distances += [numpy.zeros(NUM_DRAWS)] * 3
             continue
         bar_M = numpy.searchsorted(edges := bar_edges(values_M), values_M)
         in_bar_MB = numpy.eye(len(edges) + 1, dtype=numpy.float32)[bar_M]
-        distances += [psi(*(weights_SM @ in_bar_MB for weights_SM in weights)), _ks_of_draws(values_M, *weights)]
+        distances += [
+            psi(*(weights_SM @ in_bar_MB for weights_SM in weights)),
+            _ks_of_draws(values_M, *weights),
+            _smd_of_draws(values_M, *weights),
+        ]
     distances_SD = numpy.stack(distances, axis=1)
     usual_D = numpy.maximum(numpy.quantile(distances_SD, 0.95, axis=0), LEAST_LIMIT)
     factor = numpy.quantile((distances_SD / usual_D).max(1), 1 - false_alarms)
     limits_D = numpy.maximum(factor * usual_D, LEAST_LIMIT).tolist()
-    return dict(zip(baseline, zip(limits_D[::2], limits_D[1::2], strict=True), strict=True))
+    return dict(zip(baseline, zip(limits_D[::3], limits_D[1::3], limits_D[2::3], strict=True), strict=True))
 
 
 def expected_accuracy(
@@ -185,3 +207,15 @@ def _ks_of_draws(values_M: ndarray, drawn_baseline_SM: ndarray, drawn_window_SM:
         up_to = weights_SM[:, order].cumsum(1)
         shares.append(up_to[:, is_last] / numpy.maximum(up_to[:, -1:], 1))
     return numpy.abs(shares[0] - shares[1]).max(1)
+
+
+def _smd_of_draws(values_M: ndarray, drawn_baseline_SM: ndarray, drawn_window_SM: ndarray) -> ndarray:
+    deviation = values_M.std()
+    if not deviation:
+        return numpy.zeros(len(drawn_window_SM))
+    scaled_M = ((values_M - values_M.mean()) / deviation).astype(numpy.float32)
+    means = [
+        weights_SM @ scaled_M / numpy.maximum(weights_SM.sum(1), 1)
+        for weights_SM in (drawn_baseline_SM, drawn_window_SM)
+    ]
+    return numpy.abs(means[0] - means[1])

@@ -9,6 +9,7 @@ from stocktake.metrics.estimate import Estimate
 
 TITLES = {
     "count": "Most likely count",
+    "expected_count": "Expected count",
     "confidence": "Confidence",
     "brightness": "Brightness",
     "sharpness": "Sharpness",

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from functools import partial
 
+from matplotlib.ticker import MaxNLocator
+
 from stocktake.evaluation.comparison import Comparison, Contrast, Recipe
 from stocktake.evaluation.promotion import Decision
 from stocktake.metrics.definitions import METRICS, Metric
@@ -114,6 +116,7 @@ def draw_differences(differences: Mapping[str, Difference], baseline: str, metri
         axes.set_ylim(0.35 - len(differences), 0.75)
         axes.set_yticks([])
         axes.margins(x=0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel(f"{metric.difference_unit}, {metric.better} is better")
     description = ", ".join(f"{name} {difference} ({difference.interval})" for name, difference in differences.items())
     return to_svg(figure, f"{metric.title}, difference from {baseline}: {description}.")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
 
 from stocktake.metrics.estimate import Estimate
 from stocktake.monitoring.monitoring_result import Histogram, MonitoredFigure, MonitoringResult, title_of
@@ -54,6 +55,9 @@ def draw_histogram(histogram: Histogram, title: str) -> str:
         axes.stairs(histogram.window, edges, color=ROLES["ink"], linewidth=1.6)
         if all((edge + 0.5).is_integer() for edge in edges) and len(edges) <= 12:  # values that stand for themselves
             axes.set_xticks([edge + 0.5 for edge in edges[:-1]])
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axes.set_ylim(0, 1.1 * max(*histogram.baseline, *histogram.window))
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}\u202f%")
         axes.locator_params(axis="y", nbins=4)

@@ -20,13 +20,10 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from stocktake.metrics.definitions import METRICS
 from stocktake.metrics.estimate import Estimate
 
-ROLES = {
-    "ink": "#000001",
-    "muted": "#000002",
-    "line": "#000003",
-    "model": "#000004",
-    "heat": "#000005",
-}  # CSS variable: stand-in
+ROLES = {  # CSS variable: stand-in
+    role: f"#{index:06x}"
+    for index, role in enumerate(("ink", "muted", "line", "model", "heat", "record", "paper"), start=1)
+}
 SIZE_PX = (340, 210)  # the width of a phone, so that text is never scaled down
 STYLE = {
     "svg.fonttype": "none",

@@ -8,6 +8,7 @@ Axes: M images of the baseline, N answers, K counts in rising order.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -20,7 +21,7 @@ from stocktake.serving.logged_answer import DECIMALS, IMAGE_FIGURES
 
 BASELINE_NAME = "baseline.json"
 BASELINE = "baseline"  # the key of model.json that names it; older exports lack it
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no limit of the means
 WATCHED = 500  # answers that a running server compares
 
 
@@ -34,8 +35,8 @@ class Baseline:
         images: Each of IMAGE_FIGURES of the M images; NaN where one could not be measured.
         labels_M: The record's count of each, as its position among the K.
         groups_M: Number of the block of neighboring bins that each is of.
-        limits: Of each figure what chance keeps the PSI and the KS distance to in the last WATCHED answers, which a
-            server has no time to draw.
+        limits: Of each figure what chance keeps PSI, KS distance and SMD to in the last WATCHED answers, which a server
+            has no time to draw.
     """
 
     counts: Sequence[int]
@@ -89,7 +90,7 @@ class Baseline:
         """
         try:
             plain = json.loads(content)
-            if plain["format_version"] != FORMAT_VERSION:
+            if plain["format_version"] not in (1, FORMAT_VERSION):
                 raise ValueError(f"of format {plain['format_version']!r}")
             baseline = cls(
                 plain["counts"],
@@ -97,7 +98,7 @@ class Baseline:
                 {name: numpy.array(plain[name], float) for name in IMAGE_FIGURES},
                 numpy.array(plain["label"], int),
                 numpy.array(plain["group"], int),
-                {name: (float(psi), float(ks)) for name, (psi, ks) in plain["limits"]["figures"].items()},
+                {name: _limits(found) for name, found in plain["limits"]["figures"].items()},
             )
             lengths = {len(column) for column in (*baseline.images.values(), baseline.groups_M)}
             shape = (baseline.num_images, len(baseline.counts))
@@ -118,10 +119,16 @@ def figures_of(counts: Sequence[int], probabilities_NK: ndarray, images: Mapping
     probabilities_NK = probabilities_NK.round(DECIMALS)
     return {
         "count": numpy.asarray(counts, float)[probabilities_NK.argmax(1)],
+        "expected_count": probabilities_NK @ numpy.asarray(counts, float),
         "confidence": probabilities_NK.max(1),
         **{f"P({count})": probabilities_NK[:, position] for position, count in enumerate(counts)},
         **images,
     }
+
+
+def _limits(found: Sequence[float]) -> tuple[float, float, float]:
+    psi_limit, ks_limit, smd_limit = [*found, math.inf][:3]
+    return float(psi_limit), float(ks_limit), float(smd_limit)
 
 
 def describe_baseline(content: bytes, baseline: Baseline) -> dict[str, Any]:

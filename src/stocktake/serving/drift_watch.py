@@ -22,6 +22,8 @@ DRIFT = {
     "psi_limit": "What chance keeps the index to",
     "ks": "Kolmogorov and Smirnov's distance of the last logged answers",
     "ks_limit": "What chance keeps the distance to",
+    "smd": "Standardized mean difference of the last logged answers",
+    "smd_limit": "What chance keeps the difference to",
 }
 ACCURACY = {"expected_accuracy": "value", "expected_accuracy_low": "low", "expected_accuracy_high": "high"}
 

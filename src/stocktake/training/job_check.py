@@ -24,7 +24,10 @@ from stocktake.config import as_plain, build, composed
 
 OWN_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 # What hands its **options on to something that is no parent of it.
-HANDED_ON = {"pytorch_lightning.callbacks.ThroughputMonitor": "lightning_fabric.utilities.throughput.Throughput"}
+HANDED_ON = {
+    "pytorch_lightning.callbacks.ThroughputMonitor": "lightning_fabric.utilities.throughput.Throughput",
+    "pytorch_lightning.loggers.WandbLogger": "wandb.init",
+}
 AUTO = "auto"  # becomes a value where the training starts
 SIMPLE = (int, float, str, bool, type(None))
 
@@ -223,9 +226,8 @@ def _first_line(error: Exception) -> str:
 
 
 def main() -> None:
-    wanted = json.load(sys.stdin)
+    wanted, found = json.load(sys.stdin), {}
     has_torch = importlib.util.find_spec("torch") is not None
-    found = {}
     for job in wanted["jobs"]:
         os.environ.update(job["environment"])
         problems: dict[str, list[str]] = {"missing": [], "wrong": []}

@@ -32,6 +32,7 @@ MAY_DIFFER = [
     *("data.root", "data.num_workers", "data.cache_dir", "data.cache_limit_mib", "data.storage", "data.draw"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins"),
     *(f"callbacks.{name}" for name in ("best", "spot", "learning_rate", "throughput", "progress", "step_logger")),
+    "callbacks.report_trial",
 ]
 RUN_LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
 

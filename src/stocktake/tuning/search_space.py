@@ -53,7 +53,10 @@ class Parameter:
             raise ValueError(f"{key} takes {{range: [low, high]}} or {{choice: [a, b]}}, not {plain!r}")
         if unknown := sorted(set(plain) - set(FIELDS)):
             raise ValueError(f"{key} takes {', '.join(FIELDS)}, not {unknown[0]}")
-        when = {str(other): _values(key, "when", values) for other, values in (plain.get("when") or {}).items()}
+        conditions = plain.get("when") or {}
+        if not isinstance(conditions, Mapping):
+            raise ValueError(f"{key}: when takes {{other.key: [a, b]}}, not {conditions!r}")
+        when = {str(other): _values(key, "when", values) for other, values in conditions.items()}
         if "choice" in plain:
             if len(plain) > 1 + ("when" in plain):
                 raise ValueError(f"{key} has a choice, which goes with no range, log or step")

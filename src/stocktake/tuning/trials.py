@@ -1,10 +1,12 @@
 """The trials of a search, as every engine tells of them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stocktake.metrics.definitions import metric_of
+from stocktake.metrics.definitions import Metric, metric_of
+from stocktake.metrics.estimate import Estimate
 from stocktake.tuning.search_space import SearchSpace, Value
 
 State = Literal["complete", "pruned", "failed", "running"]
@@ -49,6 +51,7 @@ class SearchResult:
         trials: By number.
         fixed: The overrides that all trials share, as they were typed; no `sweep=` and nothing of Hydra's own.
         num_trials: How many were asked for.
+        test: The metric of the best trial on the test side, where it was measured.
     """
 
     name: str
@@ -58,15 +61,22 @@ class SearchResult:
     trials: Sequence[Trial]
     fixed: Sequence[str] = ()
     num_trials: int = 0
+    test: Estimate | None = None
+
+    @property
+    def definition(self) -> Metric:
+        """What the metric is called, and which way is better."""
+        return metric_of(self.metric)
 
     def of_state(self, state: State) -> list[Trial]:
         return [trial for trial in self.trials if trial.state == state]
 
     @property
     def ranked(self) -> list[Trial]:
-        """Complete trials with a score, the best first; of equal ones the earlier."""
-        scored = [(trial.score, trial) for trial in self.of_state("complete") if trial.score is not None]
-        sign = -1 if metric_of(self.metric).better == "higher" else 1
+        """Complete trials with a finite score, the best first; of equal ones the earlier."""
+        complete = self.of_state("complete")
+        scored = [(trial.score, trial) for trial in complete if trial.score is not None and math.isfinite(trial.score)]
+        sign = -1 if self.definition.better == "higher" else 1
         return [trial for _, trial in sorted(scored, key=lambda pair: (sign * pair[0], pair[1].number))]
 
     @property

@@ -24,7 +24,7 @@ from stocktake.cloud.deployment_checks import (
     require_name,
     show,
 )
-from stocktake.cloud.inference_image import with_image
+from stocktake.cloud.inference_image import AWS_IMAGE, MAX_PAYLOAD_MB, with_image
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
 from stocktake.config import as_plain
 from stocktake.console import is_agreed
@@ -32,6 +32,7 @@ from stocktake.data.batch_input import BatchInput
 from stocktake.inference.batch_answers import BatchAnswers
 from stocktake.inference.batch_transform import Transform
 from stocktake.serving.model_folder import read_exported
+from stocktake.shell import override
 from stocktake.storage import Folder, StorageOptions, join_url
 
 PREDICTIONS_NAME, MISSING_NAME = "predictions.parquet", "missing.jsonl"  # what is left of it
@@ -70,6 +71,11 @@ def _count(cfg: DictConfig) -> int:
         raise CannotDeploy("input is not set: it is what the job counts. Type input=s3://<bucket>/<folder of images>")
     files, model = read_exported(cfg.model, StorageOptions(profile=cfg.profile, region=cfg.region))
     values, files, found = with_image(as_plain(cfg), files)
+    if cfg.image_uri == AWS_IMAGE and cfg.batch.payload_mb > MAX_PAYLOAD_MB:
+        found.append(
+            f"{override('batch.payload_mb', cfg.batch.payload_mb)}: with image_uri={AWS_IMAGE} no image above "
+            f"{MAX_PAYLOAD_MB} MB is taken. Type batch.payload_mb={MAX_PAYLOAD_MB}, or the image_uri of your own"
+        )
     transform = _transform(values, name, ModelArchive.of(files))
     print(
         f"{cfg.model}: version {model['version']}, {len(transform.archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}"
@@ -148,15 +154,16 @@ def _finish(cfg: DictConfig, jobs: BatchJobs, described: Mapping[str, Any], answ
     lines = [json.dumps(one) for one in missing]
     for line in [*lines[:NUM_NAMED], *["..."][: len(lines) > NUM_NAMED]]:
         print(line)
-    named = {MISSING_NAME: "".join(f"{line}\n" for line in lines).encode()}
+    named = "".join(f"{line}\n" for line in lines).encode()
     if not _is_enough(cfg, answers):
-        output.write_together(named)
+        unanswered = f"{job}-{MISSING_NAME}"  # what an earlier job left is not this one's
+        output.write_together({unanswered: named})
         raise BatchFailed(
             f"{job} is {status}, and {len(missing):,} of {num_images:,} images have no answer, more than "
-            f"batch.max_bad_fraction={cfg.batch.max_bad_fraction:g} allows; {join_url(output_url, MISSING_NAME)} names "
+            f"batch.max_bad_fraction={cfg.batch.max_bad_fraction:g} allows; {join_url(output_url, unanswered)} names "
             "them. Type the same again for another job, or a larger batch.max_bad_fraction to take what is there."
         )
-    output.write_together(named | {PREDICTIONS_NAME: answers.predictions()})
+    output.write_together({MISSING_NAME: named, PREDICTIONS_NAME: answers.predictions()})
     outcome = {"job": job, "status": status, "num_images": num_images, "missing": len(missing)}
     print(json.dumps(outcome | {"predictions": join_url(output_url, PREDICTIONS_NAME)}))
     return 0

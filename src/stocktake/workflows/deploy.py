@@ -86,7 +86,7 @@ def _deploy(cfg: DictConfig) -> int:
     archive_folder = join_url(folder_url, archive.sha256[:12])
     archive_url = join_url(archive_folder, ARCHIVE_NAME)
     print(f"{cfg.model}: version {version}, {len(archive.content) / 2**20:.1f} MiB as {ARCHIVE_NAME}")
-    stages = endpoint.stages(archive_url, archive.sha256, now, Before() if cfg.shadow_percent else None)
+    stages = endpoint.stages(archive_url, now, Before() if cfg.shadow_percent else None)
     found += problems(values, endpoint, [call for stage in stages for call in stage])
     if len(stages) > 1 and not cfg.wait:
         found.append("wait=false, but scaling.max_instances is taken once the endpoint is in service. Type wait=true")
@@ -103,7 +103,7 @@ def _deploy(cfg: DictConfig) -> int:
         _refuse_end_of_capture(cfg, before)
         component = endpoints.describe_component(name) if endpoint.hosts_component else None
         there = Before(endpoints.answering(before), component is not None)
-        stages = endpoint.stages(archive_url, archive.sha256, now, there)
+        stages = endpoint.stages(archive_url, now, there)
         refuse(problems(values, endpoint, [call for stage in stages for call in stage]))
     elif cfg.shadow_percent:
         raise CannotDeploy(f"shadow_percent: there is no endpoint {name} whose requests can be copied. Type 0")
@@ -185,6 +185,8 @@ def _delete(cfg: DictConfig) -> int:
     if not is_agreed(f"Delete the endpoint {name}, its models, configs, alarms and schedule?", cfg.yes):
         return 0
     deleted = endpoints.delete(name, print, cfg.poll_s)
+    if not deleted:
+        print(f"name={name}: nothing of it is there. Type {_typed(cfg, action='list')} for what there is.")
     print(json.dumps({"endpoint": name, "deleted": deleted}))
     return 0
 

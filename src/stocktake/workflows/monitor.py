@@ -121,5 +121,6 @@ def _tell(result: MonitoringResult) -> None:
         figure, shift = result.figures[name], result.figures[name].shift
         print(
             f"  {title_of(name)}: mean {figure.baseline_mean:.4g} before, {figure.mean:.4g} now; "
-            f"PSI {shift.psi:.3f} (limit {shift.psi_limit:.3f}), KS {shift.ks:.3f} (limit {shift.ks_limit:.3f})"
+            f"PSI {shift.psi:.3f} (limit {shift.psi_limit:.3f}), KS {shift.ks:.3f} (limit {shift.ks_limit:.3f}), "
+            f"SMD {shift.smd:.2f} (limit {shift.smd_limit:.2f})"
         )

@@ -162,7 +162,7 @@ def _hand_over(cfg: DictConfig, challenger: Evaluation, decision: Decision) -> d
     found += request_problems(values, model.calls(), CONFIG_KEYS, ("bucket", "image_uri")) if cfg.registry else []
     if not cfg.dry_run:
         refuse(found)  # before anything is deployed
-    answers = cfg.endpoint is not None and _is_deployed(deployment)
+    answers = cfg.endpoint is not None and _is_deployed(deployment, archive)
     model = replace(model, approval=cfg.approval or (APPROVED if answers else PENDING))
     if cfg.dry_run:
         if cfg.registry is not None:
@@ -193,22 +193,19 @@ def _location(cfg: DictConfig, challenger: Evaluation) -> str:
     return location
 
 
-def _is_deployed(cfg: DictConfig) -> bool:
+def _is_deployed(cfg: DictConfig, archive: ModelArchive) -> bool:
     """Deploys a model as scripts/deploy.py does; returns whether it answers now, or would, in a dry run.
 
     Raises:
         CannotPromote: It was rolled back.
     """
-    endpoints = None if cfg.dry_run else open_endpoints(cfg)[1]
-    before = (endpoints and endpoints.describe(cfg.name)) or {}
     if deploy(cfg):
         raise CannotPromote(f"endpoint={cfg.name} was rolled back: the model of before answers. Nothing is registered.")
-    if endpoints is None:
+    if cfg.dry_run:
         return not cfg.shadow_percent
-    after = endpoints.describe(cfg.name) or {}
     # Not where a person said no, or nobody waited, or it is given copies alone.
-    is_new = after.get("EndpointConfigName") != before.get("EndpointConfigName")
-    return is_new and after.get("EndpointStatus") == "InService" and not cfg.shadow_percent
+    url = open_endpoints(cfg)[1].model_url(cfg.name)
+    return url is not None and archive.sha256[:12] in url.split("/")
 
 
 def _registered_model(

@@ -77,7 +77,7 @@ class Deployment:
         folder_url = f"s3://{BUCKET}/{NAME}/{archive.sha256[:12]}"
         self.open_folder(folder_url).write(ARCHIVE_NAME, archive.content)
         before = Before() if self.endpoints.describe(NAME) else None
-        calls = ENDPOINT.calls(f"{folder_url}/{ARCHIVE_NAME}", archive.sha256, datetime.now(UTC), before)
+        calls = ENDPOINT.calls(f"{folder_url}/{ARCHIVE_NAME}", datetime.now(UTC), before)
         send_all(self.endpoints, calls)
         outcome = settled(self.endpoints, NAME, calls, print, POLL_S)
         if outcome.is_rolled_back:

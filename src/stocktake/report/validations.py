@@ -1,0 +1,76 @@
+"""What scripts/evaluate.py split=valid left in trials' folders: intervals of their scores, and who would win again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy
+
+from stocktake.evaluation.paired_bootstrap import PairedBootstrap
+from stocktake.evaluation.results import PREDICTIONS_KEY, Evaluation, EvaluationError
+from stocktake.metrics.estimate import Estimate
+from stocktake.report.search_text import show_score
+from stocktake.s3 import StorageError
+from stocktake.storage import Folder, StorageOptions, join_url
+from stocktake.tuning.trials import SearchResult, Trial
+
+VALIDATION = "evaluation-valid"  # of a trial's run folder
+SLACK = 0.02  # as a share of a score: precision differs between training and evaluation
+
+
+@dataclass(frozen=True)
+class Validations:
+    """What evaluations of the best trials on the validation bins add.
+
+    Attributes:
+        intervals: The metric with its interval over blocks of bins, by the number of the trial.
+        stability: In which share of other draws of these bins the best trial is the best of those evaluated.
+        notes: On evaluations that could not be used.
+    """
+
+    intervals: Mapping[int, Estimate] = field(default_factory=dict)
+    stability: float | None = None
+    notes: Sequence[str] = ()
+
+
+def read_validations(result: SearchResult, trials: Sequence[Trial]) -> Validations:
+    """Reads the evaluations that lie in the folders of these trials; most have none."""
+    name, first = result.metric.rpartition("/")[2], None
+    measured: dict[int, PairedBootstrap] = {}
+    notes: list[str] = []
+    for trial in trials:
+        place = Folder(join_url(trial.folder, VALIDATION), StorageOptions())
+        if not trial.folder or not place.exists(PREDICTIONS_KEY):
+            continue
+        try:
+            evaluation = Evaluation.read(place.url, place.options)
+            if evaluation.result.subject.split != "valid":
+                raise EvaluationError(f"it is of split={evaluation.result.subject.split}.")
+            (first or evaluation).require_same_bins(evaluation)
+            found = PairedBootstrap.of(evaluation)
+        except (EvaluationError, StorageError) as error:
+            notes.append(f"The evaluation of trial {trial.number} is left out: {error}")
+            continue
+        first, value, score = first or evaluation, found.values.get(name), trial.score or 0.0
+        if value is None or numpy.isnan(value):
+            notes.append(f"Evaluations do not measure {name}, so there is no interval of it.")
+            break
+        if abs(value - score) > SLACK * abs(score):
+            shown = [show_score(figure, result.definition) for figure in (value, score)]
+            notes.append(
+                f"The evaluation of trial {trial.number} says {shown[0]}, the trial {shown[1]}: it is of other weights "
+                "or bins, and is left out."
+            )
+            continue
+        measured[trial.number] = found
+    intervals = {number: found.estimates()[name] for number, found in measured.items()}
+    return Validations(intervals, _stability(result, name, measured), notes)
+
+
+def _stability(result: SearchResult, name: str, measured: Mapping[int, PairedBootstrap]) -> float | None:
+    if result.best is None or result.best.number not in measured or len(measured) < 2:
+        return None
+    sign = 1 if result.definition.better == "higher" else -1
+    samples_TS = sign * numpy.stack([found.samples[name] for found in measured.values()])  # the same draws for all
+    best_S = sign * measured[result.best.number].samples[name]
+    share = float((best_S >= samples_TS.max(0)).mean())
+    return None if numpy.isnan(samples_TS).any() else share
