@@ -14,6 +14,8 @@ from stocktake.cloud.tuning_jobs import tuning_job
 from stocktake.rehearsal.api_server import RehearsalServer
 from stocktake.rehearsal.entrypoint import NO_TOOLKIT
 from stocktake.rehearsal.local_runner import LocalRunner
+from stocktake.rehearsal.mirror import Mirror
+from stocktake.rehearsal.s3_sync import Prefix, opener
 from stocktake.rehearsal.trial_stopping import lags
 from stocktake.tuning.sagemaker_space import parameter_ranges
 from stocktake.tuning.search_space import SearchSpace
@@ -273,3 +275,14 @@ def test_a_fault_of_a_trial_is_for_tuning_jobs_alone(tmp_path):
         single = training_job("single", role, image, *urls, spot=True)
         code, message = refusal(client.create_training_job, **single)
     assert code == "ValidationException" and "names a trial, and this is no tuning job" in message
+
+
+def test_what_another_trial_deletes_meanwhile_is_no_fault_of_this_one(tmp_path, monkeypatch):
+    prefix = Prefix("s3://bins/checkpoints/", opener(tmp_path / "s3"))
+    prefix.folder.write("mine/step-8.ckpt", b"8")
+    listed = prefix.keys() | {"other/step-6.ckpt": "other/step-6.ckpt"}
+    monkeypatch.setattr(prefix, "keys", lambda: listed)
+    mirror = Mirror(tmp_path / "local", prefix, "algo-1", {})
+    mirror.restore()
+    assert [path.name for path in (tmp_path / "local").rglob("*.ckpt")] == ["step-8.ckpt"]
+    assert mirror.upload() == []

@@ -93,6 +93,10 @@ class TuningRun:
             result = search_result(
                 self.plan, search, jobs, f"sagemaker {self.options.strategy}", self.options.num_trials
             )
+        if self.options.evaluate and result.best is not None:
+            from hydra_plugins.stocktake_sagemaker._trial_outcome import measure_test_figure
+
+            measure_test_figure(result.best, folder_of_code(self.config))
         told = finish_search(result, self.plan.folder, folder_of_code(self.config))
         if search.status == "Failed":
             print(f"{search.name} failed: {search.description.get('FailureReason', '')}", file=sys.stderr)

@@ -32,7 +32,9 @@ class Mirror:
 
     def restore(self) -> None:
         self.local.mkdir(parents=True, exist_ok=True)
-        self.remote.download(self.local, self.remote.keys())
+        for path, key in self.remote.keys().items():
+            with suppress(FileNotFoundError):  # deleted since it was listed: the trials of a tuning job share a prefix
+                self.remote.download(self.local, {path: key})
         self._known = self._files()
 
     def upload(self) -> list[str]:

@@ -56,10 +56,10 @@ class Prefix:
 
     def download(self, target: Path, paths: Mapping[str, str]) -> None:
         for name, key in paths.items():
-            path = target / name
+            path, stream = target / name, obstore.get(self.folder.store, key).stream()
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
-                for chunk in obstore.get(self.folder.store, key).stream():
+                for chunk in stream:
                     file.write(chunk)
 
 
