@@ -41,7 +41,7 @@ def test_a_bare_account_is_set_up_once_and_cleared(services, aws):
     code, output, summary = aws("action=check", MAIL)
     assert code == 1
     assert f"missing bucket {BUCKET}" in output
-    assert f"python scripts/aws.py action=setup {MAIL}".replace("@", "@") in output
+    assert f"python scripts/aws.py action=setup {MAIL}" in output
 
     code, output, summary = aws("action=setup", MAIL, "yes=true")
     assert code == 0, output
@@ -65,10 +65,7 @@ def test_a_bare_account_is_set_up_once_and_cleared(services, aws):
     assert services.client("s3").list_buckets()["Buckets"] == []
     assert services.client("iam").list_roles()["Roles"] == []
     assert services.client("ecr").describe_repositories()["repositories"] == []
-    assert (
-        "Budgets" not in services.client("budgets").describe_budgets(AccountId=services.account_id)
-        or not (services.client("budgets").describe_budgets(AccountId=services.account_id)["Budgets"])
-    )
+    assert services.client("budgets").describe_budgets(AccountId=services.account_id)["Budgets"] == []
     tagged = services.client("resourcegroupstaggingapi").get_resources(TagFilters=[{"Key": "project"}])
     assert tagged["ResourceTagMappingList"] == []
     code, output, _ = aws("action=teardown", "yes=true")
@@ -181,7 +178,7 @@ def test_what_runs_goes_first_and_what_refuses_to_go_is_named(services, aws):
 
 
 def test_an_endpoint_without_an_end_is_listed_and_deleted_with_all_that_belongs_to_it(services, aws, tmp_path):
-    from hosted import Account, requests
+    from hosted import ROLE, Account, requests
     from served import export
 
     there = Account(services.server, services.hosting, tmp_path / "s3")
@@ -193,15 +190,22 @@ def test_an_endpoint_without_an_end_is_listed_and_deleted_with_all_that_belongs_
     assert code == 1
     assert summary["endless"] == ["endpoint bins: InService, no planned end"]
     assert "To delete it: python scripts/deploy.py action=delete name=bins" in output
-    there.sagemaker.create_model(
-        **requests.model("of-others", "arn:aws:iam::123456789012:role/x", "i", "s3://models/good/model.tar.gz")
-        | {"Tags": []}
+    of_others = requests.model("of-others", ROLE, "image", "s3://models/good/model.tar.gz") | {"Tags": []}
+    there.sagemaker.create_model(**of_others)
+    for group, tags in (("counters", requests.tag_list(None)), ("others", [])):
+        there.sagemaker.create_model_package_group(ModelPackageGroupName=group, Tags=tags)
+    version = {"Image": "image", "ModelDataUrl": "s3://models/good/model.tar.gz"}
+    there.sagemaker.create_model_package(
+        ModelPackageGroupName="counters",
+        InferenceSpecification={"Containers": [version], "SupportedContentTypes": [], "SupportedResponseMIMETypes": []},
     )
     code, output, summary = aws("action=teardown", "yes=true", "poll_s=0.05")
     assert (code, summary["left"]) == (0, []), output
     assert "Deleted: DeleteEndpoint(bins)" in output
     assert [model["ModelName"] for model in there.sagemaker.list_models()["Models"]] == ["of-others"]
     assert there.sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+    groups = there.sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"]
+    assert [group["ModelPackageGroupName"] for group in groups] == ["others"]
 
 
 def test_what_others_made_under_the_same_name_is_left_alone(services, aws):
@@ -223,8 +227,8 @@ def test_quotas_by_their_names_with_what_asks_for_more(services, aws):
     services.account.quotas = {"ml.g5.xlarge for training job usage": 4, "ml.g5.xlarge for spot training job usage": 1}
     _, output, summary = aws("action=check", MAIL)
     assert "ok      ml.g5.xlarge for training job usage: 4, 2 wanted" in output
-    assert "few     ml.g5.xlarge for spot training job usage: 1, 2 wanted. Ask for more (hours to days): aws service-quotas "
-    assert "--quota-code L-" in output
+    assert "few     ml.g5.xlarge for spot training job usage: 1, 2 wanted. Ask for more (hours to days): "
+    assert "aws service-quotas request-service-quota-increase --service-code sagemaker --quota-code L-" in output
     assert "--desired-value 2 --region us-east-1" in output
     assert "ml.g5.xlarge for spot training job usage" in summary["few"]
     assert "few     ml.c6i.large for endpoint usage: 1 wanted, and AWS lists no such quota" in output
@@ -232,7 +236,7 @@ def test_quotas_by_their_names_with_what_asks_for_more(services, aws):
 
 def test_who_may_not_look_is_told_in_one_line_what_to_ask_for(services, aws):
     services.account.errors["ListServiceQuotas"] = (400, "AccessDeniedException", "User me is not authorized")
-    code, output, _ = aws("action=check", MAIL)
+    _, output, _ = aws("action=check", MAIL)
     (line,) = [line for line in output.splitlines() if "User me" in line]
     assert line.startswith("unknown quotas: ListServiceQuotas: User me is not authorized (AccessDeniedException).")
     assert line.endswith("Ask for what this prints: python scripts/aws.py action=policy whom=setup")
