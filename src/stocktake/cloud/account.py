@@ -94,8 +94,9 @@ class Account:
     def policy(self, whom: str) -> Document:
         """Returns all that somebody of PEOPLE may do, as one document."""
         parts = [self.document(whom)]
+        if self.kms_key and whom in ("job", "person"):  # who writes into the bucket, and has volumes encrypted
+            parts.append(self.document("kms"))
         if whom == "job":
-            parts += [self.document("job_kms")] if self.kms_key else []
             parts += [self.document("job_vpc")] if self.has_vpc else []
             parts += [self.document("job_data", data_bucket=bucket) for bucket in self.data_buckets]
         return parts[0] | {"Statement": [statement for part in parts for statement in part["Statement"]]}
