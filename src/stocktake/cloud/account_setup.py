@@ -117,7 +117,7 @@ def is_absent(error: CallRefused) -> bool:
 
 def refusal(error: Exception) -> str:
     """Returns AWS's reason in one line, and what to ask for where these credentials may not do it."""
-    reason = str(error).partition(" Hint:")[0]
+    reason = " ".join(str(error).partition(" Hint:")[0].split())
     if isinstance(error, CallRefused) and error.code in FORBIDDEN:
         return f"{reason} Ask for what this prints: {ASK_FOR}"
     return reason

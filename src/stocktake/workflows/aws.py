@@ -31,8 +31,7 @@ def aws(cfg: DictConfig) -> int:
     """Does what conf/aws.yaml describes; returns the exit code.
 
     Raises:
-        AccountError: Something is missing or wrong.
-        CallRefused: AWS refuses.
+        AccountError: Something is missing or wrong, or AWS refuses.
     """
     if cfg.dry_run and cfg.action in ("check", "teardown"):
         raise AccountError(
@@ -40,7 +39,10 @@ def aws(cfg: DictConfig) -> int:
             "before it changes anything. Leave dry_run out, or type action=setup"
         )
     actions = {"check": _check, "setup": _setup, "teardown": _teardown, "policy": _policy}
-    return actions[cfg.action](cfg)
+    try:
+        return actions[cfg.action](cfg)
+    except CallRefused as error:
+        raise AccountError(refusal(error)) from error
 
 
 def _policy(cfg: DictConfig) -> int:
@@ -65,7 +67,9 @@ def _setup(cfg: DictConfig) -> int:
     if cfg.wandb_key == "replace":
         steps = [_with_new_value(step) if step.part.kind == "secret" else step for step in steps]
     print(*steps, sep="\n")
-    _refuse([" ".join(step.about) for step in steps if step.state == "blocked"])
+    if num_blocked := sum(step.state == "blocked" for step in steps):
+        lines = "1 line above begins" if num_blocked == 1 else f"{num_blocked} lines above begin"
+        raise AccountError(f"Nothing was done, because {lines} with blocked.")
     to_do = [step for step in steps if step.calls]
     if to_do:
         if not is_agreed(f"Make and change this in account {account.account}?", cfg.yes):
