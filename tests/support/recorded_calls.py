@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def check(whose: str, call: str, params: Mapping[str, Any]) -> None:
             f"{call} ({whose}) is not in {CALLS.name}, so nobody looked whether the policies allow it. Type "
             f"REVIEW_CALLS=1 before the command of this test, read what is added, and see policies/{whose}.json"
         )
-    with FileLock(f"{CALLS}.lock"):
+    with FileLock(Path(tempfile.gettempdir()) / "stocktake-calls.lock"):
         known = json.loads(CALLS.read_text())
         known.setdefault(whose, {})[call] = _telling(params)
         ordered = {who: dict(sorted(calls.items())) for who, calls in sorted(known.items())}

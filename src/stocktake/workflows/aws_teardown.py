@@ -25,7 +25,11 @@ def teardown(account: Account, cleared: AccountTeardown, yes: bool, poll_s: floa
     inventory = Inventory(cleared.client, cleared.patience)
     there, foreign = _there(account, cleared)
     found = _all_found(inventory, there)
-    print(*[f"  {each}" for each in found], *[f"  {part.title} {cleared.about(part)}" for part in there], sep="\n")
+    print(
+        *[f"  {each}" for each in found],
+        *[f"  {part.title} {cleared.about(part)}".rstrip() for part in there],
+        sep="\n",
+    )
     for part in foreign:
         print(f"Stays: {part.title}, which has no tag project=stocktake.")
     if not found and not there:
