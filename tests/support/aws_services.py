@@ -113,7 +113,7 @@ class Services:
 @contextmanager
 def moto_server() -> Iterator[str]:
     """Runs moto, empty, and gives its URL."""
-    server = ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     moto_api_backend.reset()
     host, port = server.get_host_and_port()
