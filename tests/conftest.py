@@ -22,7 +22,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
+import recorded_calls
 from filelock import FileLock
+
+recorded_calls.install()
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 

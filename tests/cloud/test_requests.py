@@ -46,6 +46,18 @@ JOBS: dict[str, dict[str, Any]] = {
         "subnets": ["subnet-0a1b"],
         "security_groups": ["sg-0a1b"],
     },
+    "encrypted": {
+        "job_name": "sealed",
+        "instance_types": ["ml.m5.xlarge"],
+        "num_instances": 2,
+        "output_kms_key": "arn:aws:kms:us-east-1:123456789012:key/0a1b",
+        "volume_kms_key": "alias/stocktake",
+        "encrypted_traffic": True,
+        "network_isolation": True,
+        "environment": {"WANDB_MODE": "offline"},
+        "subnets": ["subnet-0a1b"],
+        "security_groups": ["sg-0a1b"],
+    },
     "preferred_types": {
         "job_name": "any-gpu",
         "instance_types": ["ml.g6.xlarge", "ml.g5.xlarge"],

@@ -13,7 +13,7 @@ import pytest
 from botocore.validate import ParamValidator
 
 from stocktake.cloud.requests import training_job, training_job_keys
-from stocktake.cloud.validation import RequestError, check_request, python_pattern
+from stocktake.cloud.validation import RequestError, check_request, problem_lines, python_pattern
 
 GOOD: dict[str, Any] = {
     "job_name": "demo",
@@ -129,6 +129,24 @@ def test_good_requests_pass():
     ]
     for values in good:
         check_request("CreateTrainingJob", training_job(**GOOD | values))
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "has_disks"),
+    [
+        *(
+            (name, True)
+            for name in ("ml.g4dn.xlarge", "ml.g5.12xlarge", "ml.g6.xlarge", "ml.g6e.xlarge", "ml.p4d.24xlarge")
+        ),
+        *((name, True) for name in ("ml.p4de.24xlarge", "ml.p5.48xlarge", "ml.p5en.48xlarge", "ml.trn1.2xlarge")),
+        *((name, False) for name in ("ml.m5.xlarge", "ml.c6i.xlarge", "ml.p3.2xlarge", "ml.c5n.xlarge", "ml.r5.large")),
+    ],
+)
+def test_a_key_for_volumes_is_refused_where_instances_have_disks_of_their_own(instance_type, has_disks):
+    request = training_job(**GOOD | {"instance_types": [instance_type], "volume_kms_key": "alias/mine"})
+    lines = problem_lines("CreateTrainingJob", request, training_job_keys())
+    wrong = f"compute.volume_kms_key (ResourceConfig.VolumeKmsKeyId): {instance_type} has disks of its own"
+    assert [line.startswith(wrong) for line in lines] == [True] * has_disks
 
 
 def test_an_unknown_operation_names_the_near_one():

@@ -47,7 +47,11 @@ class Account:
         if operation == "ListServiceQuotas":
             pages = sorted(self.quotas.items())
             at = int(request.get("NextToken", 0))
-            told = {"Quotas": [{"QuotaName": name, "Value": value} for name, value in pages[at : at + 1]]}
+            told = {
+                "Quotas": [
+                    {"QuotaName": name, "QuotaCode": f"L-{at}", "Value": value} for name, value in pages[at : at + 1]
+                ]
+            }
             return json.dumps(told | ({"NextToken": str(at + 1)} if at + 1 < len(pages) else {}))
         if operation == "GetProducts":
             dimension = {"unit": "Hrs", "pricePerUnit": {"USD": f"{self.usd_an_hour}"}}

@@ -2,6 +2,8 @@
 
 import importlib
 
+import recorded_calls
+
 MODULES = (
     *("boto3", "hydra", "obstore", "rich.console", "rich.live", "rich.table"),
     *("hydra_plugins.stocktake_sagemaker.rehearsal", "hydra_plugins.stocktake_sagemaker.sagemaker"),
@@ -12,3 +14,5 @@ MODULES = (
 
 for module in MODULES:
     importlib.import_module(module)
+
+recorded_calls.install()

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stocktake.cli.cloud_keys import AWS, DEPLOY, PROMOTE
 from stocktake.cli.rules import (
     ACCELERATOR,
     CHECKPOINT,
+    FOLDER,
     LIMIT,
     NUM_WORKERS,
     PRECISION,
@@ -24,8 +26,6 @@ from stocktake.cli.rules import (
     whole,
 )
 from stocktake.cli.training_keys import TRAIN, TUNE
-
-FOLDER = text("runs/demo/latest/model", None)
 
 
 @dataclass(frozen=True)
@@ -163,72 +163,6 @@ SERVE = {
     "prediction_log_share": number(0, 1, example=0.1),
     "prediction_log_images": switch(example=False),
 }
-ROLES = dict.fromkeys(("role_arn", "scheduler_role_arn"), "arn:aws:iam::123456789012:role/Stocktake")
-ENDPOINT = {
-    "target": choice("serverless", "realtime", "async"),
-    "ttl_h": number(0.25, 87600, literals=[None], example=24),
-    **{key: text(example, None) for key, example in ROLES.items()},
-    "bucket": text("my-bucket", None),
-    "image_uri": text("123456789012.dkr.ecr.us-east-1.amazonaws.com/stocktake-serving:1", None),
-    "prefix": text("stocktake/endpoints"),
-    "region": text("us-east-1", None),
-    "profile": text("default", None),
-    "instance_type": text("ml.c6i.large"),
-    "num_instances": whole(1, example=1),
-    "memory_mb": whole(1024, 6144, example=2048),
-    "max_concurrency": whole(1, 200, example=5),
-    "capture_percent": whole(0, 100, example=20),
-    "shadow_percent": whole(0, 100, example=20),
-    "kms_key": text("alias/stocktake", None),
-    "environment": map_of(text("plain"), {}),
-    "tags": map_of(text("bins"), {}),
-    "subnets": list_of(text("subnet-1"), ["subnet-1"]),
-    "security_groups": list_of(text("sg-1"), ["sg-1"]),
-    "network_isolation": switch(example=False),
-    "scaling.min_instances": whole(0, example=1),
-    "scaling.max_instances": whole(1, literals=[None], example=4),
-    "scaling.invocations_per_instance": above(0, example=300),
-    "scaling.scale_in_cooldown_s": whole(0, example=300),
-    "scaling.scale_out_cooldown_s": whole(0, example=60),
-    "update.shift": choice("all_at_once", "canary", "linear"),
-    "update.step_percent": whole(1, 50, example=10),
-    "update.wait_s": whole(0, 3600, example=300),
-    "update.termination_wait_s": whole(0, 3600, example=120),
-    "update.max_time_s": whole(600, 28800, example=3600),
-    "update.max_errors": whole(0, example=5),
-    "update.max_latency_s": above(0, example=5),
-    "wait": switch(example=True),
-    "poll_s": above(0, example=10),
-    "dry_run": switch(example=True),
-    "yes": switch(example=True),
-}
-DEPLOY = {
-    "model": FOLDER,
-    "name": text("bins", None),
-    "action": choice("deploy", "status", "delete", "list", "stop"),
-    **ENDPOINT,
-    "target": choice("serverless", "realtime", "async", "batch"),
-    "input": text("s3://my-bucket/bins", None),
-    "split": choice("test", "valid", "train", "all", None),
-    "output": text("runs/batch", None),
-    "batch.num_at_once": whole(1, 100, example=4),
-    "batch.payload_mb": whole(1, 32, example=6),
-    "batch.max_bad_fraction": number(0, 1, example=0.02),
-}
-PROMOTE = {
-    "challenger": text("runs/b/evaluation-test"),
-    "champion": text("runs/a/evaluation-test", None),
-    "margin": number(0, 1, example=0.01),
-    "level": above(0, 1, example=0.05),
-    "max_ece_increase": number(0, 1, example=0.01),
-    "output_dir": text("runs/promotion"),
-    "exported": FOLDER,
-    "registry": text("bins", None),
-    "registry_prefix": text("stocktake/registry"),
-    "approval": choice("Approved", "PendingManualApproval", None),
-    "endpoint": text("bins", None),
-    **ENDPOINT,
-}
 
 COMMANDS = {
     "train": Inputs(TRAIN, "experiment"),
@@ -245,5 +179,6 @@ COMMANDS = {
     "rehearse": Inputs(REHEARSE, "experiment"),
     "serve": Inputs(SERVE | STORAGE, "model"),
     "deploy": Inputs(DEPLOY, "model"),
+    "aws": Inputs(AWS, "action"),
     "doctor": Inputs({"network": switch(example=False)}, "network"),
 }

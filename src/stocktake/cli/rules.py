@@ -167,6 +167,7 @@ PRECISIONS = (
 )
 ACCELERATOR, PRECISION = choice(*AUTO_ACCELERATORS), choice(*PRECISIONS)
 CHECKPOINT = "runs/demo/latest/checkpoints/best.ckpt"
+FOLDER = text("runs/demo/latest/model", None)
 NUM_WORKERS = whole(0, literals=[None], example=2)
 LIMIT = whole(1, literals=[None], example=100)
 COUNTS = list_of(whole(0), [1, 2, 3, 4, 5], least=2)

@@ -1,5 +1,6 @@
 """Rules of the keys of train.py and scripts/tune.py."""
 
+from stocktake.cli.cloud_keys import COMPUTE
 from stocktake.cli.rules import (
     ACCELERATOR,
     CHECKPOINT,
@@ -15,7 +16,6 @@ from stocktake.cli.rules import (
     choice,
     either,
     list_of,
-    map_of,
     number,
     switch,
     text,
@@ -27,7 +27,6 @@ from stocktake.metrics.definitions import LOGGED
 METRICS = (*(f"valid/{name}" for name in LOGGED), "train/loss")
 SHARE, MAYBE = number(0, 1, example=0.5), switch(None, example=False)
 BATCHES = either(whole(0, example=10), number(0, 1, example=0.5), choice(None))
-SCALAR = either(text("value"), number(None, example=1), switch(), choice(""))
 NAME = either(text("demo"), whole(0))
 
 
@@ -188,29 +187,6 @@ LOGGER = {
         **dict.fromkeys(("group", "id"), text("run", None)),
         "log_model": switch("all", example=False),
     },
-}
-
-COMPUTE = {
-    "bucket": text("my-bucket", None),
-    "role_arn": text("arn:aws:iam::123456789012:role/name", None),
-    "output_url": text("s3://my-bucket/stocktake"),
-    "image_uri": text("763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14"),
-    "requirements": text("requirements.container.lock", None),
-    "instance_types": list_of(text("ml.g5.xlarge"), ["ml.g5.xlarge"], least=1),
-    "num_instances": whole(1),
-    "volume_gb": whole(1, example=100),
-    "max_runtime_s": whole(1, example=86400),
-    "spot": switch(example=False),
-    "max_wait_s": whole(1, literals=[None], example=172800),
-    "checkpoint_url": text("s3://my-bucket/checkpoints", None),
-    "keep_alive_s": whole(0, 3600, example=0),
-    "channels": map_of(text("s3://my-bucket/data"), {"data": "s3://my-bucket/data"}),
-    "environment": map_of(SCALAR, {}),
-    "wandb_secret": text("wandb", None),
-    "tags": map_of(SCALAR, {}),
-    "subnets": list_of(text("subnet-1"), []),
-    "security_groups": list_of(text("sg-1"), []),
-    "network_isolation": switch(example=False),
 }
 
 FIND = {

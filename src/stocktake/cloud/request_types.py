@@ -33,6 +33,7 @@ class Channel(TypedDict):
 
 class Output(TypedDict):
     S3OutputPath: str
+    KmsKeyId: NotRequired[str]
 
 
 class Instances(TypedDict):
@@ -48,6 +49,7 @@ class Resources(TypedDict):
     InstanceCount: NotRequired[int]
     InstancePreferences: NotRequired[list[Instances]]
     KeepAlivePeriodInSeconds: NotRequired[int]
+    VolumeKmsKeyId: NotRequired[str]
 
 
 class Stopping(TypedDict):
@@ -80,6 +82,7 @@ class TrainingJobRequest(TypedDict):
     StoppingCondition: Stopping
     EnableManagedSpotTraining: bool
     EnableNetworkIsolation: bool
+    EnableInterContainerTrafficEncryption: NotRequired[bool]
     Environment: dict[str, str]
     Tags: list[Tag]
     CheckpointConfig: NotRequired[Checkpoints]

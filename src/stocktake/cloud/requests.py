@@ -47,6 +47,9 @@ TRAINING_JOB_PATHS = {
     "subnets": "VpcConfig.Subnets",
     "security_groups": "VpcConfig.SecurityGroupIds",
     "tags": "Tags",
+    "output_kms_key": "OutputDataConfig.KmsKeyId",
+    "volume_kms_key": "ResourceConfig.VolumeKmsKeyId",
+    "encrypted_traffic": "EnableInterContainerTrafficEncryption",
 }
 
 
@@ -90,6 +93,9 @@ def training_job(
     subnets: Sequence[str] = (),
     security_groups: Sequence[str] = (),
     network_isolation: bool = False,
+    output_kms_key: str | None = None,
+    volume_kms_key: str | None = None,
+    encrypted_traffic: bool = False,
 ) -> TrainingJobRequest:
     """Returns the body of CreateTrainingJob.
 
@@ -108,6 +114,9 @@ def training_job(
         channels: Further input channels, name to S3 folder; each lies in /opt/ml/input/data/<name>.
         entrypoint: What PID 1 runs; empty for an image whose own ENTRYPOINT is `stocktake.cloud.container`.
         metrics: Name to a regex whose first group is the value.
+        output_kms_key: Id, alias or ARN of the key for model.tar.gz and output.tar.gz; `None` leaves it to the bucket.
+        volume_kms_key: Of the key for the instances' volumes; not for types that keep data on disks of their own.
+        encrypted_traffic: Between the instances; AWS says that training then takes longer.
     """
     urls = {"code": code_url, "config": config_url} | dict(channels or {})
     algorithm: Algorithm = {
@@ -145,6 +154,12 @@ def training_job(
         request["HyperParameters"] = dict(hyperparameters)
     if subnets or security_groups:
         request["VpcConfig"] = {"Subnets": list(subnets), "SecurityGroupIds": list(security_groups)}
+    if output_kms_key:
+        request["OutputDataConfig"]["KmsKeyId"] = output_kms_key
+    if volume_kms_key:
+        request["ResourceConfig"]["VolumeKmsKeyId"] = volume_kms_key
+    if encrypted_traffic:
+        request["EnableInterContainerTrafficEncryption"] = True
     return request
 
 

@@ -186,4 +186,6 @@ def python_pattern(pattern: str) -> re.Pattern:
     """Compiles a pattern of the service model, which is written for Java."""
     for java, python in JAVA_CLASSES.items():
         pattern = pattern.replace(java, python)
-    return re.compile(REPEATED_END.sub("$", pattern))
+    # Java takes flags from where they stand, Python for a whole pattern; AWS's parts before them are of no letters.
+    flags = re.IGNORECASE if "(?i)" in pattern else 0
+    return re.compile(REPEATED_END.sub("$", pattern.replace("(?i)", "")), flags)

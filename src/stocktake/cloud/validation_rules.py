@@ -12,6 +12,11 @@ MAX_WAIT = "StoppingCondition.MaxWaitTimeInSeconds"
 SPOT = "EnableManagedSpotTraining"
 PREFERENCES = "ResourceConfig.InstancePreferences"
 KEEP_ALIVE = "ResourceConfig.KeepAlivePeriodInSeconds"
+VOLUME_KEY = "ResourceConfig.VolumeKmsKeyId"
+# Types with disks of their own, whose hardware encrypts them; CreateTrainingJob, ResourceConfig, VolumeKmsKeyId: "You
+# can't request a VolumeKmsKeyId when using an instance type with local storage". The list is of EC2's instance types
+# with instance store among SageMaker's, and may lack new ones.
+LOCAL_DISK_TYPE = re.compile(r"ml\.(g5|g6e?|gr6|p4de|p5e?n?|p6[\w-]*|trn1n?|trn2|\w+dn?)\.")
 SECRET_NAME = re.compile(r"api_?key|secret_?(access_?)?key|password|passwd|credential|(^|_)token", re.IGNORECASE)
 
 
@@ -60,6 +65,10 @@ def _resource_problems(request: Mapping) -> Problems:
     for path, entry in entries:
         if entry.get("InstanceCount", 0) < 1:
             yield f"{path}.InstanceCount", f"{entry.get('InstanceCount')}; at least 1 instance needed"
+    types = [entry.get("InstanceType", "") for _, entry in entries]
+    local = [instance_type for instance_type in types if LOCAL_DISK_TYPE.match(instance_type)]
+    if "VolumeKmsKeyId" in resources and local:
+        yield VOLUME_KEY, f"{local[0]} has disks of its own, which its hardware encrypts: leave the key out"
     if resources.get("VolumeSizeInGB", 0) < 1:
         yield "ResourceConfig.VolumeSizeInGB", f"{resources.get('VolumeSizeInGB')}; at least 1 GB needed"
     for name in ("SelectedInstanceType", "SelectedInstanceCount"):
