@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stocktake.cli.cost_keys import COST
 from stocktake.cli.rules import (
     ACCELERATOR,
     CHECKPOINT,
@@ -30,17 +31,18 @@ FOLDER = text("runs/demo/latest/model", None)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a command takes.
-
+    """
     Attributes:
         rules: Of every key.
         first: The key that a bare argument means, such as the image in `predict.py bin.jpg`.
         former: Keys of before, by what they are called now.
+        is_elsewhere: The training that is described need not be this machine's: its files are not looked for.
     """
 
     rules: dict[str, Rule]
     first: str
     former: Mapping[str, str] = field(default_factory=dict)
+    is_elsewhere: bool = False
 
 
 EVALUATE = {
@@ -188,8 +190,7 @@ ENDPOINT = {
     "scaling.min_instances": whole(0, example=1),
     "scaling.max_instances": whole(1, literals=[None], example=4),
     "scaling.invocations_per_instance": above(0, example=300),
-    "scaling.scale_in_cooldown_s": whole(0, example=300),
-    "scaling.scale_out_cooldown_s": whole(0, example=60),
+    **dict.fromkeys(("scaling.scale_in_cooldown_s", "scaling.scale_out_cooldown_s"), whole(0, example=60)),
     "update.shift": choice("all_at_once", "canary", "linear"),
     "update.step_percent": whole(1, 50, example=10),
     "update.wait_s": whole(0, 3600, example=300),
@@ -233,6 +234,7 @@ PROMOTE = {
 COMMANDS = {
     "train": Inputs(TRAIN, "experiment"),
     "tune": Inputs(TUNE, "experiment"),
+    "cost": Inputs(COST, "experiment", is_elsewhere=True),
     "evaluate": Inputs(EVALUATE | STORAGE, "checkpoint", {"side": "split"}),
     "ensemble": Inputs(ENSEMBLE | STORAGE, "checkpoints"),
     "export": Inputs(EXPORT | STORAGE, "checkpoint"),

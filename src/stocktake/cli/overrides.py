@@ -98,7 +98,7 @@ def check_overrides(config: DictConfig, typed: Sequence[str], inputs: Inputs, is
     for parsed in overrides if is_sweep else ():
         if parsed.is_discrete_sweep() and (rule := inputs.rules.get(parsed.key_or_group)):
             found += [line for value in swept(parsed, inputs, {}) for line in wrong(parsed.key_or_group, value, rule)]
-    if not found and not _is_elsewhere(config):
+    if not found and not (inputs.is_elsewhere or _is_elsewhere(config)):
         values = {parsed.key_or_group: swept(parsed, inputs, {}) for parsed in overrides if parsed.is_discrete_sweep()}
         found = [*missing_files(config, values if is_sweep else None)]
     if found:
