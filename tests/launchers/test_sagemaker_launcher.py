@@ -192,7 +192,7 @@ def test_a_training_on_this_machine_never_meets_aws(tiny):
 def test_ctrl_c_in_a_terminal_asks_once(tiny, aws, answer, status):
     words = (*SEND, "compute.bucket=bins", ROLE, "hydra.launcher.job_name=asked", "steps=2000", "pause_s=0.05")
     ours, theirs = pty.openpty()
-    process = tiny.start(*words, terminal=theirs)
+    process = tiny.start(*words, "hydra.launcher.yes=true", terminal=theirs)
     os.close(theirs)
     seen = read_until(ours, "Training")
     process.send_signal(signal.SIGINT)
@@ -204,6 +204,29 @@ def test_ctrl_c_in_a_terminal_asks_once(tiny, aws, answer, status):
     if status == "Stopped":
         assert job.ended.wait(30)
     assert job.status == status
+
+
+@pytest.mark.parametrize(("answer", "num_sent"), [("n\n", 0), ("\n", 0), ("y\n", 1)])
+def test_in_a_terminal_nothing_is_sent_before_a_yes(tiny, aws, answer, num_sent):
+    words = (*SEND, "compute.bucket=bins", ROLE, "hydra.launcher.job_name=asked", "compute.num_instances=2")
+    ours, theirs = pty.openpty()
+    process = tiny.start(*words, terminal=theirs)
+    os.close(theirs)
+    seen = read_until(ours, "Send it? [y/N]")
+    assert "asked: 2 × ml.g5.xlarge, at most 86400 s" in seen
+    assert aws.jobs == [] and not list((aws.buckets / "bins").rglob("code.tar.gz"))
+    os.write(ours, answer.encode())
+    read_until(ours, "asked: sent" if num_sent else "Nothing was done.")
+    if num_sent:
+        read_until(ours, "billed of")
+    assert process.wait(timeout=60) == 0
+    assert len(aws.jobs) == num_sent
+
+
+def test_a_launch_of_which_nobody_knows_what_it_reads_has_no_bound(tiny, aws):
+    told = tiny.type(*DRY, "compute.bucket=bins", ROLE, "hydra.launcher.max_usd=10")
+    assert told.returncode == 1
+    assert "hydra.launcher.max_usd=10: what this configuration reads from S3 is not known" in told.stdout
 
 
 def test_the_wandb_key_is_in_the_jobs_environment_and_nowhere_else(tiny, aws):

@@ -202,6 +202,36 @@ def test_a_grid_has_an_end(searched):
     assert endless.returncode == 1 and "lr is 0.0 to 1.0, which has no end of values for a grid" in endless.stderr
 
 
+# Writes where scripts/evaluate.py does.
+EVALUATE = """
+import json, pathlib, sys
+checkpoint = pathlib.Path(sys.argv[1].removeprefix("checkpoint="))
+output = checkpoint.parents[1] / "evaluation-test"
+output.mkdir()
+(output / "metrics.json").write_text(json.dumps({"accuracy": 0.25}))
+print("measured", checkpoint)
+"""
+
+
+def test_the_best_trial_is_measured_on_the_test_side_once(searched):
+    (searched.folder / "scripts").mkdir()
+    (searched.folder / "scripts" / "evaluate.py").write_text(EVALUATE)
+    module = searched.folder / "src-local" / "tiny.py"
+    kept = '    (run / "checkpoints").mkdir()\n    (run / "checkpoints" / "best.ckpt").touch()\n    (run / "metrics'
+    module.write_text(TRAIN_LOCALLY.replace('    (run / "metrics', kept))
+    words = (*WORDS, "hydra.sweeper.num_trials=2", "hydra.sweeper.evaluate=true")
+    first, again = searched.type(*words), searched.type(*words)
+    best = f"{FOLDER}/{last_line(first)['best']['trial']}"
+    assert f"measured {searched.folder / best}/checkpoints/best.ckpt" in first.stdout
+    assert list((searched.folder / FOLDER).glob("*/evaluation-test")) == [searched.folder / best / "evaluation-test"]
+    assert "measured" not in again.stdout and again.returncode == 0
+
+    (searched.folder / "scripts" / "evaluate.py").unlink()
+    lost = searched.type(*words, "hydra.sweep.dir=runs/other")
+    assert lost.returncode == 1 and last_line(lost)["trials"] == 2, "what was searched is told all the same"
+    assert "scripts/evaluate.py ended with 2" in lost.stderr
+
+
 def test_without_m_the_line_to_type_is_told(searched):
     refused = searched.type("sweep=rates")
     assert refused.returncode == 1

@@ -13,7 +13,7 @@ from searches import LR_DROPOUT, RECIPE, make_search, make_ugly_space
 from stocktake.metrics.estimate import Estimate
 from stocktake.report.search import render_search
 from stocktake.report.search_plots import draw_history, draw_slice, num_beyond, score_limits
-from stocktake.report.search_text import describe_edges, short_keys, show_duration
+from stocktake.report.search_text import describe_edges, describe_search, short_keys, show_duration
 from stocktake.report.validations import Validations
 from stocktake.tuning.importance import FANOVA, Importance, measure_importance
 from stocktake.tuning.trials import SearchResult
@@ -166,6 +166,14 @@ def test_a_best_value_at_an_end_of_its_range_is_told():
         "model.drop_rate=0.69 lies at the upper end of its range (0.0 to 0.7): if the key admits more, a better value "
         "may lie beyond."
     ]
+
+
+def test_the_earlier_of_two_equal_trials_is_the_best_and_the_other_is_named():
+    first, second = USUAL.ranked[:2]
+    tied = replace(USUAL, trials=[replace(one, score=0.9) if one in (first, second) else one for one in USUAL.trials])
+    best, other = sorted(trial.number for trial in (first, second))
+    assert describe_search(tied)[0].endswith(f"higher is better. Trial {other} came later to the same.")
+    assert tied.best.number == best and "comes next with 77.4" in describe_search(USUAL)[0]
 
 
 def test_short_keys_are_as_long_as_they_must_be():

@@ -8,7 +8,7 @@ import pytest
 from paired_evaluations import GROUPS, RECORDED, said, write
 from searches import LR_DROPOUT, make_search
 
-from stocktake.report.validations import read_validations
+from stocktake.report.validations import read_test_figure, read_validations
 from stocktake.seeding import generator
 from stocktake.tuning.trials import SearchResult
 
@@ -77,3 +77,18 @@ def test_a_metric_that_evaluations_do_not_measure_has_no_interval(tmp_path):
     assert dict(found.intervals) == {} and found.notes == [
         "Evaluations do not measure loss, so there is no interval of it."
     ]
+
+
+def test_the_best_trials_test_figure_is_read_where_it_was_measured(tmp_path):
+    result = evaluated(tmp_path)
+    assert read_test_figure(result) == (None, [])
+    probabilities_NK = said(0.4, 9)
+    write(Path(result.ranked[0].folder) / "evaluation-test", probabilities_NK)
+    figure, notes = read_test_figure(result)
+    assert figure.value == pytest.approx((probabilities_NK.argmax(1) == RECORDED).mean()) and notes == []
+    assert figure.low < figure.value < figure.high
+    other = Path(result.ranked[1].folder) / "evaluation-test"
+    write(other, probabilities_NK, split="valid")
+    rest = replace(result, trials=[trial for trial in result.trials if trial is not result.ranked[0]])
+    figure, notes = read_test_figure(rest)
+    assert figure is None and "left out: it is of split=valid" in notes[0]

@@ -49,7 +49,10 @@ def made(conf: Path, fixed: list[str], space=None, values=None, **changes):
 
 
 def plain(conf: Path, *overrides: str) -> dict:
-    cfg = composed(str(conf), "train", overrides)
+    return unnamed(composed(str(conf), "train", overrides))
+
+
+def unnamed(cfg) -> dict:
     found = OmegaConf.to_container(cfg, resolve=False)
     return {key: value for key, value in found.items() if key not in ("name", "run_dir")}
 
@@ -83,8 +86,8 @@ def test_it_is_a_short_diff_with_its_origin(conf):
 def test_every_shipped_experiment_becomes_one_that_composes_to_the_trial(conf, name):
     fixed = [f"experiment={name}"] + ["checkpoint=a.ckpt"] * (name == "resnet50_finetune")
     experiment, values = made(conf, fixed)
-    assert plain(conf, f"experiment={experiment.name}") == plain(conf, *fixed, *values)
     cfg = composed(str(conf), "train", [f"experiment={experiment.name}"])
+    assert unnamed(cfg) == plain(conf, *fixed, *values)
     assert cfg.name == experiment.name and cfg.model.optimizer.lr == 5e-5 and cfg.model.drop_rate == 0.25
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     assert binding_errors(resolved) == []
@@ -109,6 +112,15 @@ def test_whatever_was_typed_composes_to_the_same(conf, fixed):
     experiment, values = made(conf, fixed)
     assert experiment.left_out == []
     assert plain(conf, f"experiment={experiment.name}") == plain(conf, *fixed, *values)
+
+
+def test_a_choice_and_a_key_of_that_choice_go_together(conf):
+    space = {
+        "head": {"choice": ["soft", "smooth"]},
+        "head.spread_items": {"range": [0.3, 1.0], "when": {"head": "soft"}},
+    }
+    experiment, values = made(conf, ["experiment=demo"], space, {"head": "soft", "head.spread_items": 0.75})
+    assert plain(conf, f"experiment={experiment.name}") == plain(conf, "experiment=demo", *values)
 
 
 def test_what_no_file_can_hold_is_told_and_typed_besides(conf):

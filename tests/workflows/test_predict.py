@@ -151,6 +151,7 @@ def test_the_table_shows_counts_and_reasons(run_script, monkeypatch, capsys, che
     shown = capsys.readouterr().out
     (row,) = (line for line in shown.splitlines() if "g.png" in line)
     cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[0] == "g.png" and f"in {tmp_path}" in shown
     assert cells[1:] == [str(COUNTS[wanted.argmax()]), *(f"{p:.1%}" for p in wanted)]
     assert "start with b'hell'" in shown
     assert "1 of 2 could not be read" in shown

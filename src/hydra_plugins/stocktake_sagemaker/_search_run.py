@@ -90,7 +90,11 @@ class SearchRun:
             raise
         result, config_folder = self.study.result(), folder_of_code(self.config)
         if self.options.evaluate and result.best is not None:
-            measure_test_figure(result.best, config_folder)
+            try:
+                measure_test_figure(result.best, config_folder)
+            except ValueError as error:  # what was searched is told all the same
+                print(error, file=sys.stderr, flush=True)
+                is_broken = True
         summary = finish_search(result, self.folder, config_folder)
         print(json.dumps(summary), flush=True)
         if is_broken or result.best is None:

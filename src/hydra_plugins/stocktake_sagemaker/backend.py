@@ -88,6 +88,10 @@ class JobBackend(Protocol):
         """
         ...
 
+    def is_agreed(self, plan: str) -> bool:
+        """Shows what is about to be sent, and asks for it where it costs something and somebody is there."""
+        ...
+
     def interrupted(self, jobs: "Jobs", batch: Batch, followed: Sequence["FollowedJob"]) -> None:
         """Says what becomes of the jobs after a Ctrl-C, before this program ends."""
         ...

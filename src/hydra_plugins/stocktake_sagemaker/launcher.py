@@ -41,6 +41,8 @@ class JobLauncher(Launcher):
         self.backend, self.options = backend, options
         self.watch: Watch | None = None  # a search's, which may stop a job; counts the jobs of a batch from 0 on
         self._printed: set[str] = set()
+        self._is_agreed = False  # a search sends batch after batch, and asks once
+        self._sent_usd = 0.0  # that earlier batches of the same sweep can cost
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
@@ -59,18 +61,31 @@ class JobLauncher(Launcher):
             raise LaunchError(str(error)) from error
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> Sequence[JobReturn]:
+        from hydra_plugins.stocktake_sagemaker._launch_costs import (
+            cost_problems,
+            launch_bound,
+            launch_prices,
+            plan_text,
+            record_costs,
+        )
         from hydra_plugins.stocktake_sagemaker.override_checks import folder_of_code
         from stocktake.cloud.monitor import follow
         from stocktake.cloud.progress import board
         from stocktake.cloud.source_archive import tracked_code
 
         batch = self._batch(job_overrides, first_number, tracked_code(folder_of_code(self.config)))
-        problems = list(self.backend.problems(batch))
+        prices = launch_prices(self.options, self.backend.region)
+        problems = [*self.backend.problems(batch), *cost_problems(batch.plans, self.options, prices, self._sent_usd)]
         if self.options.dry_run:
             show_dry_run(batch, problems, self.options)
             sys.exit(any(not problem.is_missing for problem in problems))
         followed: list[FollowedJob] = []
         with self.backend.connect(batch, problems) as jobs:
+            self._is_agreed = self._is_agreed or self.backend.is_agreed(plan_text(batch.plans, prices))
+            if not self._is_agreed:
+                sys.exit(0)
+            if self.options.max_usd is not None:
+                self._sent_usd += launch_bound(batch.plans, prices).usd
             try:
                 with board() as screen:
                     jobs.patience.say = screen.say
@@ -83,6 +98,7 @@ class JobLauncher(Launcher):
             except (ValueError, RuntimeError, OSError):
                 self.backend.left_running(jobs, batch, followed)
                 raise
+            record_costs(batch.plans, followed, prices)
             return job_returns(jobs, batch.plans, followed, with_costs=self.watch is not None)
 
     def most_usd(self, overrides: Sequence[str]) -> float | None:

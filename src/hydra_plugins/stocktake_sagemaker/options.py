@@ -39,6 +39,8 @@ class LauncherOptions:
     dry_run: bool = False  # print requests and all that is missing or wrong; needs no account and sends nothing
     list_files: bool = False  # a dry run also names the files of the code that would be sent
     poll_s: float = 10.0  # between two looks; AWS throttles those who look all the time
+    max_usd: Optional[float] = None  # noqa: UP045 - refuses a launch that can cost more, with all its jobs and tries
+    prices: Optional[Any] = None  # noqa: UP045 - USD an hour by type, {ml.g5.xlarge: 1.41}; null: as known here
     capacity_wait_s: float = 900.0  # a spot job waits so long for instances before the next of compute.instance_types
 
 
@@ -49,6 +51,7 @@ class SageMakerOptions(LauncherOptions):
     _target_: str = "hydra_plugins.stocktake_sagemaker.sagemaker.SageMakerLauncher"
     profile: Optional[str] = None  # noqa: UP045 - in the AWS configuration; null: as boto3 finds it
     region: Optional[str] = None  # noqa: UP045 - null: the profile's
+    yes: bool = False  # on a terminal, send without a question
     send_wandb_key: bool = False  # put this machine's W&B key into the job's environment; see compute.wandb_secret
 
 

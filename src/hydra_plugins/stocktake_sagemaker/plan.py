@@ -110,7 +110,7 @@ def training_requests(
         **(values.get("environment") or {}),
     }
     values["tags"] = {**tags, **(values.get("tags") or {})}
-    values["image_uri"] = image_in(str(values["image_uri"]), region)
+    values["image_uri"] = image_in(str(values["image_uri"]), region, types)
     if values.get("checkpoint_url"):
         values["checkpoint_url"] = f"{values['checkpoint_url'].rstrip('/')}/{number}"
     # On demand AWS itself tries one type after the other; for spot it takes one request for each.

@@ -40,7 +40,7 @@ class SageMakerLauncher(JobLauncher):
             options: The fields of `SageMakerOptions`.
         """
         read = SageMakerOptions(**options)
-        super().__init__(SageMakerBackend(read.profile, read.region, read.send_wandb_key), read)
+        super().__init__(SageMakerBackend(read.profile, read.region, read.send_wandb_key, read.yes), read)
 
 
 class SageMakerBackend:
@@ -48,14 +48,15 @@ class SageMakerBackend:
 
     outlives_program = True
 
-    def __init__(self, profile: str | None, region: str | None, send_wandb_key: bool):
+    def __init__(self, profile: str | None, region: str | None, send_wandb_key: bool, yes: bool = False):
         """
         Args:
             profile: In the AWS configuration; `None` as boto3 finds it.
             region: `None` takes the profile's.
             send_wandb_key: Put this machine's W&B key into the job's environment.
+            yes: Send without a question.
         """
-        self.profile, self.set_region, self.send_wandb_key = profile, region, send_wandb_key
+        self.profile, self.set_region, self.send_wandb_key, self.yes = profile, region, send_wandb_key, yes
 
     @property
     def region(self) -> str:
@@ -70,8 +71,8 @@ class SageMakerBackend:
         return find_region(self.profile, self.set_region)
 
     def hourly_usd(self, instance_type: str) -> float | None:
-        from stocktake.cloud.costs import hourly_usd
         from stocktake.cloud.preflight import session
+        from stocktake.cloud.price_list import hourly_usd
 
         return hourly_usd(session(self.profile, self.set_region), instance_type)
 
@@ -123,6 +124,12 @@ class SageMakerBackend:
         if problems := stored_problems(new, batch.code, batch.config, jobs.open_folder, self.profile):
             raise LaunchError(summary(problems))
         yield jobs
+
+    def is_agreed(self, plan: str) -> bool:
+        from stocktake.console import is_agreed
+
+        print(f"To be sent:\n{plan}", flush=True)
+        return is_agreed("Send it?", self.yes or not (sys.stdin.isatty() and sys.stdout.isatty()))
 
     def interrupted(self, jobs: Jobs, batch: Batch, followed: Sequence[FollowedJob]) -> None:
         running = [job for job in followed if not job.ended]

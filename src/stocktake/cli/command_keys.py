@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stocktake.cli.cloud_keys import AWS, DEPLOY, PROMOTE
+from stocktake.cli.cost_keys import COST
 from stocktake.cli.rules import (
     ACCELERATOR,
     CHECKPOINT,
@@ -30,17 +31,18 @@ from stocktake.cli.training_keys import TRAIN, TUNE
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a command takes.
-
+    """
     Attributes:
         rules: Of every key.
         first: The key that a bare argument means, such as the image in `predict.py bin.jpg`.
         former: Keys of before, by what they are called now.
+        is_elsewhere: The training that is described need not be this machine's: its files are not looked for.
     """
 
     rules: dict[str, Rule]
     first: str
     former: Mapping[str, str] = field(default_factory=dict)
+    is_elsewhere: bool = False
 
 
 EVALUATE = {
@@ -167,6 +169,7 @@ SERVE = {
 COMMANDS = {
     "train": Inputs(TRAIN, "experiment"),
     "tune": Inputs(TUNE, "experiment"),
+    "cost": Inputs(COST, "experiment", is_elsewhere=True),
     "evaluate": Inputs(EVALUATE | STORAGE, "checkpoint", {"side": "split"}),
     "ensemble": Inputs(ENSEMBLE | STORAGE, "checkpoints"),
     "export": Inputs(EXPORT | STORAGE, "checkpoint"),

@@ -106,7 +106,7 @@ def check_overrides(config: DictConfig, config_dir: Path, typed: Sequence[str], 
             found += [line for value in swept(parsed, inputs, {}) for line in wrong(parsed.key_or_group, value, rule)]
     if is_sweep:
         found += sweep_problems(config, inputs, _groups(config_dir))
-    if not found and not _is_elsewhere(config):
+    if not found and not (inputs.is_elsewhere or _is_elsewhere(config)):
         values = {parsed.key_or_group: swept(parsed, inputs, {}) for parsed in overrides if parsed.is_discrete_sweep()}
         found = [*missing_files(config, values if is_sweep else None)]
     if found:

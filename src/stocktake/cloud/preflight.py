@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stocktake.cloud.client import JobError, Jobs
-from stocktake.cloud.costs import hourly_usd
+from stocktake.cloud.price_list import hourly_usd
 from stocktake.storage import Folder, StorageOptions
 
 DEFAULT_REGION = "us-east-1"  # where nothing is sent: in a dry run

@@ -25,7 +25,7 @@ from stocktake.report.search_text import (
     show_score,
     show_value,
 )
-from stocktake.report.validations import read_validations
+from stocktake.report.validations import read_test_figure, read_validations
 from stocktake.run_folder import BEST_KEY, CONFIG_NAME
 from stocktake.s3 import StorageError
 from stocktake.shell import command
@@ -44,7 +44,8 @@ def finish_search(result: SearchResult, folder: Path, config_folder: Path) -> di
     """Writes a search's files, prints its table and what to type next; returns what the last line of JSON is to say.
 
     Args:
-        result: As far as it got: also of a search that was ended, or whose trials all failed.
+        result: As far as it got: also of a search that was ended, or whose trials all failed. Where it has no test
+            figure, that of an evaluation in the best trial's folder is taken.
         folder: Of the search; its files of before are replaced.
         config_folder: `conf`, in whose folder `experiment` the best trial becomes one, too, unless another's is there.
 
@@ -58,6 +59,9 @@ def finish_search(result: SearchResult, folder: Path, config_folder: Path) -> di
         files[EXPERIMENT_NAME] = experiment.content.encode()
         kept, notes = _keep(experiment, folder, config_folder)
     result = replace(result, fixed=[*map(masked_override, result.fixed)])
+    if result.test is None:
+        figure, missed = read_test_figure(result)
+        result, notes = replace(result, test=figure), [*notes, *missed]
     files[TRIALS_NAME] = trials_file(result)
     validations = read_validations(result, result.ranked[:NUM_BEST])
     commands = _next_commands(result, experiment if kept else None, has_interval=bool(validations.intervals))
@@ -92,7 +96,7 @@ def trials_table(result: SearchResult) -> Table:
     if len(shown) > NUM_SHOWN:
         shown = [*result.ranked[:NUM_BEST], *others[: NUM_SHOWN - NUM_BEST]]
     title = f"{result.name}: {result.metric}, {metric.better} is better ({count_states(result)})"
-    drawn = Table(title=escape(title), title_justify="left", caption_justify="left")
+    drawn = Table(title=escape(title), title_justify="left", caption_justify="left", min_width=min(len(title), 79))
     for name in ("trial", "state", "score", "time"):
         drawn.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     has_costs = any(trial.cost_usd is not None for trial in result.trials)
@@ -157,7 +161,7 @@ def _next_commands(
             commands.append(("Measure it on the test bins", command("scripts/evaluate.py", evaluate)))
         if not has_interval:
             line = command("scripts/evaluate.py", evaluate | {"split": "valid"})
-            commands.append(("The interval of its validation, for which type the search again after it", line))
+            commands.append(("Evaluate it on the validation bins, and type the search again, for an interval", line))
     return commands
 
 

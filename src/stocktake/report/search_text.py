@@ -88,9 +88,12 @@ def describe_search(result: SearchResult, stability: float | None = None) -> lis
         return [found, "With nothing to compare it to, its values are no finding."]
     if others[-1].score == best.score:
         return [f"All {len(ranked)} complete trials have the same {result.metric}, {shown}: nothing tells them apart."]
+    follows = f"comes next with {show_score(others[0].score, metric)}"
+    if others[0].score == best.score:
+        follows = "came later to the same"
     sentences = [
         f"Trial {best.number} is the best of {len(ranked)} complete ones: {result.metric} {shown}, "
-        f"{metric.better} is better. Trial {others[0].number} comes next with {show_score(others[0].score, metric)}."
+        f"{metric.better} is better. Trial {others[0].number} {follows}."
     ]
     if stability is not None:
         sentences.append(

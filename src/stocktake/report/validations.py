@@ -1,4 +1,4 @@
-"""What scripts/evaluate.py split=valid left in trials' folders: intervals of their scores, and who would win again."""
+"""What scripts/evaluate.py left in trials' folders: intervals of their scores, who would win again, the test figure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,6 @@ from stocktake.s3 import StorageError
 from stocktake.storage import Folder, StorageOptions, join_url
 from stocktake.tuning.trials import SearchResult, Trial
 
-VALIDATION = "evaluation-valid"  # of a trial's run folder
 SLACK = 0.02  # as a share of a score: precision differs between training and evaluation
 
 
@@ -38,13 +37,9 @@ def read_validations(result: SearchResult, trials: Sequence[Trial]) -> Validatio
     measured: dict[int, PairedBootstrap] = {}
     notes: list[str] = []
     for trial in trials:
-        place = Folder(join_url(trial.folder, VALIDATION), StorageOptions())
-        if not trial.folder or not place.exists(PREDICTIONS_KEY):
-            continue
         try:
-            evaluation = Evaluation.read(place.url, place.options)
-            if evaluation.result.subject.split != "valid":
-                raise EvaluationError(f"it is of split={evaluation.result.subject.split}.")
+            if (evaluation := _evaluation(trial, "valid")) is None:
+                continue
             (first or evaluation).require_same_bins(evaluation)
             found = PairedBootstrap.of(evaluation)
         except (EvaluationError, StorageError) as error:
@@ -64,6 +59,31 @@ def read_validations(result: SearchResult, trials: Sequence[Trial]) -> Validatio
         measured[trial.number] = found
     intervals = {number: found.estimates()[name] for number, found in measured.items()}
     return Validations(intervals, _stability(result, name, measured), notes)
+
+
+def read_test_figure(result: SearchResult) -> tuple[Estimate | None, list[str]]:
+    """Returns the best trial's metric on the test bins, if it was evaluated there, and why it cannot be used if so."""
+    best, name = result.best, result.metric.rpartition("/")[2]
+    try:
+        evaluation = None if best is None else _evaluation(best, "test")
+        if evaluation is None:
+            return None, []
+        figure = PairedBootstrap.of(evaluation).estimates().get(name)
+    except (EvaluationError, StorageError) as error:
+        return None, [f"The test figure of the best trial is left out: {error}"]
+    if figure is None or figure.value is None:
+        return None, [f"Evaluations do not measure {name}, so it is not known on the test bins."]
+    return figure, []
+
+
+def _evaluation(trial: Trial, split: str) -> Evaluation | None:
+    place = Folder(join_url(trial.folder, f"evaluation-{split}"), StorageOptions())
+    if not trial.folder or not place.exists(PREDICTIONS_KEY):
+        return None
+    evaluation = Evaluation.read(place.url, place.options)
+    if evaluation.result.subject.split != split:
+        raise EvaluationError(f"it is of split={evaluation.result.subject.split}.")
+    return evaluation
 
 
 def _stability(result: SearchResult, name: str, measured: Mapping[int, PairedBootstrap]) -> float | None:

@@ -9,7 +9,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from stocktake.cloud.batch_jobs import BatchJob, BatchJobs, ListedJob
-from stocktake.cloud.costs import hourly_usd
 from stocktake.cloud.deployment_checks import (
     CONFIG_KEYS,
     NEEDED,
@@ -26,6 +25,7 @@ from stocktake.cloud.deployment_checks import (
 )
 from stocktake.cloud.inference_image import AWS_IMAGE, MAX_PAYLOAD_MB, with_image
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
+from stocktake.cloud.price_list import hourly_usd
 from stocktake.config import as_plain
 from stocktake.console import is_agreed
 from stocktake.data.batch_input import BatchInput

@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from stocktake.cloud.costs import hourly_usd
 from stocktake.cloud.deployment import Before, Endpoint, Update
 from stocktake.cloud.deployment_checks import (
     PLACEHOLDERS,
@@ -27,6 +26,7 @@ from stocktake.cloud.endpoint_scaling import Scaling
 from stocktake.cloud.endpoints import EndpointFailed, Endpoints
 from stocktake.cloud.inference_image import with_image
 from stocktake.cloud.model_archive import ARCHIVE_NAME, ModelArchive
+from stocktake.cloud.price_list import hourly_usd
 from stocktake.config import as_plain
 from stocktake.console import is_agreed
 from stocktake.serving.model_folder import read_exported

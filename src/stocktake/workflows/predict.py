@@ -1,5 +1,6 @@
 """scripts/predict.py: counts the items in images, with a checkpoint, an exported model or a server that runs."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -92,18 +93,28 @@ def _found(reader: ImageReader, url: str) -> Sequence[str | Prediction]:
 
 def _table(predictions: Sequence[Prediction]) -> Table:
     counts = sorted({count for prediction in predictions for count in prediction.probabilities or ()})
-    table = Table()
+    names = [printable(prediction.image) for prediction in predictions]
+    folder = _common_folder(names)
+    table = Table(title=f"in {escape(folder)}" if folder else None)
     table.add_column("image", overflow="fold")
     table.add_column("count", justify="right", style="bold")
     for count in counts:
         table.add_column(f"P({count})", justify="right")
-    for prediction in predictions:
+    for prediction, name in zip(predictions, names, strict=True):
+        image = escape(name.removeprefix(f"{folder}/") if folder else name)
         if prediction.probabilities is None:
-            reason = f"{escape(printable(prediction.image))}\n[red]{escape(printable(prediction.error or ''))}[/red]"
+            reason = f"{image}\n[red]{escape(printable(prediction.error or ''))}[/red]"
             table.add_row(reason, *["-"] * (1 + len(counts)))
         else:
             chances = [f"{prediction.probabilities[count]:.1%}" for count in counts]
-            table.add_row(escape(printable(prediction.image)), str(prediction.count), *chances)
+            table.add_row(image, str(prediction.count), *chances)
     if num_unread := sum(prediction.error is not None for prediction in predictions):
         table.caption = f"{num_unread} of {len(predictions)} could not be read"
     return table
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """Returns the folder that several names begin with, which so need not stand in each row; empty if there is none."""
+    shared = os.path.commonprefix(names) if len(names) > 1 else ""  # noqa: RUF071 - commonpath takes no s3://
+    folder = shared.rpartition("/")[0]
+    return "" if folder.endswith((":", ":/")) else folder
