@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stocktake.cloud.source_archive import PackingError, tracked_code
+from stocktake.cloud.source_archive import WRITTEN_BY_SEARCH, PackingError, tracked_code
 
 
 def git(folder: Path, *words: str) -> None:
@@ -68,6 +68,17 @@ def test_a_forgotten_file_is_named_with_what_to_type(repository, forgotten):
     assert forgotten in str(caught.value)
     git(repository, "add", forgotten)
     assert forgotten in tracked_code(repository).files
+
+
+def test_what_a_search_wrote_goes_along_and_what_looks_like_it_elsewhere_does_not(repository):
+    written = f"# @package _global_\n# {WRITTEN_BY_SEARCH} runs/demo/sweep-lr_dropout, which writes it anew.\nlr: 0.1\n"
+    for file in ("conf/experiment/demo_lr_dropout_best.yaml", "conf/model/mine.yaml"):
+        (repository / file).parent.mkdir()
+        (repository / file).write_text(written)
+    with pytest.raises(PackingError, match=r"^conf/model/mine\.yaml: not tracked"):
+        tracked_code(repository)
+    (repository / "conf/model/mine.yaml").unlink()
+    assert packed(tracked_code(repository))["conf/experiment/demo_lr_dropout_best.yaml"] == written
 
 
 def test_no_repository_is_told(tmp_path):

@@ -12,6 +12,8 @@ from pathlib import Path
 # Whoever adds a file here and forgets `git add` would find out on paid instances.
 WATCHED = ("src", "conf")
 WATCHED_SUFFIXES = (".py", ".yaml")
+# Begins a line at the head of the experiments that searches write beside the tracked ones; they are packed, too.
+WRITTEN_BY_SEARCH = "The best trial of the search in"
 
 
 class PackingError(ValueError):
@@ -20,7 +22,7 @@ class PackingError(ValueError):
 
 @dataclass(frozen=True)
 class Code:
-    """What is packed.
+    """What is packed: what git tracks, and the experiments that searches wrote.
 
     Attributes:
         root: The repository's folder.
@@ -78,13 +80,14 @@ def tracked_code(folder: str | Path = ".") -> Code:
             "Type: git init && git add ."
         ) from error
     unknown = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *WATCHED).split("\0")
-    forgotten = sorted(file for file in unknown if file.endswith(WATCHED_SUFFIXES))
-    if forgotten:
+    untracked = sorted(file for file in unknown if file.endswith(WATCHED_SUFFIXES))
+    of_searches = [file for file in untracked if _is_written_by_search(root / file)]
+    if forgotten := [file for file in untracked if file not in of_searches]:
         raise PackingError(
             f"{', '.join(forgotten)}: not tracked by git, so the job would miss it. Type: git add "
             f"{shlex.join(forgotten)}"
         )
-    tracked = list(filter(None, _git(root, "ls-files", "-z").split("\0")))
+    tracked = [*filter(None, _git(root, "ls-files", "-z").split("\0")), *of_searches]
     _refuse_links_out(root, tracked)
     submodules = _submodules(root)
     if needed := [folder for folder in submodules if folder.split("/")[0] in WATCHED]:
@@ -105,6 +108,11 @@ def tracked_code(folder: str | Path = ".") -> Code:
         bool(_git(root, "status", "--porcelain").strip()),
         tuple(submodules),
     )
+
+
+def _is_written_by_search(path: Path) -> bool:
+    head = path.read_text(encoding="utf-8", errors="replace").splitlines()[:2]
+    return path.parent.name == "experiment" and any(line.startswith(f"# {WRITTEN_BY_SEARCH} ") for line in head)
 
 
 def _submodules(root: Path) -> list[str]:

@@ -123,11 +123,12 @@ class TuningJob:
 
     def summary(self) -> dict[str, Any]:
         """Returns it as in the answer of ListHyperParameterTuningJobs."""
+        status = self.status  # before its trials are counted: once it has ended, they have
         statuses, objectives = self.counters()
         seen = {
             "HyperParameterTuningJobName": self.name,
             "HyperParameterTuningJobArn": self.arn,
-            "HyperParameterTuningJobStatus": self.status,
+            "HyperParameterTuningJobStatus": status,
             "Strategy": self.config["Strategy"],
             "CreationTime": self.created_at,
             "LastModifiedTime": self.changed_at,
@@ -135,7 +136,7 @@ class TuningJob:
             "ObjectiveStatusCounters": objectives,
             "ResourceLimits": self.config["ResourceLimits"],
         }
-        return seen | ({"HyperParameterTuningEndTime": self.changed_at} if self.status in ENDED else {})
+        return seen | ({"HyperParameterTuningEndTime": self.changed_at} if status in ENDED else {})
 
     def describe(self) -> dict[str, Any]:
         """Returns it as in the answer of DescribeHyperParameterTuningJob."""

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from stocktake.cloud.secrets import looks_secret, masked_override
+from stocktake.cloud.source_archive import WRITTEN_BY_SEARCH
 from stocktake.console import printable
 from stocktake.tuning.trials import SearchResult, Trial
 
@@ -69,7 +70,7 @@ def best_experiment(result: SearchResult, best: Trial, folder: Path, config_fold
     entries = [*bases, *added, *replaced, "_self_"]
     comments = [
         "@package _global_",
-        f"The best trial of the search in {_shown(folder)}, which writes it anew; another search does not.",
+        f"{WRITTEN_BY_SEARCH} {_shown(folder)}, which writes it anew; another search does not.",
         f"{result.metric} {best.score:.5g} in trial {best.number}, the best of {len(result.ranked)} validations and so "
         f"optimistic; {result.engine}, {date}.",
         *(f"To be typed besides: {override}" for override in left_out),
