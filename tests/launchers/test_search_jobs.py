@@ -75,7 +75,7 @@ def test_rehearsed_trials_run_at_once_and_one_that_fails_ends_nothing(searched):
     (metrics,) = (searched.folder / "runs/tiny/sweep-rates/2").rglob("metrics.json")
     assert json.loads(metrics.read_text())["valid/accuracy"] == summary["best"]["score"] == 0.7
     assert str(metrics.parent).startswith(str(searched.folder / summary["best"]["folder"])[:-1])
-    assert done.stdout.count("┏") == 2, "a table for each batch of two"
+    assert done.stdout.count("┏") == 3, "a table for each batch of two, and one of all trials"
     assert "Trial 1 failed: " in done.stdout and "AlgorithmError" in done.stdout
     (overrides,) = (searched.folder / "runs/rehearsal").glob("*-2/s3/**/*-2/config/overrides.json")
     assert json.loads(overrides.read_text())["overrides"][:3] == ["fail='0.6'", "lr=0.7", "run_name=sweep-rates"]
