@@ -103,6 +103,7 @@ def test_every_shipped_experiment_becomes_one_that_composes_to_the_trial(conf, n
         ["experiment=demo", "~compute", "data.augment={vertical_flip: 0.0, color: 0.1}", "data.augment.color=0.2"],
         ["experiment=demo", "data.counts=[1,2]", "data.root=${oc.env:HOME}/bins", "callbacks=early_stopping"],
         ["experiment=demo", r"data.root=\"a\${b}\""],
+        ["experiment=demo", "+find=lr"],  # a group that train.py does not have
         ["experiment=resnet50", "+model.optimizer.betas=[0.9,0.99]"],
     ],
     ids=" ".join,

@@ -84,6 +84,13 @@ def test_every_search_comes_back_as_it_was(result):
     assert same(read_trials(trials_file(result)), result)
 
 
+def test_a_number_and_its_text_are_two_choices():
+    choices = ["1", 1, "true", True, None, "null", 1.5, "1.5", "None", "", '"']
+    trials = [Trial(number, "complete", {"run_name": choice}, 0.5) for number, choice in enumerate(choices)]
+    result = make_search({"run_name": {"choice": choices}}, trials=trials)
+    assert same(read_trials(trials_file(result)), result)
+
+
 @pytest.mark.parametrize("space", [RECIPE, make_ugly_space()], ids=["usual", "ugly"])
 def test_a_column_for_each_key_whose_type_does_not_depend_on_the_trials(space):
     result = make_search(space)

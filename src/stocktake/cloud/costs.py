@@ -24,15 +24,6 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def chosen_instances(resources: Mapping[str, Any]) -> tuple[str, int]:
-    """Returns type and number of the instances; of several types the one that AWS took, else the first."""
-    if "InstancePreferences" in resources:
-        first = resources["InstancePreferences"][0]
-        chosen = resources.get("SelectedInstanceType", first["InstanceType"])
-        return chosen, resources.get("SelectedInstanceCount", first["InstanceCount"])
-    return resources["InstanceType"], resources["InstanceCount"]
-
-
 def billed_s(described: Mapping[str, Any]) -> int | None:
     """Returns the seconds that AWS charges for, over all instances; `None` while it gives none.
 
@@ -40,7 +31,13 @@ def billed_s(described: Mapping[str, Any]) -> int | None:
         described: The answer of DescribeTrainingJob.
     """
     seconds = described.get("BillableTimeInSeconds")
-    return None if seconds is None else seconds * chosen_instances(described["ResourceConfig"])[1]
+    return None if seconds is None else seconds * _chosen(described["ResourceConfig"], "InstanceCount")
+
+
+def _chosen(resources: Mapping[str, Any], name: str) -> Any:
+    """Returns type or number of the instances; of several types that of the one that AWS took, else of the first."""
+    selected = resources.get(f"Selected{name}")
+    return resources.get("InstancePreferences", [resources])[0][name] if selected is None else selected
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,9 @@ class JobCost:
     @classmethod
     def of(cls, described: Mapping[str, Any], experiment: str, prices: Prices) -> Self:
         """Reads DescribeTrainingJob's answer of a job that has ended; one that never had instances costs nothing."""
-        instance_type, num_instances = chosen_instances(described["ResourceConfig"])
+        instance_type, num_instances = (
+            _chosen(described["ResourceConfig"], f"Instance{one}") for one in ("Type", "Count")
+        )
         price = prices.instances.get(instance_type)
         cost = cls(
             described["TrainingJobName"],
