@@ -82,12 +82,32 @@ def test_ctrl_c_without_a_terminal_leaves_it_running_and_tells_how_to_go_on(tiny
     assert last_line(told)["trials"] == 3
 
 
+def test_who_does_not_agree_in_a_terminal_sends_nothing(tiny, aws):
+    ours, theirs = pty.openpty()
+    process = tiny.start(*SEARCH, *ACCOUNT, *LR, terminal=theirs)
+    os.close(theirs)
+    seen = read_until(ours, "Send it?")
+    assert "3 trials, 1 at a time, at most 72 hours of ml.g5.xlarge in all" in seen
+    os.write(ours, b"no\n")
+    assert process.wait(timeout=30) == 0
+    assert tunings(aws) == {}
+
+
+def test_the_launchers_own_limit_holds_for_all_trials_together(tiny, aws):
+    told = tiny.type(*SEARCH, *ACCOUNT, *LR, "hydra.launcher.max_usd=1")
+    assert told.returncode == 1
+    assert "hydra.launcher.max_usd=1" in told.stderr
+    assert tunings(aws) == {}
+
+
 @pytest.mark.parametrize(("answer", "status"), [("stop\n", "Stopped"), ("leave\n", "InProgress")])
 def test_ctrl_c_in_a_terminal_asks_once(tiny, aws, answer, status):
     words = (*SEARCH, *ACCOUNT, *LR, NAMED, "steps=2000", "pause_s=0.05")
     ours, theirs = pty.openpty()
     process = tiny.start(*words, terminal=theirs)
     os.close(theirs)
+    read_until(ours, "Send it?")
+    os.write(ours, b"yes\n")
     seen = read_until(ours, "Training")
     process.send_signal(signal.SIGINT)
     seen = read_until(ours, "Leave it running, or stop it with all its trials?")

@@ -158,7 +158,7 @@ def test_a_dry_run_shows_all_and_sends_nothing(tiny):
     assert told.returncode == 0, told.stderr
     assert '"MaxNumberOfTrainingJobs": 30' in told.stdout
     assert '"steps=7"], "searched": {"lr": "number"}' in told.stdout
-    assert "30 trials, 3 at a time: at most 15 hours of ml.g5.xlarge in all" in told.stdout
+    assert "30 trials, 3 at a time, at most 15 hours of ml.g5.xlarge in all" in told.stdout
     assert not (tiny.folder / "runs").exists()
 
 

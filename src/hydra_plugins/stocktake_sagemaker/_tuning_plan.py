@@ -13,13 +13,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.stocktake_sagemaker.launcher import JobLauncher
+from hydra_plugins.stocktake_sagemaker.options import LauncherOptions
 from hydra_plugins.stocktake_sagemaker.plan import PLACEHOLDERS, Plan, job_name
-from hydra_plugins.stocktake_sagemaker.problems import STAND_IN_ROLE, Problem
+from hydra_plugins.stocktake_sagemaker.problems import STAND_IN_ROLE, Problem, summary
 from hydra_plugins.stocktake_sagemaker.tuning_options import TuningOptions
 from hydra_plugins.stocktake_sagemaker.typed_sweep import TypedSweep
 from stocktake.cli.check import wrong
 from stocktake.cli.sweep_keys import TUNING
 from stocktake.cloud.request_types import TrainingJobRequest, TuningJobRequest
+from stocktake.cloud.secrets import masked, masked_override
 from stocktake.cloud.source_archive import Code
 from stocktake.cloud.training_images import ACCOUNTS
 from stocktake.cloud.tuning_jobs import MAX_NAME_CHARACTERS, tuning_job, tuning_job_keys
@@ -81,6 +83,15 @@ class TuningPlan:
         if "MaxRuntimeInSeconds" in limits:
             runtime_s = min(runtime_s, limits["MaxParallelTrainingJobs"] * limits["MaxRuntimeInSeconds"])
         return runtime_s * resources.get("InstanceCount", 1) / 3600
+
+    @property
+    def bound(self) -> str:
+        instance_type = self.trial["ResourceConfig"].get("InstanceType", "an instance")
+        return f"at most {self.most_hours():g} hours of {instance_type} in all"
+
+    def describe(self) -> str:
+        limits = self.request["HyperParameterTuningJobConfig"]["ResourceLimits"]
+        return f"{self.num_trials} trials, {limits['MaxParallelTrainingJobs']} at a time, {self.bound}"
 
 
 def plan_search(
@@ -184,3 +195,19 @@ def tuning_problems(plan: TuningPlan, options: TuningOptions) -> Iterator[Proble
 
 def _lacks_role(plan: TuningPlan) -> bool:
     return plan.trial["RoleArn"] == PLACEHOLDERS["role_arn"]
+
+
+def show_dry_run(plan: TuningPlan, code: Code, problems: Sequence[Problem], options: LauncherOptions) -> None:
+    """Prints all that would be sent, secrets covered, and all that is missing or wrong."""
+    definition = plan.request["TrainingJobDefinition"]
+    covered = {**definition, "Environment": masked(definition["Environment"])}
+    shown = {**plan.request, "TrainingJobDefinition": covered}
+    print(f"CreateHyperParameterTuningJob {plan.name}:\n{json.dumps(shown, indent=2)}")
+    sent = json.loads(plan.config_file(options.script))
+    sent["overrides"] = [masked_override(override) for override in sent["overrides"]]
+    print(f"{plan.probes[0].config_url}/overrides.json: {json.dumps(sent)}\n")
+    if options.list_files:
+        print("\n".join(code.files))
+    print(f"Code: {code.describe()}.\n{plan.describe()}.\nNothing was sent (dry_run=true).")
+    checked = "AWS's service model, the rules across its fields and the trials' overrides"
+    print(summary(problems) if problems else f"Checked against {checked}: all right.")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from hydra_plugins.stocktake_sagemaker._tuning_plan import TuningPlan
 from stocktake.cloud.client import JobError, Jobs
-from stocktake.cloud.costs import billed_s
+from stocktake.cloud.costs import JobCost, billed_s
+from stocktake.cloud.prices import Prices
 from stocktake.cloud.tuning_monitor import FollowedSearch, FollowedTrial
 from stocktake.run_folder import BEST_KEY, BEST_NAME
 from stocktake.tuning.sagemaker_space import read_values
@@ -22,11 +23,15 @@ from stocktake.tuning.trials import SearchResult, State, Trial
 TOLERANCE = 1e-5  # of a figure: the log has six digits of it
 
 
-def search_result(plan: TuningPlan, search: FollowedSearch, jobs: Jobs, engine: str, num_trials: int) -> SearchResult:
+def search_result(plan: TuningPlan, search: FollowedSearch, jobs: Jobs, engine: str, prices: Prices) -> SearchResult:
     """Fetches what each trial left; one without a result is failed, and the others come all the same."""
     hourly_usd = cache(jobs.hourly_usd)
     trials = [_trial(plan, search, trial, jobs, hourly_usd) for trial in search.in_order]
-    result = SearchResult(plan.title, engine, plan.metric, plan.space, trials, plan.typed.fixed, num_trials)
+    for job in search.in_order:
+        cost = JobCost.of(job.description, str(plan.probes[0].cfg.get("name", "job")), prices)
+        cost.write(plan.folder / str(job.number))
+        print(f"{job.name}: {cost.describe()}")
+    result = SearchResult(plan.title, engine, plan.metric, plan.space, trials, plan.typed.fixed, plan.num_trials)
     if best := result.best:
         job = next(trial for trial in search.in_order if trial.number == best.number)
         _fetch_checkpoint(job, Path(best.folder), jobs)

@@ -11,22 +11,23 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from hydra_plugins.stocktake_sagemaker._tuning_plan import TuningPlan, plan_search, tuning_problems
+from hydra_plugins.stocktake_sagemaker._launch_costs import cost_problems, launch_bound, launch_prices
+from hydra_plugins.stocktake_sagemaker._tuning_plan import TuningPlan, plan_search, show_dry_run, tuning_problems
 from hydra_plugins.stocktake_sagemaker._tuning_result import search_result
 from hydra_plugins.stocktake_sagemaker.backend import Batch
 from hydra_plugins.stocktake_sagemaker.launcher import JobLauncher, upload_code
 from hydra_plugins.stocktake_sagemaker.override_checks import folder_of_code
-from hydra_plugins.stocktake_sagemaker.problems import Problem, summary
+from hydra_plugins.stocktake_sagemaker.plan import Plan
 from hydra_plugins.stocktake_sagemaker.tuning_options import TuningOptions
 from hydra_plugins.stocktake_sagemaker.typed_sweep import typed_sweep
 from stocktake.cli.error_handling import EXIT_CTRL_C
 from stocktake.cloud.client import Jobs
 from stocktake.cloud.monitor import Screen
 from stocktake.cloud.progress import board
-from stocktake.cloud.secrets import masked, masked_override
 from stocktake.cloud.source_archive import tracked_code
 from stocktake.cloud.tuning_client import TuningJobs
 from stocktake.cloud.tuning_monitor import FollowedSearch, follow_search
+from stocktake.tuning.trials import Trial
 
 OF_THE_SPACE = ("ParameterRanges", "HyperParameterTuningJobObjective")
 
@@ -54,7 +55,7 @@ class TuningRun:
             print("hydra.sweeper.start is left out: a tuning job takes no points to begin with, but warm_start.")
         self.code = tracked_code(folder_of_code(config))
         self.plan: TuningPlan = plan_search(launcher, options, typed, config, self.code)
-        self.is_sent = False
+        self.is_sent, self.prices = False, launch_prices(launcher.options, launcher.backend.region)
         self.is_known = (options.job_name or launcher.options.job_name) is not None
 
     def to_its_end(self) -> None:
@@ -67,10 +68,15 @@ class TuningRun:
         from stocktake.report.search_files import finish_search
 
         batch = Batch(self.plan.name, self.plan.probes, self.code, self.config, may_exist=self.is_known)
-        problems = [*tuning_problems(self.plan, self.options), *self.backend.problems(batch)]
+        all_trials = [self.plan.probes[0]] * self.plan.num_trials
+        problems = [
+            *tuning_problems(self.plan, self.options),
+            *self.backend.problems(batch),
+            *cost_problems(all_trials, self.launcher.options, self.prices, 0.0),
+        ]
         dry_run = self.launcher.options.dry_run if self.options.dry_run is None else self.options.dry_run
         if dry_run:
-            self._show_dry_run(problems)
+            show_dry_run(self.plan, self.code, problems, self.launcher.options)
             sys.exit(any(not problem.is_missing for problem in problems))
         # As many as run at a time, by which the quota is judged.
         probes = [self.plan.probes[0]] * min(self.options.parallel, self.plan.num_trials)
@@ -78,11 +84,15 @@ class TuningRun:
         search = FollowedSearch(self.plan.name)
         with self.backend.connect(at_once, problems) as jobs:
             tuning = TuningJobs(jobs)
-            self._check_price(jobs)
+            is_there = self.is_known and tuning.exists(search.name)
+            if not is_there:
+                self._check_price(jobs)
+                if not self.backend.is_agreed(self._plan_text(all_trials)):
+                    sys.exit(0)
             try:
                 with board() as screen:
                     jobs.patience.say = screen.say
-                    self._send_or_attach(tuning, screen)
+                    self._attach(tuning, screen) if is_there else self._send(tuning, screen)
                     follow_search(tuning, search, screen, self._poll_s, self.options.max_failed_share)
             except KeyboardInterrupt:
                 self._interrupted(tuning, search)
@@ -90,31 +100,39 @@ class TuningRun:
             except (ValueError, RuntimeError, OSError):
                 self._left_running(jobs, search)
                 raise
-            result = search_result(
-                self.plan, search, jobs, f"sagemaker {self.options.strategy}", self.options.num_trials
-            )
+            result = search_result(self.plan, search, jobs, f"sagemaker {self.options.strategy}", self.prices)
+        is_broken = bool(search.stop_reason) or result.best is None
         if self.options.evaluate and result.best is not None:
-            from hydra_plugins.stocktake_sagemaker._trial_outcome import measure_test_figure
-
-            measure_test_figure(result.best, folder_of_code(self.config))
+            is_broken |= not self._is_measured(result.best)
         told = finish_search(result, self.plan.folder, folder_of_code(self.config))
         if search.status == "Failed":
             print(f"{search.name} failed: {search.description.get('FailureReason', '')}", file=sys.stderr)
         print(json.dumps(told), flush=True)
-        if search.stop_reason or result.best is None:
+        if is_broken:
             sys.exit(1)
+
+    def _is_measured(self, best: Trial) -> bool:
+        """Measures the best trial on the test side; what was searched is told even where that fails."""
+        from hydra_plugins.stocktake_sagemaker._trial_outcome import measure_test_figure
+
+        try:
+            measure_test_figure(best, folder_of_code(self.config))
+        except ValueError as error:
+            print(error, file=sys.stderr, flush=True)
+            return False
+        return True
 
     @property
     def _poll_s(self) -> float:
         return self.launcher.options.poll_s if self.options.poll_s is None else self.options.poll_s
 
-    def _send_or_attach(self, tuning: TuningJobs, screen: Screen) -> None:
+    def _attach(self, tuning: TuningJobs, screen: Screen) -> None:
+        self._refuse_another(tuning.describe(self.plan.name))
+        self.is_sent = True
+        screen.say(f"{self.plan.name}: is there already; attached to it.")
+
+    def _send(self, tuning: TuningJobs, screen: Screen) -> None:
         plan = self.plan
-        if self.is_known and tuning.exists(plan.name):
-            self._refuse_another(tuning.describe(plan.name))
-            self.is_sent = True
-            screen.say(f"{plan.name}: is there already; attached to it.")
-            return
         screen.say(f"Code: {self.code.describe()}.")
         upload_code(tuning.jobs, plan.trial, self.code)
         config_url = plan.probes[0].config_url
@@ -125,7 +143,7 @@ class TuningRun:
         except Exception:
             self.is_sent = False
             raise
-        screen.say(f"{plan.name}: sent; {plan.num_trials} trials, {self.options.parallel} at a time, {self._bound()}.")
+        screen.say(f"{plan.name}: sent; {plan.describe()}.")
 
     def _refuse_another(self, described: dict[str, Any]) -> None:
         """Refuses to attach to a tuning job that searched something else.
@@ -142,10 +160,14 @@ class TuningRun:
                     "hydra.sweeper.job_name"
                 )
 
-    def _bound(self) -> str:
-        hours = self.plan.most_hours()
-        resources = self.plan.trial["ResourceConfig"]
-        return f"at most {hours:g} hours of {resources.get('InstanceType', 'an instance')} in all"
+    def _plan_text(self, all_trials: Sequence[Plan]) -> str:
+        """Returns what is about to be sent and what it can cost, as a person is asked about it."""
+        try:
+            found = launch_bound(all_trials, self.prices)
+            cost = f"All of it can cost {found.usd:.2f} USD at most, by prices of {found.price_day}."
+        except ValueError as error:
+            cost = f"What it can cost is not known: {error}"
+        return f"  {self.plan.name}: {self.plan.describe()}\n{cost}"
 
     def _check_price(self, jobs: Jobs) -> None:
         """Refuses a search that could cost more than `max_usd`, at the on-demand price also for spot.
@@ -169,7 +191,7 @@ class TuningRun:
         most_usd = self.plan.most_hours() * price_usd
         if most_usd > max_usd:
             raise ValueError(
-                f"The search could cost {most_usd:.2f} USD ({self._bound()}, {price_usd:.2f} USD an hour on demand), "
+                f"The search could cost {most_usd:.2f} USD ({self.plan.bound}, {price_usd:.2f} USD an hour on demand), "
                 f"more than hydra.sweeper.max_usd={max_usd}. Type fewer hydra.sweeper.num_trials, a shorter "
                 "compute.max_runtime_s, hydra.sweeper.max_hours=<hours>, or a higher limit. Nothing was sent."
             )
@@ -198,7 +220,7 @@ class TuningRun:
             return
         resources = self.plan.trial["ResourceConfig"]
         price_usd = jobs.hourly_usd(resources.get("InstanceType", ""))
-        print(f"{search.name} runs on, and is billed: {self._bound()}.")
+        print(f"{search.name} runs on, and is billed: {self.plan.bound}.")
         if price_usd:
             hourly_usd = price_usd * resources.get("InstanceCount", 1) * self.options.parallel
             print(f"It costs up to {hourly_usd:.2f} USD an hour on demand; spot instances cost less.")
@@ -207,27 +229,6 @@ class TuningRun:
             f"{search.name} --region {self.backend.region}"
         )
         print(f"To see it again, type the same overrides and hydra.sweeper.job_name={search.name}", flush=True)
-
-    def _show_dry_run(self, problems: Sequence[Problem]) -> None:
-        """Prints all that would be sent, secrets covered, and all that is missing or wrong."""
-        plan, definition = self.plan, self.plan.request["TrainingJobDefinition"]
-        shown = {
-            **plan.request,
-            "TrainingJobDefinition": {**definition, "Environment": masked(definition["Environment"])},
-        }
-        print(f"CreateHyperParameterTuningJob {plan.name}:\n{json.dumps(shown, indent=2)}")
-        sent = json.loads(plan.config_file(self.launcher.options.script))
-        sent["overrides"] = [masked_override(override) for override in sent["overrides"]]
-        print(f"{plan.probes[0].config_url}/overrides.json: {json.dumps(sent)}\n")
-        if self.launcher.options.list_files:
-            print("\n".join(self.code.files))
-        print(f"Code: {self.code.describe()}.")
-        print(f"{plan.num_trials} trials, {self.options.parallel} at a time: {self._bound()}.")
-        print("Nothing was sent (dry_run=true).")
-        all_right = (
-            "Checked against AWS's service model, the rules across its fields and the trials' overrides: all right."
-        )
-        print(summary(problems) if problems else all_right)
 
 
 def _without_empty(plain: Any) -> Any:
