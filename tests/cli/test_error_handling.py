@@ -16,6 +16,8 @@ from stocktake.cli.error_handling import handle_errors
 from stocktake.cli.training_messages import what_is_kept
 from stocktake.storage import Folder
 
+pytestmark = pytest.mark.integration  # whole commands
+
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
 

@@ -18,6 +18,8 @@ from stocktake.shell import hydra_value
 from stocktake.tuning.sagemaker_space import parameter_ranges, read_values, searched, sent
 from stocktake.tuning.search_space import SearchSpace
 
+pytestmark = pytest.mark.integration  # whole processes
+
 HOSTILE = [
     'it\'s "quoted"',
     "a,b=c [d] {e: f}",

@@ -18,6 +18,8 @@ from stocktake.report.validations import Validations
 from stocktake.tuning.importance import FANOVA, Importance, measure_importance
 from stocktake.tuning.trials import SearchResult
 
+pytestmark = pytest.mark.integration  # pages in a browser
+
 USUAL = make_search()
 COMMANDS = [("Train it", "python train.py experiment=demo_lr_dropout_best " + "x" * 300)]
 SEARCHES = {

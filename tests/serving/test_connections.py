@@ -13,6 +13,8 @@ from served import gray_image, listening, serving
 from stocktake.serving.app import create_app
 from stocktake.serving.connections import Connections
 
+pytestmark = pytest.mark.integration  # a whole server
+
 PNG = {"Content-Type": "image/png"}
 HALF = b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-"
 BEGUN = b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nx"

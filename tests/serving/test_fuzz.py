@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from served import gray_image
 
+pytestmark = pytest.mark.integration  # a whole server
+
 MAX_GROWTH_BYTES = 50 * 2**20
 NUM_WARM_UP = 50  # bodies before memory is measured: codecs are loaded, threads have their stacks
 

@@ -13,6 +13,8 @@ from stocktake.serving.app import create_app
 from stocktake.serving.prediction_log import PredictionLog
 from stocktake.storage import Folder
 
+pytestmark = pytest.mark.integration  # a whole server
+
 IMAGES = strategies.sampled_from([gray_image(value, kind) for value in (25, 125, 225) for kind in ("JPEG", "PNG")])
 # What an image is cannot be said in a schema.
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/x-image", "application/octet-stream")

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from served import by_hand, gray_image
 
+pytestmark = pytest.mark.integration  # a whole server and a browser
+
 sync_api = pytest.importorskip("playwright.sync_api")
 TIMEOUT_MS = 120_000  # the machine may be busy
 sync_api.expect.set_options(timeout=TIMEOUT_MS)

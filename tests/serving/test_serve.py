@@ -18,6 +18,8 @@ from served import COUNTS, REPOSITORY, by_hand, gray_image, serving
 from stocktake.serving.server import open_predictors, serve
 from stocktake.storage import StorageOptions
 
+pytestmark = pytest.mark.integration  # a whole server
+
 PNG, JPEG = {"Content-Type": "image/png"}, {"Content-Type": "image/jpeg"}
 HEAD = "POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"

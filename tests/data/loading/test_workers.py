@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 from stocktake.data.loading.dataset import BatchLoader
 from stocktake.data.loading.workers import WorkerLost, named_end, worker_context
 
+pytestmark = pytest.mark.integration  # processes of workers
+
 
 class Fatal(Dataset):
     """Ends the process that asks it for the second batch."""
