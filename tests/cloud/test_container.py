@@ -20,12 +20,12 @@ from stocktake.cloud import container, container_output
 from stocktake.cloud.container_supervisor import WAITS
 from stocktake.run_folder import INTERRUPTED_NAME
 
+pytestmark = pytest.mark.integration  # whole processes
+
 FAILS = "def train():\n    raise ValueError('no such backbone: resnet5')\ntrain()\n"
 LOSES_PEER = "raise RuntimeError('[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711')\n"
 WAITS_FOR_SIGTERM = """
 import os, pathlib, signal, sys, time
-
-pytestmark = pytest.mark.integration  # whole processes
 run = pathlib.Path(os.environ["RUN_DIR"])
 def stop(*_):
     (run / "interrupted").touch()
