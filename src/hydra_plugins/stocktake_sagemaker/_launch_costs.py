@@ -41,8 +41,8 @@ def cost_problems(
         yield Problem(f"hydra.launcher.max_usd={options.max_usd:g}: {error}")
         return
     requests = [request for plan in plans for request in plan.requests]
-    if told := refusal(found, options.max_usd, requests, earlier_usd):
-        yield Problem(told)
+    if message := refusal(found, options.max_usd, requests, earlier_usd):
+        yield Problem(message)
 
 
 def launch_bound(plans: Sequence[Plan], prices: Prices) -> Bound:

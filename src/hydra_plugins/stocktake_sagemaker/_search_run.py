@@ -101,9 +101,9 @@ class SearchRun:
             sys.exit(1)
 
     def _say_what_is_kept(self) -> None:
-        told = [trial for trial in self.study.result().trials if trial.state != "running"]
+        ended = [trial for trial in self.study.result().trials if trial.state != "running"]
         print(
-            f"\nStopped by Ctrl-C. {len(told)} of {self.study.num_wanted} trials are kept in {self.folder}. To go on, "
+            f"\nStopped by Ctrl-C. {len(ended)} of {self.study.num_wanted} trials are kept in {self.folder}. To go on, "
             f"type: {typed_again()}",
             file=sys.stderr,
             flush=True,
@@ -178,9 +178,9 @@ class SearchRun:
     def _is_typed(self, key: str) -> bool:
         return any(text.lstrip("+").startswith(f"{key}=") for text in self.typed.fixed)
 
-    def _watch(self, place: int, job: FollowedJob) -> str:
+    def _watch(self, index: int, job: FollowedJob) -> str:
         """Takes from a job's log what it got in its validations; returns why it is to be stopped, if it is."""
-        metric, number = self.study.search.metric, self._batch[place].number
+        metric, number = self.study.search.metric, self._batch[index].number
         num_known = self.study.num_validations(number)
         for validation, step in enumerate(sorted(job.validations), 1):
             value = job.validations[step].get(metric)
@@ -191,10 +191,10 @@ class SearchRun:
     def _told(self, trial: Proposal, outcome: Outcome) -> None:
         self.study.tell(trial.number, outcome)
         result, metric = self.study.result(), self.study.search.metric
-        told = {"complete": f"{metric} {_digits(outcome.score)}", "pruned": outcome.reason, "failed": outcome.reason}
+        notes = {"complete": f"{metric} {_digits(outcome.score)}", "pruned": outcome.reason, "failed": outcome.reason}
         best = "" if result.best is None else f" Best so far: trial {result.best.number}, {_digits(result.best.score)}."
         values = " ".join(self.study.search.space.overrides(trial.values))
-        print(f"Trial {trial.number} {outcome.state}: {told[outcome.state]} ({values}).{best}", flush=True)
+        print(f"Trial {trial.number} {outcome.state}: {notes[outcome.state]} ({values}).{best}", flush=True)
 
     def _fails_too_often(self, result: SearchResult) -> bool:
         num_failed = len(result.of_state("failed"))

@@ -79,8 +79,8 @@ def measure_test_figure(best: Trial, config_folder: Path) -> None:
             f"type {command('scripts/evaluate.py', {'checkpoint': '<its best.ckpt>'})}"
         )
     print(f"Measures trial {best.number} on the test side, once.", flush=True)
-    words = [sys.executable, str(script), f"checkpoint={hydra_value(str(checkpoint))}"]
-    done = subprocess.run(words, check=False)  # noqa: S603 - arguments, no shell
+    arguments = [sys.executable, str(script), f"checkpoint={hydra_value(str(checkpoint))}"]
+    done = subprocess.run(arguments, check=False)  # noqa: S603 - arguments, no shell
     if done.returncode:
         raise ValueError(f"{override('checkpoint', checkpoint)}: scripts/evaluate.py ended with {done.returncode}")
 

@@ -186,8 +186,8 @@ def tuning_problems(plan: TuningPlan, options: TuningOptions) -> Iterator[Proble
     trial = {**plan.trial, "RoleArn": STAND_IN_ROLE} if _lacks_role(plan) else plan.trial
     definition = {**plan.request["TrainingJobDefinition"], "RoleArn": trial["RoleArn"]}
     request = {**plan.request, "TrainingJobDefinition": definition}
-    told = [line.partition(": ") for line in problem_lines("CreateTrainingJob", trial)]
-    of_trials = {f"TrainingJobDefinition.{path}): {message}" for path, _, message in told}
+    problems = [line.partition(": ") for line in problem_lines("CreateTrainingJob", trial)]
+    of_trials = {f"TrainingJobDefinition.{path}): {message}" for path, _, message in problems}
     for line in problem_lines("CreateHyperParameterTuningJob", request, tuning_job_keys()):
         if line.partition("(")[2] not in of_trials:
             yield Problem(line)

@@ -104,10 +104,10 @@ class TuningRun:
         is_broken = bool(search.stop_reason) or result.best is None
         if self.options.evaluate and result.best is not None:
             is_broken |= not self._is_measured(result.best)
-        told = finish_search(result, self.plan.folder, folder_of_code(self.config))
+        summary = finish_search(result, self.plan.folder, folder_of_code(self.config))
         if search.status == "Failed":
             print(f"{search.name} failed: {search.description.get('FailureReason', '')}", file=sys.stderr)
-        print(json.dumps(told), flush=True)
+        print(json.dumps(summary), flush=True)
         if is_broken:
             sys.exit(1)
 

@@ -53,8 +53,8 @@ def handle_errors(is_sweep: bool = False, kept: Callable[[], str] = lambda: "") 
         if is_sweep:
             from hydra.errors import CompactHydraException
 
-            told = f"\nThis run of the sweep failed, the others go on: {printable(message)}"
-            print(told, file=sys.stderr, flush=True)
+            line = f"\nThis run of the sweep failed, the others go on: {printable(message)}"
+            print(line, file=sys.stderr, flush=True)
             raise CompactHydraException(message) from error
         print(f"\n{printable(message)}", file=sys.stderr)
         sys.exit(1)

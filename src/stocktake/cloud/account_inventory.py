@@ -61,13 +61,13 @@ class Inventory(ServiceCalls):
             late = ", which is over" if endpoint.is_overdue(now) else ""
             endless = endpoint.ends_at is None or endpoint.is_overdue(now)
             yield Found("endpoint", endpoint.name, f"{endpoint.status}, {ends}{late}", endless)
-        for kind, words in JOBS.items():
+        for kind, title in JOBS.items():
             for job in self._listed(
                 f"List{kind}Jobs", f"{kind}JobSummaries", StatusEquals="InProgress", **NEWEST_FIRST
             ):
                 if self._is_own(job[f"{kind}JobArn"]):
                     began = f"since {job['CreationTime'].astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-                    yield Found(words, job[f"{kind}JobName"], began)
+                    yield Found(title, job[f"{kind}JobName"], began)
         pools = {"WarmPoolStatusEquals": "Available", **NEWEST_FIRST}
         for job in self._listed("ListTrainingJobs", "TrainingJobSummaries", **pools):
             is_warm = job.get("WarmPoolStatus", {}).get("Status") == "Available"
@@ -78,10 +78,10 @@ class Inventory(ServiceCalls):
 
     def kept(self) -> Iterator[Found]:
         """Yields what costs nothing by itself: models, configurations, versions in the registry."""
-        for kind, words in {"EndpointConfig": "endpoint configuration", "Model": "model"}.items():
+        for kind, title in {"EndpointConfig": "endpoint configuration", "Model": "model"}.items():
             for found in self._listed(f"List{kind}s", f"{kind}s"):
                 if self._is_own(found[f"{kind}Arn"]):
-                    yield Found(words, found[f"{kind}Name"])
+                    yield Found(title, found[f"{kind}Name"])
         for group in self._listed("ListModelPackageGroups", "ModelPackageGroupSummaryList"):
             if self._is_own(group["ModelPackageGroupArn"]):
                 yield Found("model group", group["ModelPackageGroupName"], "with all its versions")
@@ -114,8 +114,8 @@ class Inventory(ServiceCalls):
         if found.kind == "endpoint":
             Endpoints(self.client, self.patience).delete(found.name, say, poll_s)
             return
-        for kind, words in JOBS.items():
-            if found.kind == words:
+        for kind, title in JOBS.items():
+            if found.kind == title:
                 self._ask("sagemaker", f"Stop{kind}Job", **{f"{kind}JobName": found.name})
                 describe = {f"{kind}JobName": found.name}
                 self._at_rest(

@@ -215,11 +215,11 @@ def budget(account: Account) -> Part:
         heard = [
             ask("budgets", "DescribeSubscribersForNotification", **where, Notification=each) for each in notifications
         ]
-        told = [
+        mailed = [
             {"Notification": each, "Subscribers": who["Subscribers"]}
             for each, who in zip(notifications, heard, strict=True)
         ]
-        return {"Budget": ask("budgets", "DescribeBudget", **where)["Budget"], "Alarms": _sorted(told)}
+        return {"Budget": ask("budgets", "DescribeBudget", **where)["Budget"], "Alarms": _sorted(mailed)}
 
     make = {"AccountId": account.account, "Budget": wanted, "NotificationsWithSubscribers": alarms}
     create = Call("budgets", "CreateBudget", make | {"ResourceTags": _tags()})

@@ -118,12 +118,12 @@ def follow(
         Unavailable: AWS did not answer for a long time.
     """
     while True:
-        for place, job in enumerate(followed):
+        for index, job in enumerate(followed):
             if not job.ended or not job.description:
                 num_validations = len(job.validations)
                 look(jobs, job, screen, capacity_wait_s)
                 if watch is not None and len(job.validations) > num_validations and not job.stop_reason:
-                    job.stop_reason = watch(place, job)
+                    job.stop_reason = watch(index, job)
                     _stop_for(jobs, job, screen)
         screen.show(followed)
         if all(job.ended for job in followed):

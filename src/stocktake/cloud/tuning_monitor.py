@@ -56,11 +56,11 @@ class FollowedSearch:
 
     def see(self, description: dict[str, Any], summaries: list[dict[str, Any]]) -> None:
         self.description = description
-        for place, summary in enumerate(summaries):
+        for index, summary in enumerate(summaries):
             name, tuned = summary["TrainingJobName"], summary["TunedHyperParameters"]
             if name not in self.trials:
                 found = NUMBER.search(name)
-                number = int(found[1]) - 1 if found else place
+                number = int(found[1]) - 1 if found else index
                 label = " ".join(f"{key}={value[:12]}" for key, value in tuned.items())
                 self.trials[name] = FollowedTrial(name, label=label, number=number, tuned=tuned)
             final = summary.get("FinalHyperParameterTuningJobObjectiveMetric")
@@ -84,16 +84,16 @@ def follow_search(
         JobError: It may not be looked at.
         Unavailable: AWS did not answer for a long time.
     """
-    told = ""
+    shown = ""
     while True:
         search.see(tuning.describe(search.name), tuning.trials(search.name))
         for trial in search.in_order:
             if not trial.ended or not trial.description:
                 look(tuning.jobs, trial, screen, float("inf"))
         screen.show(search.in_order)
-        if (now := progress(search)) != told:
-            told = now
-            screen.say(f"{search.name}: {told}")
+        if (now := progress(search)) != shown:
+            shown = now
+            screen.say(f"{search.name}: {shown}")
         if search.has_ended:
             return
         if search.status == "InProgress" and not search.stop_reason and search.fails_too_often(max_failed_share):

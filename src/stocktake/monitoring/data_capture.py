@@ -64,17 +64,17 @@ def _content(part: Mapping[str, Any]) -> bytes:
 
 def _read_request(part: Mapping[str, Any] | None, attributes: Sequence[str]) -> Asked:
     """Returns what a request says, as far as it is captured: `part` is `None` where only the output is."""
-    said: dict[str, Any] = dict(pair for text in attributes for pair in read_attributes(text))
-    if EXPECTED_COUNT in said:
-        said[EXPECTED_COUNT] = int(said[EXPECTED_COUNT])
+    fields: dict[str, Any] = dict(pair for text in attributes for pair in read_attributes(text))
+    if EXPECTED_COUNT in fields:
+        fields[EXPECTED_COUNT] = int(fields[EXPECTED_COUNT])
     content = b"" if part is None else _content(part)
     image = content or None
     if part is not None and part.get("observedContentType", "").startswith(JSON_TYPE):
         plain = json.loads(content)
         image = base64.b64decode(plain["image"]) if "image" in plain else None  # s3_key names one that is elsewhere
-        said = plain | said
-    image_id = kept_id(said.get(IMAGE_ID) or image_id_of(said.get("s3_key", "")))
-    return Asked(image, image_id, said.get(EXPECTED_COUNT))
+        fields = plain | fields
+    image_id = kept_id(fields.get(IMAGE_ID) or image_id_of(fields.get("s3_key", "")))
+    return Asked(image, image_id, fields.get(EXPECTED_COUNT))
 
 
 def _measured(image: bytes | None) -> dict[str, Any]:

@@ -18,19 +18,19 @@ NUM_AT_ONCE = 4  # where the configuration names none: AWS "chooses an optimal v
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where one answer goes; `failure` is `None` where the configuration has no S3FailurePath: AWS names no other."""
 
     output: str
     failure: str | None
 
 
-def place(config: Mapping, request: Mapping) -> Place:
+def locate(config: Mapping, request: Mapping) -> Location:
     """Returns where the answer to a request goes, under an endpoint's AsyncInferenceConfig."""
     output, number = config["OutputConfig"], str(uuid.uuid4())
     extension, failure = request.get("S3OutputPathExtension", "").strip("/"), output.get("S3FailurePath")
     folder = output["S3OutputPath"].rstrip("/") + (f"/{extension}" if extension else "")
-    return Place(
+    return Location(
         f"{folder}/{request.get('Filename', f'{number}.out')}",
         f"{failure.rstrip('/')}/{number}-error.out" if failure else None,
     )
@@ -75,7 +75,7 @@ class Queues:
         endpoint: Endpoint,
         ask: Callable[[bytes, float], bytes],
         request: Mapping,
-        goes_to: Place,
+        goes_to: Location,
     ) -> None:
         """Has a request answered later.
 

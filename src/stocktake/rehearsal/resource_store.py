@@ -33,8 +33,8 @@ class ResourceStore(Generic[Kept]):
         words: As AWS's errors have it, such as `endpoint configuration`.
     """
 
-    def __init__(self, kind: str, words: str):
-        self.kind, self.words = kind, words
+    def __init__(self, kind: str, title: str):
+        self.kind, self.title = kind, title
         self._kept: dict[str, Kept] = {}
         self._lock = threading.Lock()
 
@@ -45,7 +45,7 @@ class ResourceStore(Generic[Kept]):
         """
         with self._lock:
             if name in self._kept:
-                text = f'Cannot create already existing {self.words} "{arn(self.kind, name)}".'
+                text = f'Cannot create already existing {self.title} "{arn(self.kind, name)}".'
                 raise RequestRefused("ValidationException", text)
             self._kept[name] = resource
 
@@ -56,7 +56,7 @@ class ResourceStore(Generic[Kept]):
         """
         with self._lock:
             if name not in self._kept:
-                text = f'Could not find {self.words} "{arn(self.kind, name)}".'
+                text = f'Could not find {self.title} "{arn(self.kind, name)}".'
                 raise RequestRefused("ValidationException", text)
             return self._kept[name]
 

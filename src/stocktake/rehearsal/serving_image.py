@@ -59,18 +59,18 @@ def clean_image(
         NoCleanPython: The lock could not be installed.
     """
     stage = _stage((repository / DOCKERFILE).read_text(), STAGE)
-    copies = [shlex.split(words) for words in _words_of(stage, "COPY")]
+    copies = [shlex.split(arguments) for arguments in _arguments_of(stage, "COPY")]
     (lock,) = [source for *sources, _ in copies for source in sources if source.endswith(".lock")]
-    (base,), (workdir,), (entrypoint,) = (_words_of(stage, name) for name in ("FROM", "WORKDIR", "ENTRYPOINT"))
+    (base,), (workdir,), (entrypoint,) = (_arguments_of(stage, name) for name in ("FROM", "WORKDIR", "ENTRYPOINT"))
     version = base.partition(":")[2].partition("-")[0]  # python:3.13-slim AS serving
     python = clean_python(repository / lock, None, say, cache, from_the_image=(), version=version)
-    for *sources, place in copies:
+    for *sources, destination in copies:
         for source in sources:
-            _copy(repository / source, target, place)
+            _copy(repository / source, target, destination)
     # As its RUN does, so that the first instance starts no slower than the next.
     subprocess.run([python, "-m", "compileall", "-q", target], check=True, stdin=subprocess.DEVNULL)  # noqa: S603
-    words = [word.partition("=") for line in _words_of(stage, "ENV") for word in shlex.split(line)]
-    environment = {name: value.replace(workdir, str(target)) for name, _, value in words}
+    arguments = [argument.partition("=") for line in _arguments_of(stage, "ENV") for argument in shlex.split(line)]
+    environment = {name: value.replace(workdir, str(target)) for name, _, value in arguments}
     return ServingImage(json.loads(entrypoint), target, {"PATH": _path(python.parent), **environment})
 
 
@@ -84,23 +84,23 @@ def _stage(dockerfile: str, name: str) -> list[Instruction]:
     lines = re.sub(r"\\\n", " ", without_comments).splitlines()
     found: list[Instruction] = []
     is_in = False  # ARG may stand before the first
-    for instruction, _, words in (line.partition(" ") for line in lines if line.strip()):
+    for instruction, _, arguments in (line.partition(" ") for line in lines if line.strip()):
         if instruction == "FROM":
-            is_in = words.split()[-1] == name
+            is_in = arguments.split()[-1] == name
         if is_in:
-            found.append((instruction, words.strip()))
+            found.append((instruction, arguments.strip()))
     return found
 
 
-def _words_of(stage: Sequence[Instruction], wanted: str) -> list[str]:
-    return [words for instruction, words in stage if instruction == wanted]
+def _arguments_of(stage: Sequence[Instruction], wanted: str) -> list[str]:
+    return [arguments for instruction, arguments in stage if instruction == wanted]
 
 
-def _copy(source: Path, target: Path, place: str) -> None:
+def _copy(source: Path, target: Path, destination: str) -> None:
     """Copies as COPY does: the contents of a folder, or a file, into a place that ends with a slash."""
     if source.is_dir():
-        shutil.copytree(source, target / place, ignore=shutil.ignore_patterns(*IGNORED), dirs_exist_ok=True)
+        shutil.copytree(source, target / destination, ignore=shutil.ignore_patterns(*IGNORED), dirs_exist_ok=True)
         return
-    copied = target / place / source.name if place.endswith("/") else target / place
+    copied = target / destination / source.name if destination.endswith("/") else target / destination
     copied.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, copied)

@@ -105,15 +105,15 @@ def draw_parallel(result: SearchResult) -> str:
     rows = len(parameters) + 1
     with styled():
         figure, axes = empty_figure(height_px=20 + 58 * rows)
-        for place, trial in reversed([*enumerate(ranked)]):
+        for index, trial in reversed([*enumerate(ranked)]):
             across = [
                 position(one, trial.values[one.key]) if one.key in trial.values else math.nan for one in parameters
             ]
             across.append((_within(trial, low, high) - low) / (high - low))
             style = {"color": ROLES["line"], "linewidth": 0.9}
-            if place < num_best:
+            if index < num_best:
                 style = {"color": ROLES["model"], "linewidth": 1.6}
-            if place == 0:
+            if index == 0:
                 style = {"color": ROLES["ink"], "linewidth": 2.2}
             axes.plot(across, range(0, -rows, -1), **style)
         for row, parameter in enumerate(parameters):
@@ -217,7 +217,7 @@ def _ends(parameter: Parameter) -> list[tuple[float, str]]:
     if max(map(len, shown)) > room:  # only the two at the ends, which stand left and right
         room = SIZE_PX[0] / 2 / LETTER_PX - 1.5
         shown = [shown[0], *[""] * (last - 1), *shown[1:][-1:]]
-    return [(place / max(last, 1), _cut(text, int(room))) for place, text in enumerate(shown)]
+    return [(index / max(last, 1), _cut(text, int(room))) for index, text in enumerate(shown)]
 
 
 def _write_key(axes: Axes, key: str, above: float, is_on_lines: bool = False) -> None:

@@ -125,9 +125,9 @@ def describe_edges(result: SearchResult) -> list[str]:
     for parameter in result.space.parameters:
         if parameter.choices or parameter.key not in best.values:
             continue
-        place = position(parameter, best.values[parameter.key])
-        if not NARROW_END <= place <= 1 - NARROW_END:
-            end = "lower" if place < NARROW_END else "upper"
+        share = position(parameter, best.values[parameter.key])
+        if not NARROW_END <= share <= 1 - NARROW_END:
+            end = "lower" if share < NARROW_END else "upper"
             sentences.append(
                 f"{parameter.key}={show_value(best.values[parameter.key])} lies at the {end} end of its range "
                 f"({parameter}): if the key admits more, a better value may lie beyond."

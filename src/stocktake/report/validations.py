@@ -77,10 +77,10 @@ def read_test_figure(result: SearchResult) -> tuple[Estimate | None, list[str]]:
 
 
 def _evaluation(trial: Trial, split: str) -> Evaluation | None:
-    place = Folder(join_url(trial.folder, f"evaluation-{split}"), StorageOptions())
-    if not trial.folder or not place.exists(PREDICTIONS_KEY):
+    location = Folder(join_url(trial.folder, f"evaluation-{split}"), StorageOptions())
+    if not trial.folder or not location.exists(PREDICTIONS_KEY):
         return None
-    evaluation = Evaluation.read(place.url, place.options)
+    evaluation = Evaluation.read(location.url, location.options)
     if evaluation.result.subject.split != split:
         raise EvaluationError(f"it is of split={evaluation.result.subject.split}.")
     return evaluation

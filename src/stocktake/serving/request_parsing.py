@@ -184,7 +184,7 @@ async def _from_form(request: Request, body: bytes) -> CountRequest:
 def _texts_beside_the_body(request: Request, name: str) -> list[str]:
     """Returns what the query and the custom attributes say under a name, in this order."""
     attributes = read_attributes(request.headers.get(ATTRIBUTES_HEADER, ""))
-    return [*request.query_params.getlist(name), *(text for said, text in attributes if said == name)]
+    return [*request.query_params.getlist(name), *(text for key, text in attributes if key == name)]
 
 
 def _from_text(text: str) -> int:

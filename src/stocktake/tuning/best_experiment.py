@@ -62,8 +62,8 @@ def best_experiment(result: SearchResult, best: Trial, folder: Path, config_fold
     defaults, tree, left_out = _diff(OverridesParser.create().parse_overrides(typed), config_folder)
     based_on = defaults.pop("experiment", _usual_experiment(config_folder))
     bases = [based_on] if isinstance(based_on, str) else based_on or []
-    words = [word for base in (*bases, result.name, "best") for word in re.findall(r"[\w-]+", base)]
-    name = "_".join(words)
+    parts = [part for base in (*bases, result.name, "best") for part in re.findall(r"[\w-]+", base)]
+    name = "_".join(parts)
     added = [{key: choice} for key, choice in defaults.items() if not key.startswith("override ")]
     replaced = [{key: choice} for key, choice in defaults.items() if key.startswith("override ")]
     OmegaConf.update(tree, "name", name)

@@ -37,9 +37,9 @@ class CmaSampler(BaseSampler):
             return {}
         sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
         scored = [
-            (numpy.array([_share(told.params[key], by) for key, by in search_space.items()]), sign * told.value)
-            for told in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-            if told.value is not None
+            (numpy.array([_share(trial.params[key], by) for key, by in search_space.items()]), sign * trial.value)
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+            if trial.value is not None
         ]
         evolution = CMA(
             numpy.full(len(search_space), 0.5),

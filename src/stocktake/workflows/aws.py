@@ -89,8 +89,8 @@ def _setup(cfg: DictConfig) -> int:
 def _check(cfg: DictConfig) -> int:
     account, made = _opened(cfg, AccountSetup)
     looked_at = [made.step(part) for part in _parts(cfg, account)]
-    words = {"stays": "ok", "make": "missing", "change": "differs", "blocked": "wrong"}
-    print(*[f"{words[step.state]:<8}{step.part.title}{_details(step)}" for step in looked_at], sep="\n")
+    statuses = {"stays": "ok", "make": "missing", "change": "differs", "blocked": "wrong"}
+    print(*[f"{statuses[step.state]:<8}{step.part.title}{_details(step)}" for step in looked_at], sep="\n")
     lacking = [step.part.title for step in looked_at if step.state != "stays"]
     if lacking:
         print(f"        To make what is missing: {_typed(cfg, action='setup')}")

@@ -143,15 +143,15 @@ def _refuse_another_kind(cfg: DictConfig, endpoint: Endpoint, kind: str) -> None
     wanted = "component" if endpoint.hosts_component else endpoint.target.replace("realtime", "instances")
     if kind == wanted or (kind, wanted) == ("serverless", "instances"):
         return
-    words = {
+    descriptions = {
         "serverless": "is serverless",
         "async": "answers in S3",
         "component": "may stand at no instance",
         "instances": "answers at once, on instances",
     }
     raise CannotDeploy(
-        f"name={endpoint.name} {words[kind]}, and AWS makes no such endpoint one that {words[wanted]}. Type another "
-        f"name, or delete it first: {_typed(cfg, action='delete', name=endpoint.name)}"
+        f"name={endpoint.name} {descriptions[kind]}, and AWS makes no such endpoint one that {descriptions[wanted]}. "
+        f"Type another name, or delete it first: {_typed(cfg, action='delete', name=endpoint.name)}"
     )
 
 

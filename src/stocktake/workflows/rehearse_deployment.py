@@ -198,8 +198,8 @@ def _exported(train_overrides: Sequence[str], root: Path, is_full: bool) -> tupl
     overrides = with_defaults(train_overrides, [] if is_full else SHORTENED)
     train = ["train.py", *overrides, f"hydra.run.dir={run}"]
     export = ["scripts/export.py", f"checkpoint={run}/checkpoints/best.ckpt"]
-    for script, *words in (train, export):
-        if returncode := run_child([sys.executable, str(REPOSITORY / script), *words]):
+    for script, *arguments in (train, export):
+        if returncode := run_child([sys.executable, str(REPOSITORY / script), *arguments]):
             sys.exit(returncode)
     config = read_config(run)
     assert config is not None  # which the training has written
