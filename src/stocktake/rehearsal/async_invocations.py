@@ -25,7 +25,7 @@ class Location:
     failure: str | None
 
 
-def locate(config: Mapping, request: Mapping) -> Location:
+def location_of(config: Mapping, request: Mapping) -> Location:
     """Returns where the answer to a request goes, under an endpoint's AsyncInferenceConfig."""
     output, number = config["OutputConfig"], str(uuid.uuid4())
     extension, failure = request.get("S3OutputPathExtension", "").strip("/"), output.get("S3FailurePath")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stocktake.rehearsal.api_protocols import Operations, RestApi
-from stocktake.rehearsal.async_invocations import Queues, check_input, locate
+from stocktake.rehearsal.async_invocations import Queues, check_input, location_of
 from stocktake.rehearsal.component_api import Component, ComponentApi
 from stocktake.rehearsal.data_capture import DataCapture, Exchange
 from stocktake.rehearsal.endpoint_instance import INVOCATION_TIMEOUT_S, ContainerAnswer, NoAnswer, NotHealthy
@@ -118,7 +118,7 @@ class Invocations:
     def _invoke_later(self, request: Mapping) -> dict[str, Any]:
         endpoint = self._endpoint(request, True)
         check_input(request)
-        goes_to = locate(endpoint.deployed.config["AsyncInferenceConfig"], request)
+        goes_to = location_of(endpoint.deployed.config["AsyncInferenceConfig"], request)
 
         def ask(body: bytes, timeout_s: float) -> bytes:
             return self._ask(endpoint, body, _headers(request), timeout_s)[1].content
