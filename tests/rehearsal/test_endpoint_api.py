@@ -187,10 +187,13 @@ def test_a_model_that_cannot_be_served_fails(there, tmp_path):
     there.delete("broken")
 
 
-def test_delete_leaves_nothing(there):
-    there.delete("demo")
-    assert server_processes(there) == []
-    assert list(there.hosting.machines.folder.iterdir()) == []
-    assert there.sagemaker.list_endpoints()["Endpoints"] == []
-    assert there.sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
-    assert there.sagemaker.list_models()["Models"] == []
+def test_delete_leaves_nothing(tmp_path):
+    with account(tmp_path) as alone:  # the others' endpoint stays: on several cores they run in any order
+        alone.create("demo")
+        assert len(server_processes(alone)) == 1
+        alone.delete("demo")
+        assert server_processes(alone) == []
+        assert list(alone.hosting.machines.folder.iterdir()) == []
+        assert alone.sagemaker.list_endpoints()["Endpoints"] == []
+        assert alone.sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+        assert alone.sagemaker.list_models()["Models"] == []
