@@ -72,9 +72,12 @@ def test_another_search_is_refused(open_study, changed, named):
 
 
 def test_before_the_first_trial_anything_may_change(open_study):
-    open_study()
+    assert open_study().num_begun == 0
     open_study(fixed=["a=2"]).ask()
-    open_study(fixed=["a=2"])
+    again = open_study(fixed=["a=2"])
+    assert (again.num_begun, again.result().fixed) == (1, ["a=2"])
+    with pytest.raises(OtherSearch, match="a was 2, is 1"):  # from then on nothing may
+        open_study()
 
 
 def test_a_dry_run_leaves_nothing(tmp_path):
