@@ -13,20 +13,34 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 NEEDS_MULTIRUN = "needs_multirun"
+REFUSAL = "sends jobs only with -m; without it the training would run here"
 
 
 class NeedsMultirun(Callback):
-    """Refuses a single run: Hydra asks its launcher only with `-m`, and without it trains on this machine.
+    """Refuses a single run: Hydra asks launchers and sweepers only with `-m`, and without it trains on this machine.
 
-    Choosing one of this package's launchers brings it along, whatever the command.
+    Choosing one of this package's brings it along, whatever the command.
     """
+
+    def __init__(self, group: str, refusal: str):
+        """
+        Args:
+            group: That was chosen from, `hydra/launcher` or `hydra/sweeper`.
+            refusal: Goes on from the choice.
+        """
+        self.group, self.refusal = group, refusal
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         # Not an exception: Hydra makes a warning of what a callback raises.
         sys.exit(
-            f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']} sends jobs only with -m; without it the "
-            f"training would run here. Type: python {shlex.join([sys.argv[0], '-m', *sys.argv[1:]])}"
+            f"{self.group}={config.hydra.runtime.choices[self.group]} {self.refusal}. "
+            f"Type: python {shlex.join([sys.argv[0], '-m', *sys.argv[1:]])}"
         )
+
+
+def needs_multirun(group: str, refusal: str) -> dict[str, str]:
+    """Returns the callback as a configuration has it."""
+    return {"_target_": f"{__name__}.NeedsMultirun", "group": group, "refusal": refusal}
 
 
 @dataclass
@@ -71,7 +85,7 @@ class RehearsalOptions(LauncherOptions):
 ConfigStore.instance().store(
     group="hydra/callbacks",
     name=NEEDS_MULTIRUN,
-    node={"hydra": {"callbacks": {NEEDS_MULTIRUN: {"_target_": f"{__name__}.NeedsMultirun"}}}},
+    node={"hydra": {"callbacks": {NEEDS_MULTIRUN: needs_multirun("hydra/launcher", REFUSAL)}}},
     package="_global_",
     provider="stocktake",
 )

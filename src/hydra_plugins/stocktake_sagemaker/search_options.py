@@ -3,30 +3,15 @@
 Hydra imports every module of this package at each start, so nothing heavy is imported at their top.
 """
 
-import shlex
-import sys
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+
+from hydra_plugins.stocktake_sagemaker.options import needs_multirun
 
 NEEDS_MULTIRUN = "search_needs_multirun"
-
-
-class SearchNeedsMultirun(Callback):
-    """Refuses a single run: Hydra asks its sweeper only with `-m`, and without it trains once.
-
-    Choosing one of this package's sweepers brings it along, whatever the command.
-    """
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        # Not an exception: Hydra makes a warning of what a callback raises.
-        sys.exit(
-            f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']} searches only with -m; without it one "
-            f"training would run. Type: python {shlex.join([sys.argv[0], '-m', *sys.argv[1:]])}"
-        )
+REFUSAL = "searches only with -m; without it one training would run"
 
 
 @dataclass
@@ -63,7 +48,7 @@ class SearchOptions(SweepOptions):
 ConfigStore.instance().store(
     group="hydra/callbacks",
     name=NEEDS_MULTIRUN,
-    node={"_target_": f"{__name__}.SearchNeedsMultirun"},
+    node=needs_multirun("hydra/sweeper", REFUSAL),
     provider="stocktake",
 )
 ConfigStore.instance().store(group="hydra/sweeper", name="search", node=SearchOptions, provider="stocktake")

@@ -10,15 +10,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from hydra_plugins.stocktake_sagemaker.search_options import SearchOptions
-from hydra_plugins.stocktake_sagemaker.trial_config import of_trials, sweep_folder
+from hydra_plugins.stocktake_sagemaker.trial_config import TrialSweeper, plain_options
 from hydra_plugins.stocktake_sagemaker.typed_sweep import TypedSweep, typed_sweep
 from stocktake.run_folder import kept_from_others
 
@@ -32,7 +28,7 @@ class SearchError(CompactHydraException):
     """A search could not begin; Hydra prints the message without a traceback."""
 
 
-class SearchSweeper(Sweeper):
+class SearchSweeper(TrialSweeper):
     """`hydra/sweeper=search`: proposes trials, has the launcher run them, goes on with what an earlier call left."""
 
     def __init__(self, **options: Any):
@@ -40,19 +36,7 @@ class SearchSweeper(Sweeper):
         Args:
             options: The fields of `SearchOptions`.
         """
-        plain: dict[str, Any] = {
-            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            for key, value in options.items()
-        }
-        self.options = SearchOptions(**plain)
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config_loader = hydra_context.config_loader
-        self.run_name, self.folder = sweep_folder(config, self.options.name)
-        self.of_trials = of_trials(config, self.folder)
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=self.of_trials
-        )
+        self.options: SearchOptions = SearchOptions(**plain_options(options))
 
     def sweep(self, arguments: list[str]) -> None:
         from hydra_plugins.stocktake_sagemaker._search_run import SearchRun

@@ -1,14 +1,43 @@
-"""Where a search's results lie, and the configuration that its trials are composed of.
+"""What both searches are before they search: where their results lie, and what their trials are composed of.
 
 Hydra imports this module at each start, so nothing heavy is imported at its top.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, open_dict, read_write
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from hydra_plugins.stocktake_sagemaker.search_options import SweepOptions
 from stocktake.shell import hydra_value
+
+
+class TrialSweeper(Sweeper):
+    """A search whose trials lie in a folder without a time, and are run by a launcher."""
+
+    options: SweepOptions
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config_loader = hydra_context.config_loader
+        self.run_name, self.folder = sweep_folder(config, self.options.name)
+        self.of_trials = of_trials(config, self.folder)
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=self.of_trials
+        )
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what Hydra gives a sweeper as plain lists and dicts."""
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in options.items()
+    }
 
 
 def sweep_folder(config: DictConfig, name: str) -> tuple[str, Path]:

@@ -8,23 +8,18 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, setup_globals
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.stocktake_sagemaker.launcher import JobLauncher
 from hydra_plugins.stocktake_sagemaker.results import LaunchError
-from hydra_plugins.stocktake_sagemaker.trial_config import of_trials, sweep_folder
+from hydra_plugins.stocktake_sagemaker.trial_config import TrialSweeper, plain_options
 from hydra_plugins.stocktake_sagemaker.tuning_options import TuningOptions
 from stocktake.shell import typed_again
 
 LAUNCHERS = ("sagemaker", "rehearsal")
 
 
-class TuningSweeper(Sweeper):
+class TuningSweeper(TrialSweeper):
     """`hydra/sweeper=sagemaker`: has SageMaker, or a rehearsal of it, propose the trials and run them."""
 
     def __init__(self, **options: Any):
@@ -32,18 +27,7 @@ class TuningSweeper(Sweeper):
         Args:
             options: The fields of `TuningOptions`.
         """
-        plain: dict[str, Any] = {
-            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            for key, value in options.items()
-        }
-        self.options = TuningOptions(**plain)
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        _, folder = sweep_folder(config, self.options.name)
-        self.of_trials, self.config_loader = of_trials(config, folder), hydra_context.config_loader
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=self.of_trials
-        )
+        self.options: TuningOptions = TuningOptions(**plain_options(options))
 
     def sweep(self, arguments: list[str]) -> None:
         # Not at the top: Hydra imports this module at every start.
